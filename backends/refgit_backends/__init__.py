@@ -1,0 +1,67 @@
+"""Where arrays live and who computes with them.
+
+refgit's mathematics uses nothing but names of the Python array API standard. A *backend* says
+which namespace supplies them, moves arrays between the host and its device, and may supply a
+faster *kernel* for a named operation. A third party adds one by an entry point in the group
+``refgit.backends`` that names a subclass of `Backend`.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import entry_points
+
+from refgit_backends.base import Array, Backend, BackendError, DLPackArray, Kernel
+
+__all__ = ["Array", "Backend", "BackendError", "DLPackArray", "Kernel", "available", "get_backend"]
+
+# The backends of this package, so that a plain clone works before anything is installed.
+_BUILT_IN = {
+    "numpy": "refgit_backends.numpy_backend:NumpyBackend",
+    "cupy": "refgit_backends.cupy_backend:CupyBackend",
+    "strict": "refgit_backends.strict_backend:StrictBackend",
+}
+
+
+def _registered() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group="refgit.backends")}
+
+
+def available() -> list[str]:
+    """Names that `get_backend` accepts, sorted; a name here may still lack its library or GPU."""
+    return sorted({*_BUILT_IN, *_registered()})
+
+
+def get_backend(name: str | Backend | None = None, *, kernels: str = "auto") -> Backend:
+    """Make the backend called `name`.
+
+    Parameters
+    ----------
+    name : str, Backend or None
+        A name from `available()`. None takes the environment variable ``REFGIT_BACKEND``, or
+        "numpy" where that is unset. A `Backend` is returned as it is.
+    kernels : {"auto", "off"}
+        "off" runs the definitions in refgit/layers alone; "auto" uses the backend's kernels.
+
+    Raises
+    ------
+    BackendError
+        The name is unknown, or the backend's library or device is missing.
+    """
+    if isinstance(name, Backend):
+        return name
+    if kernels not in ("auto", "off"):
+        raise BackendError(f'kernels is {kernels!r}; expected "auto" or "off".')
+    name = name or os.environ.get("REFGIT_BACKEND") or "numpy"
+    target = _BUILT_IN.get(name)
+    if target is None:  # reading the installed packages' metadata is slow: only when needed
+        target = _registered().get(name)
+    if target is None:
+        raise BackendError(
+            f"no backend is called {name!r}; choose one of {', '.join(available())}."
+        )
+    module, _, attribute = target.partition(":")
+    from importlib import import_module
+
+    backend: Backend = getattr(import_module(module), attribute)(kernels=kernels)
+    return backend

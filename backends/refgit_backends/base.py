@@ -1,0 +1,119 @@
+"""The contract between refgit's mathematics and the library that runs it.
+
+A backend supplies four things: the array namespace `xp`, the way from host to device and back,
+the types it can compute in, and (optionally) kernels. Only the first three are needed; a new
+backend is a dozen lines.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+# An array of whatever library the backend wraps. No two libraries share a static type yet.
+Array: TypeAlias = Any
+Kernel: TypeAlias = Callable[..., Array]
+
+
+class BackendError(ValueError):
+    """A backend was asked for that is unknown, or whose library or device is missing."""
+
+
+@runtime_checkable
+class DLPackArray(Protocol):
+    """Any array that can be handed over by the DLPack protocol (torch, JAX, CuPy, NumPy ...)."""
+
+    def __dlpack__(self, *, stream: Any = ...) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+
+class Backend(ABC):
+    """Arrays of one library on one device.
+
+    Attributes
+    ----------
+    name : str
+        The name `get_backend` knows it by.
+    xp : module
+        Its namespace: the functions of the Python array API standard.
+    float_names : tuple of str
+        The floating-point types it can store and compute in.
+    kernels : mapping of str to callable
+        Faster versions of named operations of ``refgit.layers.operations``; each has the
+        signature and the meaning of the definition it stands in for. Empty with ``kernels="off"``.
+    """
+
+    name: ClassVar[str]
+    xp: Any
+    float_names: tuple[str, ...] = ("float16", "float32", "float64")
+
+    def __init__(self, kernels: str = "auto") -> None:
+        self.kernels: Mapping[str, Kernel] = self._kernels() if kernels == "auto" else {}
+
+    def _kernels(self) -> Mapping[str, Kernel]:
+        return {}
+
+    @abstractmethod
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        """`x` (array of any library, number or nested list) as an array on this backend's device.
+
+        Copies only where the device or the dtype asks for it.
+        """
+
+    @abstractmethod
+    def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        """`x` as a NumPy array on the host; NumPy arrays come back as they are."""
+
+    @abstractmethod
+    def owns(self, x: Any) -> bool:
+        """Whether `x` is an array of this backend, on its device."""
+
+    def dtype(self, name: str) -> Any:
+        """Return the namespace's dtype object called `name`."""
+        if name not in self.float_names and not name.startswith(("int", "uint", "bool")):
+            raise BackendError(
+                f"dtype {name!r} is not one the {self.name} backend computes in; "
+                f"choose one of {', '.join(self.float_names)}."
+            )
+        return getattr(self.xp, name)
+
+    def __repr__(self) -> str:
+        kernels = ", ".join(sorted(self.kernels)) or "none"
+        return f"<{type(self).__name__} kernels: {kernels}>"
+
+
+def host_array(x: Any) -> np.ndarray[Any, Any]:
+    """`x` as a NumPy array, by ``__array__``, DLPack or as a nested list; no copy if avoidable.
+
+    Raises
+    ------
+    BackendError
+        `x` is no array, a ragged list, or sits on a device that NumPy cannot read.
+    """
+    if isinstance(x, np.ndarray):
+        return x
+    if not hasattr(x, "__array__") and isinstance(x, DLPackArray):
+        try:
+            return np.from_dlpack(x)
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise BackendError(
+                f"a {type(x).__module__}.{type(x).__name__} cannot be read on the host ({error}); "
+                "move it to the CPU first."
+            ) from error
+    try:
+        array = np.asarray(x)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise BackendError(
+            f"a {type(x).__module__}.{type(x).__name__} is no array ({error}); pass a NumPy "
+            "array, anything with __array__ or DLPack, or a list of rows of equal length."
+        ) from error
+    if array.dtype == object:
+        raise BackendError(
+            f"a {type(x).__name__} does not make an array of numbers; pass a NumPy array, "
+            "anything with __array__ or DLPack, or a list of rows of equal length."
+        )
+    return array

@@ -1,0 +1,29 @@
+"""The default backend: NumPy on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from refgit_backends.base import Array, Backend, host_array
+
+
+class NumpyBackend(Backend):
+    """NumPy arrays in host memory."""
+
+    name: ClassVar[str] = "numpy"
+    xp = np
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        """See `Backend.asarray`."""
+        array = host_array(x)
+        return array if dtype is None else array.astype(self.dtype(dtype), copy=False)
+
+    def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        """See `Backend.to_numpy`."""
+        return np.asarray(x)
+
+    def owns(self, x: Any) -> bool:
+        """See `Backend.owns`."""
+        return isinstance(x, np.ndarray)

@@ -1,0 +1,50 @@
+"""For tests: array-api-strict, which knows the standard and nothing more, on a pretend device.
+
+Its arrays live on "device1", while everything made without naming a device lands on another
+one, and mixing the two raises. So host and device arrays cannot be confused unnoticed, even on
+a machine without a GPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from refgit_backends.base import Array, Backend, BackendError, host_array
+
+
+class StrictBackend(Backend):
+    """array-api-strict arrays on its second device."""
+
+    name: ClassVar[str] = "strict"
+    float_names = ("float32", "float64")  # the standard has no float16
+
+    def __init__(self, kernels: str = "auto") -> None:
+        try:
+            import array_api_strict
+        except ImportError as error:
+            raise BackendError(
+                'backend "strict" needs the package array-api-strict, which is not installed '
+                "here: run pip install 'refgit[test]'."
+            ) from error
+        self.xp = array_api_strict
+        self.device = array_api_strict.Device("device1")
+        self._array_type = type(array_api_strict.empty(0))
+        super().__init__(kernels)
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        """See `Backend.asarray`."""
+        if not self.owns(x):
+            if not isinstance(x, self._array_type):
+                x = self.xp.asarray(host_array(x))
+            x = x.to_device(self.device)
+        return x if dtype is None else self.xp.astype(x, self.dtype(dtype), copy=False)
+
+    def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        """See `Backend.to_numpy`."""
+        return np.from_dlpack(x.to_device(self.xp.Device("CPU_DEVICE")))
+
+    def owns(self, x: Any) -> bool:
+        """See `Backend.owns`."""
+        return isinstance(x, self._array_type) and x.device == self.device

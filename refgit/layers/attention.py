@@ -1,0 +1,203 @@
+"""Multi-head attention, the one place where tokens exchange anything.
+
+Keys and values come in *segments* along the token axis. Without a cache there is one. With a
+cache there are two, the image's and the text's, so that the image's keys and values can stand
+once in memory, however many texts look at them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from refgit.layers.array_api import Array, array_namespace
+from refgit.layers.operations import DEFINITIONS, Operations
+
+# Takes the new keys and values, returns all segments to attend to.
+PastKeysValues: TypeAlias = Callable[[Array, Array], tuple[Sequence[Array], Sequence[Array]]]
+
+
+def split_heads(x: Array, num_heads: int) -> Array:
+    """Deal the width out to the heads: (B, L, D) -> (B, H, L, D/H), head by head in order."""
+    xp = array_namespace(x)
+    b, length, d = x.shape
+    return xp.permute_dims(xp.reshape(x, (b, length, num_heads, d // num_heads)), (0, 2, 1, 3))
+
+
+def merge_heads(x: Array) -> Array:
+    """Put the heads side by side again: (B, H, L, D/H) -> (B, L, D)."""
+    xp = array_namespace(x)
+    b, heads, length, d = x.shape
+    return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (b, length, heads * d))
+
+
+def attention_scores(query: Array, key: Array) -> Array:
+    r"""Compare queries with keys; a batch of fewer keys is shared by the queries in turn.
+
+    .. math:: s_{b,h,q,k} = \langle \text{query}_{b,h,q}, \text{key}_{b \bmod B',h,k} \rangle
+
+    Parameters
+    ----------
+    query : array (B, H, Q, D/H)
+    key : array (B', H, K, D/H), B a multiple of B'
+
+    Returns
+    -------
+    array (B, H, Q, K)
+
+    Notes
+    -----
+    Source: Vaswani et al., arXiv 1706.03762, equation 1. Texts b, b + B', b + 2 B' ... look at
+    image b mod B', the order transformers tiles in.
+    """
+    xp = array_namespace(query)
+    b, h, q, d = query.shape
+    shared, _, k, _ = key.shape
+    grouped = xp.reshape(query, (b // shared, shared, h, q, d))
+    scores = xp.matmul(grouped, xp.matrix_transpose(key))  # -> (B/B', B', H, Q, K)
+    return xp.reshape(scores, (b, h, q, k))
+
+
+def weighted_values(probabilities: Array, value: Array) -> Array:
+    r"""Average the values by the probabilities; the counterpart of `attention_scores`.
+
+    .. math:: c_{b,h,q} = \sum_k p_{b,h,q,k} \, \text{value}_{b \bmod B',h,k}
+
+    Parameters
+    ----------
+    probabilities : array (B, H, Q, K)
+    value : array (B', H, K, D/H), B a multiple of B'
+
+    Returns
+    -------
+    array (B, H, Q, D/H)
+
+    Notes
+    -----
+    Source: Vaswani et al., arXiv 1706.03762, equation 1.
+    """
+    xp = array_namespace(probabilities)
+    b, h, q, k = probabilities.shape
+    shared, _, _, d = value.shape
+    grouped = xp.reshape(probabilities, (b // shared, shared, h, q, k))
+    return xp.reshape(xp.matmul(grouped, value), (b, h, q, d))
+
+
+def attention(
+    query: Array,
+    keys: Sequence[Array],
+    values: Sequence[Array],
+    bias: Array | None = None,
+    *,
+    ops: Operations = DEFINITIONS,
+) -> tuple[Array, Array]:
+    r"""Scaled dot-product attention over keys and values that come in segments.
+
+    .. math:: p = \operatorname{softmax}\!\left(\frac{Q K^\top}{\sqrt{D/H}} + b\right), \qquad
+              c = p V
+
+    Parameters
+    ----------
+    query : array (B, H, Q, D/H)
+    keys, values : sequences of arrays (B', H, K_i, D/H)
+        Segments along the token axis, K = K_1 + K_2 + ...; B' divides B.
+    bias : array (1 or B, 1, Q, K), optional
+        0 where a query sees a key, very negative where not: see `mask.attention_bias`.
+    ops : Operations
+        Which softmax runs.
+
+    Returns
+    -------
+    context : array (B, H, Q, D/H)
+    probabilities : array (B, H, Q, K)
+
+    Notes
+    -----
+    Source: Vaswani et al., arXiv 1706.03762, equation 1.
+    """
+    xp = array_namespace(query)
+    scores = [attention_scores(query, key) for key in keys]
+    joint = scores[0] if len(scores) == 1 else xp.concat(scores, axis=-1)  # (B, H, Q, K)
+    joint = joint / math.sqrt(query.shape[-1])
+    if bias is not None:
+        joint = joint + bias
+    probabilities = ops.softmax(joint)
+    context, start = None, 0
+    for value in values:
+        stop = start + value.shape[2]
+        part = weighted_values(probabilities[..., start:stop], value)
+        context = part if context is None else context + part
+        start = stop
+    return context, probabilities
+
+
+def project_keys_values(
+    x: Array,
+    p: Mapping[str, Any],
+    names: tuple[str, str],
+    *,
+    num_heads: int,
+    ops: Operations = DEFINITIONS,
+) -> tuple[Array, Array]:
+    """Map tokens to keys and values, (B, L, D) -> twice (B, H, L, D/H).
+
+    It stands by itself because the last decoder layer needs nothing else of image tokens.
+    """
+    k_name, v_name = names
+    k = split_heads(ops.tap(k_name, ops.linear(x, **p[k_name])), num_heads)
+    v = split_heads(ops.tap(v_name, ops.linear(x, **p[v_name])), num_heads)
+    return k, v
+
+
+def multi_head_attention(
+    x: Array,
+    p: Mapping[str, Any],
+    names: tuple[str, str, str],
+    bias: Array | None = None,
+    *,
+    num_heads: int,
+    past: PastKeysValues | None = None,
+    ops: Operations = DEFINITIONS,
+) -> tuple[Array, Array]:
+    r"""Let each token gather from those it sees, in H independent ways.
+
+    .. math:: Q = x W_Q^\top + b_Q, \quad K = x W_K^\top + b_K, \quad V = x W_V^\top + b_V
+
+    then `attention` in each head on its own D/H channels, and the heads side by side again. The
+    output projection follows in the block.
+
+    Parameters
+    ----------
+    x : array (B, Q, D)
+        The new tokens.
+    p : mapping
+        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`.
+    names : three str
+        What the checkpoint calls the maps to queries, keys and values.
+    bias : array (1 or B, 1, Q, K), optional
+        See `mask.attention_bias`.
+    num_heads : int
+        H.
+    past : callable, optional
+        Takes the new keys and values, both (B, H, Q, D/H), and returns all the segments to
+        attend to: the cache. Without it the new tokens attend to themselves alone.
+    ops : Operations
+        Which version of each operation runs.
+
+    Returns
+    -------
+    context : array (B, Q, D)
+    probabilities : array (B, H, Q, K)
+
+    Notes
+    -----
+    Source: Vaswani et al., arXiv 1706.03762, section 3.2.2.
+    """
+    q_name, k_name, v_name = names
+    q = split_heads(ops.tap(q_name, ops.linear(x, **p[q_name])), num_heads)  # (B, H, Q, D/H)
+    k, v = project_keys_values(x, p, (k_name, v_name), num_heads=num_heads, ops=ops)
+    keys, values = ([k], [v]) if past is None else past(k, v)
+    context, probabilities = attention(q, keys, values, bias, ops=ops)
+    ops.tap("probabilities", probabilities)
+    return merge_heads(context), probabilities  # (B, H, Q, D/H) -> (B, Q, D)

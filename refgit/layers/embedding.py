@@ -1,0 +1,74 @@
+"""Token ids become vectors: the entrance of the text decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from refgit.layers.array_api import Array, array_namespace
+from refgit.layers.operations import DEFINITIONS, Operations
+
+
+def embed(ids: Array, table: Array) -> Array:
+    r"""Look up one row of the table for each id.
+
+    .. math:: e_{b,t} = E_{\text{ids}_{b,t}}
+
+    Parameters
+    ----------
+    ids : array (B, T), integer, each in 0 .. rows - 1
+    table : array (rows, D)
+
+    Returns
+    -------
+    array (B, T, D), dtype of `table`
+
+    Notes
+    -----
+    Source: the definition.
+    """
+    xp = array_namespace(table)
+    b, t = ids.shape
+    rows = xp.take(table, xp.reshape(ids, (b * t,)), axis=0)  # (B T, D)
+    return xp.reshape(rows, (b, t, table.shape[1]))
+
+
+def text_embedding(
+    words: Array,
+    position_ids: Array | None,
+    p: Mapping[str, Any],
+    *,
+    eps: float,
+    ops: Operations = DEFINITIONS,
+) -> Array:
+    r"""Add positions to word vectors and normalise.
+
+    .. math:: x_t = \operatorname{LayerNorm}(e_t + p_{\text{position}_t})
+
+    Parameters
+    ----------
+    words : array (B, T, D)
+        Word vectors, from `embed` or the caller's own.
+    position_ids : array (B or 1, T), integer, or None
+        None adds no position (the relative position types work inside attention).
+    p : mapping
+        ``position_embeddings.weight`` (positions, D), ``LayerNorm`` weight and bias (D,).
+    eps : float
+        Of the layer norm.
+    ops : Operations
+        Which version of each operation runs; the definitions unless told otherwise.
+
+    Returns
+    -------
+    array (B, T, D)
+
+    Notes
+    -----
+    Source: GIT paper, section 3.1 ("the text is tokenized and embedded ... followed by
+    positional encoding and a layernorm layer").
+    """
+    x = words
+    if position_ids is not None:
+        positions = embed(position_ids, p["position_embeddings"]["weight"])  # (B or 1, T, D)
+        x = x + ops.tap("position_embeddings", positions)
+    return ops.tap("LayerNorm", ops.layer_norm(x, **p["LayerNorm"], eps=eps))

@@ -1,0 +1,49 @@
+"""The feed-forward network: each token thinks by itself, in a wider space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from refgit.layers.array_api import Array
+from refgit.layers.operations import DEFINITIONS, Operations
+
+
+def feed_forward(
+    x: Array,
+    widen: Mapping[str, Any],
+    narrow: Mapping[str, Any],
+    *,
+    activation: Callable[[Array], Array],
+    ops: Operations = DEFINITIONS,
+    names: tuple[str, str, str] = ("fc1", "activation_fn", "fc2"),
+) -> Array:
+    r"""Two linear maps with a non-linearity between them.
+
+    .. math:: y = \phi(x W_1^\top + b_1) \, W_2^\top + b_2
+
+    Parameters
+    ----------
+    x : array (B, L, D)
+    widen : mapping
+        ``weight`` (F, D) and ``bias`` (F,).
+    narrow : mapping
+        ``weight`` (D, F) and ``bias`` (D,).
+    activation : callable
+        quick_gelu in the image encoder, gelu in the text decoder.
+    ops : Operations
+        Which version of each operation runs.
+    names : three str
+        What the taps call the three steps.
+
+    Returns
+    -------
+    array (B, L, D)
+
+    Notes
+    -----
+    Source: Vaswani et al., arXiv 1706.03762, equation 2.
+    """
+    h = ops.tap(names[0], ops.linear(x, **widen))  # (B, L, D) -> (B, L, F)
+    h = ops.tap(names[1], activation(h))
+    return ops.tap(names[2], ops.linear(h, **narrow))  # (B, L, F) -> (B, L, D)

@@ -1,0 +1,78 @@
+"""The operations a backend may speed up, and the taps through which one watches them.
+
+`Operations` is the set of functions a forward pass runs on. By default each is its definition;
+a backend's kernels replace single ones by name. It also carries the tap: a function that is
+shown every named intermediate. Layers receive it as `ops`, so nothing is global.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from refgit.layers.activation import gelu, quick_gelu
+from refgit.layers.array_api import Array
+from refgit.layers.erf import erf
+from refgit.layers.linear import linear
+from refgit.layers.normalization import layer_norm
+from refgit.layers.softmax import softmax
+
+Tap = Callable[[str, Array], None]
+
+
+@dataclass(frozen=True)
+class Operations:
+    """One version of each operation, and a tap.
+
+    Attributes
+    ----------
+    erf, linear, layer_norm, softmax, quick_gelu, gelu : callable
+        The definitions in refgit/layers, or a backend's kernels for them.
+    listener : callable or None
+        Called as ``listener(name, array)`` with every named intermediate.
+    path : str
+        Where in the model we are; names given to `tap` are completed with it.
+    """
+
+    erf: Callable[..., Array] = erf
+    linear: Callable[..., Array] = linear
+    layer_norm: Callable[..., Array] = layer_norm
+    softmax: Callable[..., Array] = softmax
+    quick_gelu: Callable[..., Array] = quick_gelu
+    gelu: Callable[..., Array] = gelu
+    listener: Tap | None = None
+    path: str = ""
+
+    @classmethod
+    def with_kernels(cls, kernels: Mapping[str, Any]) -> Operations:
+        """Put `kernels` in the place of the definitions of the same names."""
+        unknown = set(kernels) - {field.name for field in fields(cls)} | (
+            set(kernels) & {"listener", "path"}
+        )
+        if unknown:
+            raise ValueError(
+                f"kernels for unknown operations: {', '.join(sorted(unknown))}; an operation is "
+                "one of erf, linear, layer_norm, softmax, quick_gelu, gelu."
+            )
+        return cls(**kernels)
+
+    def at(self, name: str) -> Operations:
+        """Return these operations one step further down the path; free where nobody listens."""
+        if self.listener is None:
+            return self
+        return replace(self, path=f"{self.path}{name}.")
+
+    def tap(self, name: str, array: Array) -> Array:
+        """Show `array` to the listener, if there is one, and hand it back unchanged."""
+        if self.listener is not None:
+            self.listener(self.path + name if name else self.path[:-1], array)
+        return array
+
+    def activation(self, name: str) -> Callable[[Array], Array]:
+        """Return the activation function that a config calls `name`."""
+        function: Callable[[Array], Array] = getattr(self, name)
+        return function
+
+
+DEFINITIONS = Operations()

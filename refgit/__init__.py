@@ -1,0 +1,57 @@
+"""refgit: GIT, the Generative Image-to-text Transformer, in explicit array operations.
+
+Names are imported when first used, so that ``import refgit`` itself is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refgit.arrays import to_numpy
+    from refgit.cache import KeyValueCache
+    from refgit.config import GitConfig, GitVisionConfig
+    from refgit.errors import CheckpointError
+    from refgit.model import GitForCausalLM, GitModel, GitVisionModel
+    from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "BertTokenizer": "refgit.processing",
+    "CLIPImageProcessor": "refgit.processing",
+    "CheckpointError": "refgit.errors",
+    "GitConfig": "refgit.config",
+    "GitForCausalLM": "refgit.model",
+    "GitModel": "refgit.model",
+    "GitProcessor": "refgit.processing",
+    "GitVisionConfig": "refgit.config",
+    "GitVisionModel": "refgit.model",
+    "KeyValueCache": "refgit.cache",
+    "to_numpy": "refgit.arrays",
+}
+
+__all__ = [
+    "BertTokenizer",
+    "CLIPImageProcessor",
+    "CheckpointError",
+    "GitConfig",
+    "GitForCausalLM",
+    "GitModel",
+    "GitProcessor",
+    "GitVisionConfig",
+    "GitVisionModel",
+    "KeyValueCache",
+    "to_numpy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'refgit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

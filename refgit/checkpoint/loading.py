@@ -1,0 +1,131 @@
+"""A directory of weights, held against the list of parameters a model needs.
+
+Reads model.safetensors, or the shards that model.safetensors.index.json lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refgit.checkpoint.safetensors_file import open_safetensors
+from refgit.config import read_json
+from refgit.errors import CheckpointError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+# Buffers that older versions of transformers wrote: 0, 1, 2, ..., nothing learned.
+_BUFFERS = ("position_ids",)
+_MODEL_PREFIX = "git."
+_HEAD = "output."
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+def load_parameters(
+    directory: Path, shapes: Mapping[str, tuple[int, ...]], *, prefix: str
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Read the parameters named in `shapes` from a checkpoint directory.
+
+    Parameters
+    ----------
+    directory : Path
+        Holds model.safetensors, or model.safetensors.index.json and what it lists.
+    shapes : mapping of str to tuple
+        Name and shape of every parameter the model needs.
+    prefix : str
+        In front of these names in a checkpoint of the whole model: a GitModel or GitVisionModel
+        loads from that as well as from its own.
+
+    Returns
+    -------
+    dict of str to array
+        In the order of `shapes`, mapped from the file where NumPy has the dtype.
+
+    Raises
+    ------
+    CheckpointError
+        A file is missing or broken; or a tensor is missing, unexpected or wrongly shaped. The
+        message names the file, the tensor, found and expected.
+    """
+    found, source = _read_all(directory)
+    found = {name: x for name, x in found.items() if name.rpartition(".")[2] not in _BUFFERS}
+    if prefix and not any(name in found for name in shapes):
+        inside = {name[len(prefix) :]: x for name, x in found.items() if name.startswith(prefix)}
+        rest = {name for name in found if not name.startswith((_MODEL_PREFIX, _HEAD))}
+        _refuse_unexpected(rest, source)
+        strangers = set(inside) - set(shapes) if prefix == _MODEL_PREFIX else set()
+        found = inside
+    else:
+        strangers = set(found) - set(shapes)
+    missing = [name for name in shapes if name not in found]
+    if missing:
+        raise CheckpointError(
+            f"{source} lacks {_some(missing)}; expected {len(shapes)} tensors, "
+            f"such as {missing[0]} of shape {tuple(shapes[missing[0]])}."
+        )
+    _refuse_unexpected(strangers, source)
+    for name, shape in shapes.items():
+        if tuple(found[name].shape) != tuple(shape):
+            raise CheckpointError(
+                f"{source}: tensor {name} has shape {tuple(found[name].shape)}; expected "
+                f"{tuple(shape)} after {directory / 'config.json'}."
+            )
+    return {name: found[name] for name in shapes}
+
+
+def _refuse_unexpected(names: set[str], source: Path) -> None:
+    if names:
+        raise CheckpointError(
+            f"{source} holds {_some(sorted(names))}, which this model does not have; expected "
+            "only the parameters of the model in config.json."
+        )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"tensor{'s' if len(names) > 1 else ''} {shown}{more}"
+
+
+def _read_all(directory: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Path]:
+    """Every tensor of the directory, and the file to name in messages."""
+    single, index = directory / WEIGHTS, directory / INDEX
+    if single.is_file():
+        return open_safetensors(single), single
+    if not index.is_file():
+        raise CheckpointError(f"{directory} holds neither {WEIGHTS} nor {INDEX}; expected one.")
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f'{index} has no "weight_map"; expected tensor names with files.')
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
+    for file in sorted(set(weight_map.values())):
+        if Path(file).name != file:
+            raise CheckpointError(f"{index} names {file!r}; expected a file of its own directory.")
+        tensors |= open_safetensors(directory / file)
+    absent = sorted(set(weight_map) - set(tensors))
+    if absent:
+        raise CheckpointError(f"{index} lists {_some(absent)}, which its files do not hold.")
+    return tensors, index
+
+
+def save_parameters(directory: Path, arrays: Arrays) -> None:
+    """Write model.safetensors, whole or not at all: a failed write leaves an older file alone.
+
+    Parameters
+    ----------
+    directory : Path
+        Made if need be.
+    arrays : mapping of str to array
+        On the host.
+    """
+    from safetensors.numpy import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    partial = directory / f"{WEIGHTS}.partial"
+    contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
+    save_file(contiguous, partial, metadata={"format": "pt"})
+    partial.replace(directory / WEIGHTS)

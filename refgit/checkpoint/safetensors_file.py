@@ -1,0 +1,92 @@
+"""One .safetensors file as NumPy arrays that lie in the file, not in memory.
+
+The safetensors library checks the file, but its NumPy reader copies each tensor. So the library
+validates, and the tensors are then mapped: the format is eight bytes of header length, a JSON
+header with each tensor's dtype, shape and byte range, and the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refgit.errors import CheckpointError
+
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "|i1",
+    "U8": "|u1",
+    "BOOL": "|b1",
+}
+
+
+def open_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Map every tensor of a file.
+
+    Parameters
+    ----------
+    path : Path
+        A .safetensors file.
+
+    Returns
+    -------
+    dict of str to array
+        Read-only views of the file; bfloat16 tensors are widened to float32 copies, since NumPy
+        has no such type.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, truncated or no safetensors file, or holds an unknown dtype.
+    """
+    _validate(path)
+    with path.open("rb") as file:
+        header_length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(header_length))
+    data = np.memmap(path, np.uint8, mode="r", offset=0)
+    start = 8 + header_length
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            first, stop = entry["data_offsets"]
+            raw = data[start + first : start + stop]
+            tensors[name] = _view(raw, entry["dtype"], entry["shape"], path, name)
+    return tensors
+
+
+def _validate(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; expected a file of weights.")
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} ({path.stat().st_size} bytes) is no complete safetensors file: {error}. "
+            "Was the download or copy cut short?"
+        ) from error
+
+
+def _view(
+    raw: np.ndarray[Any, Any], dtype: str, shape: list[int], path: Path, name: str
+) -> np.ndarray[Any, Any]:
+    if dtype == "BF16":
+        # bfloat16 is the upper half of a float32
+        bits = np.frombuffer(raw, "<u2").astype("<u4") << 16
+        return bits.view("<f4").reshape(shape)
+    if dtype not in _DTYPES:
+        raise CheckpointError(
+            f"{path}: tensor {name} is of dtype {dtype}; expected one of "
+            f"{', '.join(['BF16', *_DTYPES])}."
+        )
+    return raw.view(_DTYPES[dtype]).reshape(shape)

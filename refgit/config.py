@@ -1,0 +1,300 @@
+"""What a GIT model looks like, as data: GitVisionConfig and GitConfig.
+
+Names, defaults and meanings are those of transformers 4.56's classes of the same names, and of
+the config.json beside every checkpoint. Keys refgit does not know are kept and written back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from refgit.errors import CheckpointError
+
+CONFIG_NAME = "config.json"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _require(owner: object, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(
+            f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; expected {expected}."
+        )
+
+
+def _require_counts(config: object, names: str) -> None:
+    for name in names.split():
+        _require(config, name, _is_count(getattr(config, name)), "a positive integer")
+
+
+def _require_heads(config: GitVisionConfig | GitConfig) -> None:
+    _require(
+        config,
+        "hidden_size",
+        config.hidden_size % config.num_attention_heads == 0,
+        f"a multiple of num_attention_heads, which is {config.num_attention_heads}",
+    )
+
+
+def _split(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part a config.json's entries into fields of `cls` and the rest, to be kept as they are."""
+    names = {f.name for f in fields(cls)} - {"extra"}
+    known = {k: v for k, v in values.items() if k in names}
+    rest = {k: v for k, v in values.items() if k not in names and k != "model_type"}
+    return known, rest
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file of a checkpoint, or say what is wrong with the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} does not exist; expected a checkpoint directory that holds {path.name}."
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a {type(value).__name__}; expected a JSON object.")
+    return value
+
+
+class _JsonConfig:
+    """What both configs share: to and from config.json."""
+
+    model_type: str
+    extra: Mapping[str, Any]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a config from the entries of a config.json; unknown keys go to `extra`."""
+        known, rest = _split(cls, values)
+        return cls(**known, extra=rest)  # type: ignore[call-arg]  # see to_dict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entries of a config.json, unknown keys included."""
+        values: dict[str, Any] = {**self.extra, "model_type": self.model_type}
+        for f in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            if f.name != "extra":
+                value = getattr(self, f.name)
+                values[f.name] = value.to_dict() if isinstance(value, _JsonConfig) else value
+        return values
+
+    def to_json_string(self) -> str:
+        """Return config.json's text: sorted keys, two spaces, a newline at the end."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated anew."""
+        return replace(self, **changes)  # type: ignore[type-var]  # see to_dict
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json into `directory`, which is made if need be."""
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class GitVisionConfig(_JsonConfig):
+    """The image encoder, CLIP's vision transformer.
+
+    Attributes
+    ----------
+    hidden_size : int
+        Width D of the image tokens.
+    intermediate_size : int
+        Width F inside the feed-forward networks.
+    num_hidden_layers, num_attention_heads : int
+        Depth, and heads H in each layer; H divides `hidden_size`.
+    num_channels : int
+        Colour channels C of the image.
+    image_size : int
+        Side of the square image, in pixels; a multiple of `patch_size`.
+    patch_size : int
+        Side P of a patch, in pixels.
+    hidden_act : str
+        Activation of the feed-forward networks.
+    layer_norm_eps : float
+        Added to the variance in every layer norm, and in the visual projection's.
+    attention_dropout : float
+        Read and kept; inference drops nothing.
+    initializer_range : float
+        Standard deviation of random weights.
+    extra : mapping
+        Keys of config.json that refgit does not use, written back as they were.
+
+    Raises
+    ------
+    ValueError
+        A field has an impossible value; the message names it.
+    """
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    num_channels: int = 3
+    image_size: int = 224
+    patch_size: int = 16
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    model_type = "git_vision_model"
+
+    def __post_init__(self) -> None:
+        _require_counts(
+            self,
+            "hidden_size intermediate_size num_hidden_layers num_attention_heads num_channels "
+            "image_size patch_size",
+        )
+        _require_heads(self)
+        _require(
+            self,
+            "image_size",
+            self.image_size % self.patch_size == 0,
+            f"a multiple of patch_size, which is {self.patch_size}",
+        )
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one image."""
+        return int((self.image_size // self.patch_size) ** 2)
+
+    @property
+    def num_positions(self) -> int:
+        """Image tokens N of one image: its patches and the class token."""
+        return self.num_patches + 1
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> GitVisionConfig:
+        """Read config.json, of an image encoder alone or of a whole model."""
+        values = read_json(Path(directory) / CONFIG_NAME)
+        if values.get("model_type") == GitConfig.model_type:
+            values = values.get("vision_config") or {}
+        return cls.from_dict(values)
+
+
+@dataclass(frozen=True)
+class GitConfig(_JsonConfig):
+    """The whole model: the image encoder's config inside the text decoder's.
+
+    Attributes
+    ----------
+    vision_config : GitVisionConfig
+        The image encoder; a mapping is turned into one.
+    vocab_size : int
+        Words V.
+    hidden_size : int
+        Width D of the decoder.
+    num_hidden_layers, num_attention_heads : int
+        Depth, and heads H in each layer; H divides `hidden_size`.
+    intermediate_size : int
+        Width F inside the feed-forward networks.
+    hidden_act : str
+        Activation of the feed-forward networks.
+    hidden_dropout_prob, attention_probs_dropout_prob : float
+        Read and kept; inference drops nothing.
+    max_position_embeddings : int
+        Longest text, in tokens.
+    initializer_range : float
+        Standard deviation of random weights.
+    layer_norm_eps : float
+        Added to the variance in the decoder's layer norms.
+    pad_token_id, bos_token_id, eos_token_id : int
+        Ids that fill, open and close a text.
+    position_embedding_type : str
+        "absolute", "relative_key" or "relative_key_query".
+    use_cache : bool
+        Whether a forward pass returns its keys and values unless told otherwise.
+    tie_word_embeddings : bool
+        Whether the head shares the word embedding's matrix.
+    num_image_with_embedding : int or None
+        Frames of a video that have a learned time embedding.
+    extra : mapping
+        Keys of config.json that refgit does not use, written back as they were.
+
+    Raises
+    ------
+    ValueError
+        A field has an impossible value; the message names it.
+    """
+
+    vision_config: GitVisionConfig = field(default_factory=GitVisionConfig)
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 1024
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+    position_embedding_type: str = "absolute"
+    use_cache: bool = True
+    tie_word_embeddings: bool = False
+    bos_token_id: int = 101
+    eos_token_id: int = 102
+    num_image_with_embedding: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    model_type = "git"
+
+    def __post_init__(self) -> None:
+        vision = self.vision_config
+        if not isinstance(vision, GitVisionConfig):
+            vision = GitVisionConfig.from_dict(vision or {})
+            object.__setattr__(self, "vision_config", vision)
+        _require_counts(
+            self,
+            "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
+            "max_position_embeddings",
+        )
+        _require_heads(self)
+        frames = self.num_image_with_embedding
+        _require(
+            self,
+            "num_image_with_embedding",
+            frames is None or _is_count(frames),
+            "None or a positive integer",
+        )
+        types = ("absolute", "relative_key", "relative_key_query")
+        _require(
+            self,
+            "position_embedding_type",
+            self.position_embedding_type in types,
+            f"one of {', '.join(types)}",
+        )
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> GitConfig:
+        """Read the config.json in `directory`.
+
+        Raises
+        ------
+        CheckpointError
+            The file is missing or broken, or describes another kind of model.
+        """
+        path = Path(directory) / CONFIG_NAME
+        values = read_json(path)
+        found = values.get("model_type")
+        if found != cls.model_type:
+            raise CheckpointError(
+                f'{path} describes a model of type {found!r}; refgit reads "{cls.model_type}".'
+            )
+        try:
+            return cls.from_dict(values)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: {error}") from error

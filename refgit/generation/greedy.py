@@ -1,0 +1,153 @@
+"""Greedy search: at each step the likeliest word, until the end token.
+
+The image is read once into the cache; each step then costs one token a row. (GIT paper, section
+3.1: "the caption is predicted in an auto-regressive manner".)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refgit import checks
+from refgit.cache import KeyValueCache
+from refgit.layers.array_api import Array
+
+if TYPE_CHECKING:
+    from refgit.model import GitForCausalLM
+
+Ids = np.ndarray[Any, Any]
+
+# Arguments that ask for what greedy search does anyway, with the values that do.
+_HARMLESS = {"num_beams": 1, "do_sample": False, "num_return_sequences": 1, "use_cache": True}
+
+
+def generate(
+    model: GitForCausalLM,
+    pixel_values: Any = None,
+    input_ids: Any = None,
+    *,
+    attention_mask: Any = None,
+    max_length: int | None = None,
+    max_new_tokens: int | None = None,
+    min_length: int | None = None,
+    **unsupported: Any,
+) -> Array:
+    r"""Write a text below each image.
+
+    .. math:: y_t = \arg\max_v \text{logits}_{t-1,v}
+
+    Parameters
+    ----------
+    model : GitForCausalLM
+    pixel_values : array (B', C, S, S), floating point, optional
+        The images.
+    input_ids : array (B, T), integer, optional
+        What each text starts with; B is a multiple of B'. By default the token
+        ``bos_token_id``, once for each image.
+    attention_mask : array (B, T), optional
+        1 for text, 0 for padding in `input_ids`; padding is seen by no later token.
+    max_length : int, optional
+        Longest text in tokens, `input_ids` included; generation_config.json's by default.
+    max_new_tokens : int, optional
+        Longest continuation in tokens; takes the place of `max_length`.
+    min_length : int, optional
+        The end token is not chosen before the text has so many tokens, `input_ids` included.
+
+    Returns
+    -------
+    array (B, length), int64, on the model's backend
+        `input_ids` and what was written, to the end token; ``pad_token_id`` after it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument does not fit.
+    NotImplementedError
+        An argument of transformers' `generate` that is not supported yet; the message names it.
+
+    Notes
+    -----
+    Source: GIT paper, section 3.1. Ids equal those of transformers 4.56's greedy search.
+    """
+    for name, value in unsupported.items():
+        if value is not None and _HARMLESS.get(name, ...) != value:
+            raise NotImplementedError(
+                f"generate does not support {name}={value!r} yet; leave the argument out."
+            )
+    defaults = model.generation_defaults
+    ids = _prompt(model, pixel_values, input_ids)
+    longest = _longest(model, ids.shape[1], max_length, max_new_tokens)
+    shortest = defaults.min_length if min_length is None else _count("min_length", min_length)
+    ends = np.atleast_1d([] if defaults.eos_token_id is None else defaults.eos_token_id)
+    ends = ends.astype(np.int64)
+    if pixel_values is None:
+        cache = KeyValueCache(model.config.num_hidden_layers)
+    else:
+        cache = model.encode_image(pixel_values)
+    finished = np.zeros(len(ids), bool)
+    filler = defaults.pad_token_id if defaults.pad_token_id is not None else next(iter(ends), 0)
+    new, mask = ids, attention_mask
+    while True:
+        logits = model.next_token_logits(new, cache, attention_mask=mask)
+        scores = model.backend.to_numpy(logits)  # (B, V)
+        chosen = _likeliest(scores, ends if ids.shape[1] < shortest else None)
+        chosen = np.where(finished, filler, chosen)
+        ids = np.concatenate([ids, chosen[:, None]], axis=1)
+        finished |= np.isin(chosen, ends)
+        if finished.all() or ids.shape[1] >= longest:
+            return model.backend.asarray(ids)
+        new, mask = chosen[:, None], None
+
+
+def _likeliest(scores: Ids, forbidden: Ids | None) -> Ids:
+    """Pick the best word of each row (B, V) -> (B,), the first among equals."""
+    if forbidden is not None:
+        scores = scores.copy()
+        scores[:, forbidden] = -np.inf
+    best: Ids = np.argmax(scores, axis=-1)
+    return best
+
+
+def _prompt(model: GitForCausalLM, pixel_values: Any, input_ids: Any) -> Ids:
+    """What the texts start with, on the host."""
+    if input_ids is not None:
+        ids = model._integers("input_ids", input_ids)
+        checks.input_ids(ids, model.config)
+        return ids.astype(np.int64)
+    start = model.generation_defaults.bos_token_id
+    if start is None:
+        raise ValueError("neither input_ids nor a bos_token_id in the config; expected one.")
+    shape = np.shape(pixel_values) if pixel_values is not None else (1,)
+    return np.full((shape[0] if shape else 1, 1), start, np.int64)
+
+
+def _longest(
+    model: GitForCausalLM, prompt: int, max_length: int | None, max_new_tokens: int | None
+) -> int:
+    """Tokens at which to stop, prompt included."""
+    if max_new_tokens is not None:
+        longest = prompt + _count("max_new_tokens", max_new_tokens, least=1)
+    elif max_length is not None:
+        longest = _count("max_length", max_length, least=1)
+    else:
+        longest = model.generation_defaults.max_length
+    if prompt >= longest:
+        raise ValueError(
+            f"input_ids has {prompt} tokens and max_length is {longest}; expected a larger "
+            "max_length, or max_new_tokens in its place."
+        )
+    positions = model.config.max_position_embeddings
+    if longest > positions + 1:  # the last word written is never read
+        raise ValueError(
+            f"texts of {longest} tokens were asked for; this model has learned positions for "
+            f"{positions} (config.max_position_embeddings). Lower max_length or max_new_tokens."
+        )
+    return longest
+
+
+def _count(name: str, value: Any, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is {value!r}; expected an integer of at least {least}.")
+    return int(value)

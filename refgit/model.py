@@ -1,0 +1,655 @@
+"""The three models: GitVisionModel, GitModel, GitForCausalLM.
+
+They tie configuration, parameters and a backend together and check what they are given; the
+mathematics is in vision.py, decoder.py and layers/. Arguments and returns are those of
+transformers 4.56's classes of the same names, with arrays in the place of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from refgit_backends import Backend, get_backend
+
+from refgit import checks
+from refgit.cache import KeyValueCache
+from refgit.config import GitConfig, GitVisionConfig
+from refgit.decoder import continue_text, decode, read_image
+from refgit.layers.array_api import Array
+from refgit.layers.embedding import embed, text_embedding
+from refgit.layers.lm_head import language_model_loss, lm_head
+from refgit.layers.operations import Operations, Tap
+from refgit.outputs import BaseModelOutput, BaseModelOutputWithPast, CausalLMOutputWithPast
+from refgit.parameters import (
+    Shapes,
+    causal_lm_shapes,
+    flatten,
+    model_shapes,
+    nest,
+    random_parameters,
+    vision_shapes,
+)
+from refgit.vision import Encoded, image_encoder, visual_projection
+
+FLOAT_DTYPES = ("float16", "float32", "float64")
+
+
+class _Model:
+    """What the three models share: configuration, parameters, backend, loading and saving."""
+
+    config_class: ClassVar[type[GitConfig] | type[GitVisionConfig]]
+    # Where a checkpoint of the whole model keeps what belongs to this one.
+    prefix: ClassVar[str]
+
+    def __init__(
+        self,
+        config: Any,
+        *,
+        seed: int = 0,
+        backend: str | Backend | None = None,
+        dtype: str = "float32",
+        kernels: str = "auto",
+        _parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(config, self.config_class):
+            raise TypeError(
+                f"{type(self).__name__} got a config of type {type(config).__name__}; expected "
+                f"{self.config_class.__name__}."
+            )
+        if dtype not in FLOAT_DTYPES:
+            raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
+        self.config = config
+        self.dtype = dtype
+        self.backend = get_backend(backend, kernels=kernels)
+        self.operations = Operations.with_kernels(self.backend.kernels)
+        if _parameters is None:
+            _parameters = self._random(config, seed)
+        self.parameters = nest(
+            {name: self.backend.asarray(x, dtype) for name, x in _parameters.items()}
+        )
+
+    @classmethod
+    def shapes(cls, config: Any) -> Shapes:
+        """Name and shape of every parameter of a model with this config."""
+        raise NotImplementedError
+
+    @classmethod
+    def _random(cls, config: Any, seed: int) -> Mapping[str, Any]:
+        vision = config.vision_config if isinstance(config, GitConfig) else config
+        return random_parameters(
+            cls.shapes(config),
+            seed=seed,
+            std=config.initializer_range,
+            vision_std=vision.initializer_range,
+            pad_token_id=getattr(config, "pad_token_id", None),
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        backend: str | Backend | None = None,
+        dtype: str = "float32",
+        kernels: str = "auto",
+    ) -> Self:
+        """Load a model from a checkpoint directory that transformers or refgit has written.
+
+        Parameters
+        ----------
+        path : str or Path
+            Directory with config.json and model.safetensors (or its shards and index).
+        backend : str, Backend or None
+            Where it computes: "numpy", "cupy", ...; None takes REFGIT_BACKEND, else "numpy".
+        dtype : str
+            "float32", "float64" or "float16". Weights stored otherwise are converted; those
+            stored so are mapped from the file, not copied (NumPy).
+        kernels : {"auto", "off"}
+            "off" runs the definitions of refgit/layers alone.
+
+        Raises
+        ------
+        CheckpointError
+            Something is wrong with a file; the message names file, tensor, found and expected.
+        """
+        from refgit.checkpoint import load_parameters
+
+        config = cls.config_class.from_pretrained(path)
+        parameters = load_parameters(Path(path), cls.shapes(config), prefix=cls.prefix)
+        return cls(config, backend=backend, dtype=dtype, kernels=kernels, _parameters=parameters)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json and model.safetensors, which transformers loads as well.
+
+        Parameters
+        ----------
+        directory : str or Path
+            Made if need be; files of the same names are replaced.
+        """
+        from refgit.checkpoint import save_parameters
+
+        architecture = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
+        extra = {**self.config.extra, **architecture}
+        self.config.replace(extra=extra).save_pretrained(directory)
+        arrays = {name: self.backend.to_numpy(x) for name, x in self.state_dict().items()}
+        save_parameters(Path(directory), arrays)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Every parameter by its checkpoint name."""
+        return dict(flatten(self.parameters))
+
+    def num_parameters(self) -> int:
+        """How many numbers the model has learned."""
+        return sum(int(x.size) for x in self.state_dict().values())
+
+    def tapped(self, listener: Tap | None) -> Operations:
+        """The model's operations, with `listener` shown every named intermediate."""
+        from dataclasses import replace
+
+        return replace(self.operations, listener=listener)
+
+    def _floats(self, name: str, x: Any) -> tuple[Array, np.ndarray[Any, Any]]:
+        """An argument as a floating array of the backend, and a host view of it for the checks."""
+        host = self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
+        return (x if self.backend.owns(x) else self.backend.asarray(host)), host
+
+    def _integers(self, name: str, x: Any) -> np.ndarray[Any, Any]:
+        return self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
+
+    def _unsupported(self, **arguments: Any) -> None:
+        for name, value in arguments.items():
+            if value is not None and value is not False:
+                raise NotImplementedError(
+                    f"{type(self).__name__} does not support the argument {name} yet; leave it out."
+                )
+
+
+def _host(name: str, x: Any) -> np.ndarray[Any, Any]:
+    from refgit_backends.base import BackendError, host_array
+
+    try:
+        return host_array(x)
+    except BackendError as error:
+        raise TypeError(f"{name}: {error}") from error
+
+
+class GitVisionModel(_Model):
+    """The image encoder alone.
+
+    Parameters
+    ----------
+    config : GitVisionConfig
+    seed : int
+        Of the random weights; `from_pretrained` reads trained ones.
+    backend, dtype, kernels
+        See `from_pretrained`.
+    """
+
+    config_class = GitVisionConfig
+    prefix = "git.image_encoder."
+    config: GitVisionConfig
+
+    @classmethod
+    def shapes(cls, config: GitVisionConfig) -> Shapes:
+        """Name and shape of every parameter of a model with this config."""
+        return vision_shapes(config)
+
+    def __call__(
+        self,
+        pixel_values: Any,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        return_dict: bool | None = None,
+        *,
+        tap: Tap | None = None,
+    ) -> BaseModelOutput | tuple[Array, ...]:
+        """Encode images.
+
+        Parameters
+        ----------
+        pixel_values : array (B, C, S, S), floating point
+            S = config.image_size; rescaled and normalised by the processor.
+        output_attentions, output_hidden_states : bool, optional
+            Whether to return what lies between.
+        interpolate_pos_encoding : bool
+            Not supported yet.
+        return_dict : bool, optional
+            False returns a plain tuple.
+        tap : callable, optional
+            Called with the name and the value of every intermediate.
+
+        Returns
+        -------
+        BaseModelOutput
+            ``last_hidden_state`` (B, N, D) in the model's dtype, and the rest where asked for.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `pixel_values` has the wrong rank, channels, size or dtype.
+        """
+        self._unsupported(interpolate_pos_encoding=interpolate_pos_encoding)
+        pixels, host = self._floats("pixel_values", pixel_values)
+        checks.pixel_values(host, self.config)
+        encoded = image_encoder(
+            self.backend.asarray(pixels, self.dtype),
+            self.parameters["vision_model"],
+            self.config,
+            ops=self.tapped(tap).at("vision_model"),
+            keep_hidden_states=bool(output_hidden_states),
+            keep_attentions=bool(output_attentions),
+        )
+        output = BaseModelOutput(encoded.tokens, encoded.hidden_states, encoded.attentions)
+        return output.to_tuple() if return_dict is False else output
+
+
+class GitModel(_Model):
+    """Image encoder and text decoder, without the language-modelling head.
+
+    Parameters
+    ----------
+    config : GitConfig
+    seed : int
+        Of the random weights; `from_pretrained` reads trained ones.
+    backend, dtype, kernels
+        See `from_pretrained`.
+    """
+
+    config_class = GitConfig
+    prefix = "git."
+    config: GitConfig
+
+    def __init__(self, config: GitConfig, **options: Any) -> None:
+        super().__init__(config, **options)
+        if config.position_embedding_type != "absolute":
+            raise NotImplementedError(
+                f"GitConfig.position_embedding_type {config.position_embedding_type!r} is not "
+                'supported yet; only "absolute" is.'
+            )
+
+    @classmethod
+    def shapes(cls, config: GitConfig) -> Shapes:
+        """Name and shape of every parameter of a model with this config."""
+        return model_shapes(config)
+
+    @property
+    def _trunk(self) -> Mapping[str, Any]:
+        """The branch of the parameters that is the GitModel."""
+        return self.parameters
+
+    def __call__(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        pixel_values: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        past_key_values: KeyValueCache | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        return_dict: bool | None = None,
+        *,
+        tap: Tap | None = None,
+    ) -> BaseModelOutputWithPast | tuple[Any, ...]:
+        """Read an image and a text.
+
+        Parameters
+        ----------
+        input_ids : array (B, T), integer, optional
+            The text. Either this or `inputs_embeds`.
+        attention_mask : array (B, T) or (B, past + T), optional
+            1 for text, 0 for padding. Image tokens are never masked.
+        position_ids : array (B or 1, T), integer, optional
+            Where the text tokens stand; by default they count on from the text in the cache.
+        pixel_values : array (B', C, S, S), floating point, optional
+            The images; B is a multiple of B', and text b belongs to image b modulo B'.
+        head_mask
+            Not supported yet.
+        inputs_embeds : array (B, T, D), floating point, optional
+            Word vectors in the place of `input_ids`.
+        past_key_values : KeyValueCache, optional
+            What has been read before, the image included; it takes up the new tokens.
+        use_cache : bool, optional
+            Whether to return the cache; config.use_cache by default.
+        output_attentions, output_hidden_states : bool, optional
+            Whether to return what lies between.
+        interpolate_pos_encoding : bool
+            Not supported yet.
+        return_dict : bool, optional
+            False returns a plain tuple.
+        tap : callable, optional
+            Called with the name and the value of every intermediate.
+
+        Returns
+        -------
+        BaseModelOutputWithPast
+            ``last_hidden_state`` (B, N + T, D), or (B, T, D) on top of a cache.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument does not fit; the message names it, what was found and what was expected.
+        """
+        self._unsupported(head_mask=head_mask, interpolate_pos_encoding=interpolate_pos_encoding)
+        ops = self.tapped(tap)
+        ops = ops.at("git") if isinstance(self, GitForCausalLM) else ops
+        cache = self._cache_for(past_key_values, use_cache, pixel_values)
+        words = self._words(input_ids, inputs_embeds, ops)
+        batch, length, _ = words.shape
+        past_length = 0 if cache is None else cache.text_length
+        text = self._positioned(words, position_ids, past_length, ops)
+        mask = self._mask(attention_mask, batch, length, past_length)
+        if cache is not None:
+            mask = cache.text_mask(mask, batch, length)
+        keep = {
+            "keep_hidden_states": bool(output_hidden_states),
+            "keep_attentions": bool(output_attentions),
+        }
+        weights, config, encoder = self._trunk["encoder"], self.config, ops.at("encoder")
+        if cache is not None and cache.image_length + past_length > 0:
+            self._check_rows(batch, cache)
+            out = continue_text(text, weights, config, cache, text_mask=mask, ops=encoder, **keep)
+        else:
+            image = None if pixel_values is None else self._image_tokens(pixel_values, ops)
+            x = text if image is None else self._join(image, text)  # (B, N + T, D)
+            n_image = x.shape[1] - length
+            out = decode(
+                x,
+                weights,
+                config,
+                n_image=n_image,
+                text_mask=mask,
+                cache=cache,
+                ops=encoder,
+                **keep,
+            )
+        output = BaseModelOutputWithPast(out.hidden, cache, out.hidden_states, out.attentions)
+        return output.to_tuple() if return_dict is False else output
+
+    def encode_image(self, pixel_values: Any, *, tap: Tap | None = None) -> KeyValueCache:
+        """Read images once, to write any number of texts below them.
+
+        Parameters
+        ----------
+        pixel_values : array (B', C, S, S), floating point
+        tap : callable, optional
+            Called with the name and the value of every intermediate.
+
+        Returns
+        -------
+        KeyValueCache
+            Holds the images; pass it as `past_key_values`.
+        """
+        ops = self.tapped(tap)
+        ops = ops.at("git") if isinstance(self, GitForCausalLM) else ops
+        cache = KeyValueCache(self.config.num_hidden_layers)
+        image = self._image_tokens(pixel_values, ops)
+        read_image(image, self._trunk["encoder"], self.config, cache, ops=ops.at("encoder"))
+        return cache
+
+    def _cache_for(
+        self, past: KeyValueCache | None, use_cache: bool | None, pixel_values: Any
+    ) -> KeyValueCache | None:
+        """The cache of this call: the caller's, a new one, or none."""
+        if past is None:
+            wanted = self.config.use_cache if use_cache is None else use_cache
+            return KeyValueCache(self.config.num_hidden_layers) if wanted else None
+        if not isinstance(past, KeyValueCache):
+            raise TypeError(
+                f"past_key_values is a {type(past).__name__}; expected the KeyValueCache that an "
+                "earlier call returned."
+            )
+        if past.num_layers != self.config.num_hidden_layers:
+            raise ValueError(
+                f"past_key_values has {past.num_layers} layers; this model has "
+                f"{self.config.num_hidden_layers}. It belongs to another model."
+            )
+        if pixel_values is not None and past.image_length + past.text_length > 0:
+            raise ValueError(
+                "pixel_values was given together with past_key_values that has been filled; the "
+                "cache already holds what comes before the new text, so leave pixel_values out."
+            )
+        return past
+
+    def _image_tokens(self, pixel_values: Any, ops: Operations) -> Array:
+        """Images to tokens of the decoder's width: (B', C, S, S) -> (B', N, D)."""
+        vision = self.config.vision_config
+        pixels, host = self._floats("pixel_values", pixel_values)
+        checks.pixel_values(host, vision)
+        encoded: Encoded = image_encoder(
+            self.backend.asarray(pixels, self.dtype),
+            self._trunk["image_encoder"]["vision_model"],
+            vision,
+            ops=ops.at("image_encoder.vision_model"),
+        )
+        return visual_projection(
+            encoded.tokens,
+            self._trunk["visual_projection"]["visual_projection"],
+            eps=vision.layer_norm_eps,
+            ops=ops.at("visual_projection.visual_projection"),
+        )
+
+    def _words(self, input_ids: Any, inputs_embeds: Any, ops: Operations) -> Array:
+        """The text as word vectors (B, T, D)."""
+        if (input_ids is None) == (inputs_embeds is None):
+            found = "neither" if input_ids is None else "both"
+            raise ValueError(
+                f"{found} of input_ids and inputs_embeds given; expected exactly one of them."
+            )
+        if inputs_embeds is not None:
+            words, _ = self._floats("inputs_embeds", inputs_embeds)
+            checks.inputs_embeds(tuple(words.shape), self.config)
+            return self.backend.asarray(words, self.dtype)
+        ids = self._integers("input_ids", input_ids)
+        checks.input_ids(ids, self.config)
+        table = self._trunk["embeddings"]["word_embeddings"]["weight"]
+        words = embed(self.backend.asarray(ids, "int64"), table)
+        return ops.tap("embeddings.word_embeddings", words)
+
+    def _positioned(
+        self, words: Array, position_ids: Any, past_length: int, ops: Operations
+    ) -> Array:
+        """Word vectors with positions, normalised; text counts from 0, the image takes none."""
+        batch, length, _ = words.shape
+        if position_ids is None:
+            ids = np.arange(past_length, past_length + length)[None]
+        else:
+            ids = self._integers("position_ids", position_ids)
+        checks.positions(ids, (batch, length), self.config)
+        return text_embedding(
+            words,
+            self.backend.asarray(ids, "int64"),
+            self._trunk["embeddings"],
+            eps=self.config.layer_norm_eps,
+            ops=ops.at("embeddings"),
+        )
+
+    def _mask(self, attention_mask: Any, batch: int, length: int, past: int) -> Array | None:
+        """The padding mask on the device, or None where nothing is padding."""
+        if attention_mask is None:
+            return None
+        mask = self._integers("attention_mask", attention_mask)
+        checks.attention_mask(mask, batch, length, past)
+        return self.backend.asarray(mask != 0, "int64")
+
+    def _check_rows(self, batch: int, cache: KeyValueCache) -> None:
+        rows, images = cache.batch_size, cache.num_images
+        if rows is not None and rows != batch:
+            raise ValueError(
+                f"the text has {batch} rows, past_key_values {rows}; expected equally many."
+            )
+        if images is not None:
+            checks.batches(batch, images)
+
+    def _join(self, image: Array, text: Array) -> Array:
+        """Put each text behind its image: (B', N, D), (B, T, D) -> (B, N + T, D)."""
+        xp = self.backend.xp
+        checks.batches(text.shape[0], image.shape[0])
+        tiled = xp.concat([image] * (text.shape[0] // image.shape[0]), axis=0)
+        return xp.concat([tiled, text], axis=1)
+
+
+class GitForCausalLM(GitModel):
+    """The whole model: image encoder, text decoder and the head that names the next word.
+
+    Parameters
+    ----------
+    config : GitConfig
+    seed : int
+        Of the random weights; `from_pretrained` reads trained ones.
+    backend, dtype, kernels
+        See `from_pretrained`.
+    """
+
+    prefix = ""
+
+    def __init__(self, config: GitConfig, **options: Any) -> None:
+        super().__init__(config, **options)
+        from refgit.generation import GenerationDefaults
+
+        self.generation_defaults = GenerationDefaults.of(config)
+
+    @classmethod
+    def shapes(cls, config: GitConfig) -> Shapes:
+        """Name and shape of every parameter of a model with this config."""
+        return causal_lm_shapes(config)
+
+    @property
+    def _trunk(self) -> Mapping[str, Any]:
+        trunk: Mapping[str, Any] = self.parameters["git"]
+        return trunk
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **options: Any) -> Self:
+        """Load a model and its generation_config.json; see `GitVisionModel.from_pretrained`."""
+        from refgit.generation import GenerationDefaults
+
+        model = super().from_pretrained(path, **options)
+        model.generation_defaults = GenerationDefaults.from_pretrained(path, model.config)
+        return model
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json, generation_config.json and model.safetensors."""
+        super().save_pretrained(directory)
+        self.generation_defaults.save_pretrained(directory)
+
+    def __call__(  # type: ignore[override]  # `labels` stands where transformers has it
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        pixel_values: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        past_key_values: KeyValueCache | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        return_dict: bool | None = None,
+        *,
+        tap: Tap | None = None,
+    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
+        """Read an image and a text, and score every word as the next one.
+
+        Parameters
+        ----------
+        labels : array (B, T), integer, optional
+            Words to predict, -100 for those that do not count; usually a copy of `input_ids`.
+            With labels no cache is returned.
+        input_ids, attention_mask, position_ids, pixel_values, head_mask, inputs_embeds, \
+        past_key_values, use_cache, output_attentions, output_hidden_states, \
+        interpolate_pos_encoding, return_dict, tap
+            See `GitModel`.
+
+        Returns
+        -------
+        CausalLMOutputWithPast
+            ``logits`` (B, N + T, V), or (B, T, V) on top of a cache; ``loss`` () with labels.
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument does not fit; the message names it, what was found and what was expected.
+        """
+        if labels is not None and past_key_values is not None:
+            raise ValueError(
+                "labels and past_key_values were given together; the loss needs the whole text "
+                "in one call, so leave past_key_values out."
+            )
+        out = super().__call__(
+            input_ids,
+            attention_mask,
+            position_ids,
+            pixel_values,
+            head_mask,
+            inputs_embeds,
+            past_key_values,
+            False if labels is not None else use_cache,
+            output_attentions,
+            output_hidden_states,
+            interpolate_pos_encoding,
+            tap=tap,
+        )
+        assert isinstance(out, BaseModelOutputWithPast)
+        ops = self.tapped(tap)
+        logits = ops.tap(
+            "output", lm_head(out.last_hidden_state, self.parameters["output"], ops=ops)
+        )
+        loss = None
+        if labels is not None:
+            text = input_ids if input_ids is not None else inputs_embeds
+            loss = self._loss(logits, labels, _host_shape(text))
+        output = CausalLMOutputWithPast(
+            loss, logits, out.past_key_values, out.hidden_states, out.attentions
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def _loss(self, logits: Array, labels: Any, shape: tuple[int, int]) -> Array:
+        ids = self._integers("labels", labels)
+        checks.labels(ids, shape, self.config)
+        n_image = logits.shape[1] - shape[1]
+        return language_model_loss(logits, self.backend.asarray(ids, "int64"), n_image=n_image)
+
+    def next_token_logits(
+        self, input_ids: Array, cache: KeyValueCache, *, attention_mask: Any = None
+    ) -> Array:
+        """Score the word after each text: the step of generation.
+
+        Parameters
+        ----------
+        input_ids : array (B, T), integer
+            Tokens the cache has not seen.
+        cache : KeyValueCache
+            From `encode_image` or empty; it takes up the new tokens.
+        attention_mask : array (B, past + T), optional
+            1 for text, 0 for padding.
+
+        Returns
+        -------
+        array (B, V)
+            The head runs on the last position alone.
+        """
+        out = super().__call__(input_ids, attention_mask, past_key_values=cache)
+        assert isinstance(out, BaseModelOutputWithPast)
+        last = out.last_hidden_state[:, -1, :]  # (B, T, D) -> (B, D)
+        return lm_head(last, self.parameters["output"], ops=self.operations)
+
+    def generate(self, pixel_values: Any = None, input_ids: Any = None, **options: Any) -> Array:
+        """Write texts, word by word, always the likeliest; see `refgit.generation.generate`."""
+        from refgit.generation import generate
+
+        return generate(self, pixel_values, input_ids, **options)
+
+
+def _host_shape(text: Any) -> tuple[int, int]:
+    shape = getattr(text, "shape", None) or np.shape(text)
+    return int(shape[0]), int(shape[1])

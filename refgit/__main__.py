@@ -1,0 +1,7 @@
+"""``python -m refgit``: the same as the command ``refgit``."""
+
+import sys
+
+from refgit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,21 @@
+"""Everything between the user's picture or sentence and the model's arrays, and back.
+
+The model itself never imports this package: `import refgit` needs neither Pillow nor tokenizers.
+"""
+
+from __future__ import annotations
+
+from .feature import BatchFeature
+from .image import CLIPImageProcessor
+from .image_file import ImageFileError, load_image
+from .processor import GitProcessor
+from .tokenizer import BertTokenizer
+
+__all__ = [
+    "BatchFeature",
+    "BertTokenizer",
+    "CLIPImageProcessor",
+    "GitProcessor",
+    "ImageFileError",
+    "load_image",
+]

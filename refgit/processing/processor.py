@@ -1,0 +1,168 @@
+"""GitProcessor: one image processor and one tokenizer behind one call.
+
+It stands at both ends of the model: `model(**processor(...))`, and `processor.batch_decode(ids)`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .feature import BatchFeature, check_return_tensors
+from .image import CLIPImageProcessor
+from .tokenizer import BertTokenizer
+
+
+def _options(function: Any, first: str) -> frozenset[str]:
+    names = set(inspect.signature(function).parameters)
+    return frozenset(names - {"self", first, "return_tensors", "overrides", "extra"})
+
+
+TEXT_OPTIONS = _options(BertTokenizer.__call__, "text")
+IMAGE_OPTIONS = _options(CLIPImageProcessor.__call__, "images") | _options(CLIPImageProcessor, "")
+
+
+class GitProcessor:
+    """Prepare pictures and texts for GIT, and read its answers.
+
+    Parameters
+    ----------
+    image_processor : CLIPImageProcessor
+        Makes `pixel_values`.
+    tokenizer : BertTokenizer
+        Makes `input_ids` and `attention_mask`, and turns ids into text.
+
+    Notes
+    -----
+    Source: transformers 4.56.2, `GitProcessor`. It differs in refusing what that one ignores,
+    unknown keyword arguments, and what needs another framework, return_tensors "pt", "tf", "jax".
+    """
+
+    def __init__(self, image_processor: CLIPImageProcessor, tokenizer: BertTokenizer) -> None:
+        self.image_processor = image_processor
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> GitProcessor:
+        """Read both parts from a checkpoint directory.
+
+        Raises
+        ------
+        CheckpointError
+            If a file is missing or invalid, or names another image processor.
+        NotImplementedError
+            If preprocessor_config.json describes a VideoMAE processor.
+        """
+        return cls(
+            CLIPImageProcessor.from_pretrained(directory), BertTokenizer.from_pretrained(directory)
+        )
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the files of both parts; transformers reads them again."""
+        self.image_processor.save_pretrained(directory, processor_class="GitProcessor")
+        self.tokenizer.save_pretrained(directory, processor_class="GitProcessor")
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """The keys a call with images and text returns."""
+        return [*self.image_processor.model_input_names, *self.tokenizer.model_input_names]
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | Sequence[Sequence[str]] | None = None,
+        return_tensors: str | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Prepare images, texts or both.
+
+        Parameters
+        ----------
+        images : PIL image, array, or list of them, optional
+            As for `CLIPImageProcessor`.
+        text : str or sequence, optional
+            As for `BertTokenizer`.
+        return_tensors : "np" or None
+            "np" gives arrays; None gives lists.
+        **kwargs
+            Options of either part (`padding`, `max_length`, `size`, `do_resize`, ...), or all
+            options of one part as `text_kwargs={...}` or `images_kwargs={...}`.
+
+        Returns
+        -------
+        BatchFeature
+            `input_ids` and `attention_mask` if there is text, `pixel_values` if there are images.
+
+        Raises
+        ------
+        ValueError
+            If neither images nor text are given, or an option has no meaning.
+        TypeError
+            If an option belongs to neither part, or images or text are of the wrong type.
+        """
+        if images is None and text is None:
+            raise ValueError("Neither images nor text are given; expected at least one of them.")
+        return_tensors = _take_return_tensors(kwargs, return_tensors)
+        text_kwargs, images_kwargs = _split_options(kwargs)
+        feature = BatchFeature()
+        if text is not None:
+            # A checkpoint may carry call options, such as max_length, in its tokenizer files.
+            stored = {k: v for k, v in self.tokenizer.config.items() if k in TEXT_OPTIONS}
+            options = {**stored, **text_kwargs, "return_tensors": return_tensors}
+            feature.update(self.tokenizer(text, **options))
+        if images is not None:
+            feature.update(
+                self.image_processor(images, **images_kwargs, return_tensors=return_tensors)
+            )
+        return feature
+
+    def decode(self, token_ids: Any, **options: Any) -> str:
+        """Turn one sequence of token ids into text; see `BertTokenizer.decode`."""
+        return self.tokenizer.decode(token_ids, **options)
+
+    def batch_decode(self, sequences: Any, **options: Any) -> list[str]:
+        """Turn several sequences of token ids into texts; see `BertTokenizer.batch_decode`."""
+        return self.tokenizer.batch_decode(sequences, **options)
+
+
+def _take_return_tensors(kwargs: dict[str, Any], return_tensors: str | None) -> str | None:
+    """Settle return_tensors, which transformers also takes in `common_kwargs`."""
+    common = kwargs.pop("common_kwargs", {})
+    unknown = sorted(set(common) - {"return_tensors"})
+    if unknown:
+        raise TypeError(f"common_kwargs has {', '.join(unknown)}; it takes return_tensors only.")
+    chosen = return_tensors if return_tensors is not None else common.get("return_tensors")
+    check_return_tensors(chosen)
+    return chosen
+
+
+def _split_options(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Hand each option to the part it belongs to."""
+    flat = dict(kwargs)
+    text_kwargs = dict(flat.pop("text_kwargs", {}))
+    images_kwargs = dict(flat.pop("images_kwargs", {}))
+    for part, names, options in (
+        ("text_kwargs", TEXT_OPTIONS, text_kwargs),
+        ("images_kwargs", IMAGE_OPTIONS, images_kwargs),
+    ):
+        unknown = sorted(set(options) - names)
+        twice = sorted(set(options) & set(flat))
+        if unknown:
+            raise TypeError(
+                f"{part} has {', '.join(unknown)}; it takes {', '.join(sorted(names))}."
+            )
+        if twice:
+            raise TypeError(f"{', '.join(twice)}: given both in {part} and by itself.")
+    for name, value in flat.items():
+        if name in TEXT_OPTIONS:
+            text_kwargs[name] = value
+        elif name in IMAGE_OPTIONS:
+            images_kwargs[name] = value
+        else:
+            raise TypeError(
+                f"{name} is no option of the processor; options for text are "
+                f"{', '.join(sorted(TEXT_OPTIONS))}; for images {', '.join(sorted(IMAGE_OPTIONS))}."
+            )
+    return text_kwargs, images_kwargs

@@ -137,22 +137,24 @@ def record(model: GitForCausalLM) -> tuple[Tensors, Callable[[], None]]:
     return taps, lambda: [handle.remove() for handle in handles] and None
 
 
-def forward(model: GitForCausalLM, inputs: Tensors, *, with_loss: bool = True) -> Tensors:
+def forward(model: GitForCausalLM, inputs: Tensors) -> Tensors:
     """Run the oracle once; returns taps and outputs under their names in the file."""
     taps, stop = record(model)
     arguments = {name: torch.from_numpy(x) for name, x in inputs.items()}
-    if with_loss:
-        # transformers 4.56.2 shifts the labels twice unless it is handed shifted ones
-        shifted = arguments["labels"][:, 1:].contiguous()
-        arguments["shift_labels"] = shifted
+    # transformers 4.56.2 shifts the labels twice unless it is handed shifted ones
+    shifted = arguments["labels"][:, 1:].contiguous()
+    arguments["shift_labels"] = shifted
     with torch.no_grad():
         out = model(**arguments, output_attentions=True, output_hidden_states=True)
     stop()
     tensors = {f"input.{name}": x for name, x in inputs.items()}
     tensors |= {f"tap.{name}": x for name, x in taps.items()}
     tensors["output.logits"] = out.logits.numpy()
-    if out.loss is not None:
-        tensors["output.loss"] = out.loss.numpy()
+    loss = out.loss
+    if out.logits.dtype == torch.float64:  # transformers takes its loss in float32 all the same
+        words = out.logits[:, -arguments["labels"].shape[1] : -1].flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(words, shifted.flatten())
+    tensors["output.loss"] = loss.numpy()
     for i, x in enumerate(out.hidden_states):
         tensors[f"output.hidden_states.{i}"] = x.numpy()
     for i, x in enumerate(out.attentions):

@@ -1,0 +1,269 @@
+"""Backends: how one is chosen, what it promises, and what is said when it cannot be had."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import refgit_backends
+from conftest import ROOT, make_backend
+from refgit import GitForCausalLM, layers, to_numpy
+from refgit.layers.operations import DEFINITIONS, Operations
+from refgit_backends import Backend, BackendError, available, cupy_backend, get_backend
+from refgit_backends.numpy_backend import NumpyBackend
+from test_model import CONFIG, draw_inputs
+
+
+def test_numpy_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REFGIT_BACKEND", raising=False)
+    assert get_backend().name == "numpy"
+
+
+def test_the_environment_chooses_where_no_argument_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFGIT_BACKEND", "strict")
+    assert get_backend().name == "strict"
+    assert get_backend("numpy").name == "numpy"
+    assert GitForCausalLM(CONFIG).backend.name == "strict"
+
+
+def test_a_backend_object_is_taken_as_it_is() -> None:
+    backend = get_backend("numpy")
+    assert get_backend(backend) is backend
+
+
+def test_an_unknown_backend_is_named_with_the_choices() -> None:
+    with pytest.raises(BackendError, match=r"'jax'.*cupy, numpy, strict"):
+        get_backend("jax")
+
+
+def test_an_unknown_kernels_setting_is_named() -> None:
+    with pytest.raises(BackendError, match="'fast'"):
+        get_backend("numpy", kernels="fast")
+
+
+def test_a_third_party_backend_is_found_by_its_entry_point(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    point = SimpleNamespace(name="mine", value="refgit_backends.numpy_backend:NumpyBackend")
+    monkeypatch.setattr(refgit_backends, "entry_points", lambda group: [point])
+    assert "mine" in available()
+    assert isinstance(get_backend("mine"), NumpyBackend)
+
+
+def test_without_cupy_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(BackendError, match=r"CuPy package.*not installed.*refgit\[cuda12\]"):
+        get_backend("cupy")
+
+
+class FakeCudaError(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize("count", [0, FakeCudaError("cudaErrorInsufficientDriver")])
+def test_without_a_gpu_the_message_says_so(
+    monkeypatch: pytest.MonkeyPatch, count: int | Exception
+) -> None:
+    def get_device_count() -> int:
+        if isinstance(count, Exception):
+            raise count
+        return count
+
+    runtime = SimpleNamespace(CUDARuntimeError=FakeCudaError, getDeviceCount=get_device_count)
+    fake = SimpleNamespace(__version__="14.2.0", cuda=SimpleNamespace(runtime=runtime))
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    with pytest.raises(BackendError, match=r"NVIDIA GPU.*CuPy 14\.2\.0 is installed"):
+        cupy_backend._load()
+
+
+def test_the_strict_backend_refuses_to_mix_devices() -> None:
+    backend = make_backend("strict")
+    host = backend.xp.asarray(np.ones(3))
+    with pytest.raises(ValueError, match="different devices"):
+        backend.asarray(np.ones(3)) + host
+
+
+def test_arrays_go_there_and_come_home(backend: Backend) -> None:
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    there = backend.asarray(x)
+    assert backend.owns(there)
+    assert backend.asarray(there) is there
+    np.testing.assert_array_equal(backend.to_numpy(there), x)
+    np.testing.assert_array_equal(to_numpy(there), x)
+    assert to_numpy(backend.asarray(x, "float64")).dtype == np.float64
+    assert to_numpy(backend.asarray([[1, 2], [3, 4]])).tolist() == [[1, 2], [3, 4]]
+
+
+def test_numpy_copies_nothing_it_need_not() -> None:
+    x = np.ones(3, np.float32)
+    assert get_backend("numpy").asarray(x, "float32") is x
+
+
+@pytest.mark.parametrize("bad", [[[1, 2], [3]], object(), {"a": 1}, None])
+def test_what_is_no_array_is_refused_with_a_sentence(bad: object, backend: Backend) -> None:
+    with pytest.raises(BackendError, match="array"):
+        backend.asarray(bad)
+
+
+def test_an_unknown_dtype_is_named(backend: Backend) -> None:
+    with pytest.raises(BackendError, match="complex64"):
+        backend.dtype("complex64")
+
+
+def test_a_dlpack_array_is_taken(backend: Backend) -> None:
+    class Foreign:
+        def __init__(self, x: np.ndarray) -> None:
+            self.x = x
+
+        def __dlpack__(self, **kwargs: object) -> object:
+            return self.x.__dlpack__(**kwargs)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return self.x.__dlpack_device__()
+
+    found = backend.asarray(Foreign(np.arange(3.0)))
+    np.testing.assert_array_equal(to_numpy(found), [0, 1, 2])
+
+
+# The mathematics may call only what CuPy has as well. CuPy imports without a GPU.
+
+MATHEMATICS = [
+    *sorted((ROOT / "refgit/layers").glob("*.py")),
+    *(ROOT / "refgit" / f"{name}.py" for name in ("vision", "decoder", "cache", "model")),
+]
+
+
+def called_on_xp(path: Path) -> Iterator[str]:
+    """Names used as attributes of the array namespace: of `xp` or of array_namespace(...)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            is_xp = isinstance(owner, ast.Name) and owner.id == "xp"
+            is_xp |= isinstance(owner, ast.Attribute) and owner.attr == "xp"
+            is_xp |= isinstance(owner, ast.Call) and ast.unparse(owner.func) == "array_namespace"
+            if is_xp:
+                yield node.attr
+
+
+def test_every_array_function_used_exists_in_cupy_and_in_the_standard() -> None:
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed (pip install cupy-cuda12x)")
+    strict = make_backend("strict").xp
+    used = {name for path in MATHEMATICS for name in called_on_xp(path)}
+    assert {"matmul", "exp", "where", "concat", "reshape"} <= used
+    assert not {name for name in used if not hasattr(cupy, name)}
+    assert not {name for name in used if not hasattr(strict, name)}
+    assert not hasattr(cupy, "vecdot"), "CuPy has vecdot now: it may be used"
+
+
+# Kernels: each must do what its definition does.
+
+shapes = hnp.array_shapes(min_dims=1, max_dims=4, max_side=9)
+sizes = st.sampled_from([1e-30, 1e-3, 1.0, 30.0, 1e4])
+
+
+@pytest.mark.parametrize("name", ["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("operation", ["erf", "gelu", "quick_gelu", "softmax"])
+@given(shape=shapes, size=sizes, seed=st.integers(0, 2**32 - 1))
+def test_elementwise_kernels_equal_their_definitions(
+    name: str, dtype: str, operation: str, shape: tuple[int, ...], size: float, seed: int
+) -> None:
+    backend = make_backend(name)
+    x = np.random.default_rng(seed).standard_normal(shape) * min(size, 60000.0)
+    x = np.clip(x, -60000, 60000).astype(dtype)
+    kernels = Operations.with_kernels(backend.kernels)
+    found = to_numpy(getattr(kernels, operation)(backend.asarray(x.copy())))
+    wanted = getattr(DEFINITIONS, operation)(x)
+    assert found.dtype == wanted.dtype
+    assert found.shape == wanted.shape
+    unit = np.finfo(dtype).eps
+    np.testing.assert_allclose(
+        found.astype(np.float64), wanted.astype(np.float64), rtol=8 * unit, atol=4 * unit
+    )
+
+
+@pytest.mark.parametrize("name", ["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@given(
+    lead=hnp.array_shapes(min_dims=1, max_dims=3, max_side=5),
+    inputs=st.integers(1, 40),
+    outputs=st.integers(1, 40),
+    with_bias=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_linear_and_layer_norm_kernels_equal_their_definitions(
+    name: str,
+    dtype: str,
+    lead: tuple[int, ...],
+    inputs: int,
+    outputs: int,
+    with_bias: bool,
+    seed: int,
+) -> None:
+    backend = make_backend(name)
+    rng = np.random.default_rng(seed)
+    x, w, b, g, s = (
+        rng.standard_normal(shape).astype(dtype)
+        for shape in ((*lead, inputs), (outputs, inputs), (outputs,), (inputs,), (inputs,))
+    )
+    kernels = Operations.with_kernels(backend.kernels)
+    xd, wd, bd, gd, sd = map(backend.asarray, (x, w, b, g, s))
+    unit = float(np.finfo(dtype).eps)
+    found = to_numpy(kernels.linear(xd, wd, bd if with_bias else None))
+    wanted = layers.linear(x, w, b if with_bias else None)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=unit * 8 * (inputs + 4))
+    found = to_numpy(kernels.layer_norm(xd, gd, sd, eps=1e-5))
+    wanted = layers.layer_norm(x, g, s, eps=1e-5)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=unit * 16 * (1 + np.abs(wanted).max()))
+    for array, before in ((xd, x), (wd, w), (bd, b)):
+        np.testing.assert_array_equal(to_numpy(array), before)  # arguments are left alone
+
+
+def test_kernels_off_leaves_the_definitions() -> None:
+    assert not get_backend("numpy", kernels="off").kernels
+    model = GitForCausalLM(CONFIG, kernels="off")
+    assert model.operations == DEFINITIONS
+
+
+def test_a_kernel_for_an_unknown_operation_is_refused() -> None:
+    with pytest.raises(ValueError, match="listener"):
+        Operations.with_kernels({"listener": print})
+    with pytest.raises(ValueError, match="conv3d"):
+        Operations.with_kernels({"conv3d": print})
+
+
+def test_a_kernel_takes_the_place_of_its_definition() -> None:
+    calls = []
+
+    def counting(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        calls.append(x.shape)
+        return layers.linear(x, weight, bias)
+
+    class Mine(NumpyBackend):
+        def _kernels(self) -> dict[str, object]:
+            return {"linear": counting}
+
+    pixels, ids = draw_inputs(0, 1, 1, 3)
+    GitForCausalLM(CONFIG, backend=Mine())(ids, pixel_values=pixels)
+    # patch embedding is a definition of its own; then 6 and 6 maps a block, projection, head
+    assert len(calls) == 6 * 2 + 6 * 3 + 2
+
+
+def test_the_strict_backend_runs_without_importing_cupy() -> None:
+    code = (
+        "import sys; from refgit_backends import get_backend; get_backend('strict'); "
+        "assert 'cupy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "backends")

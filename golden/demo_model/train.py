@@ -348,8 +348,8 @@ def naming_accuracy(model: GitForCausalLM, school: School, data: Data, index: np
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=12000)
-    parser.add_argument("--encoder-steps", type=int, default=7000, help="of them for it alone")
+    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--encoder-steps", type=int, default=5500, help="of them for it alone")
     parser.add_argument("--teacher-steps", type=int, default=3500)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1.5e-3)

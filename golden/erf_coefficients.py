@@ -2,9 +2,12 @@
 
     python golden/erf_coefficients.py
 
-prints them; paste into refgit/layers/erf.py. Two Chebyshev interpolants, rewritten in powers:
+prints them; paste into refgit/layers/erf.py, and the last into
+backends/refgit_backends/numpy_kernels.py. Two Chebyshev interpolants, rewritten in powers:
     |x| <= 1      erf(x) = x * CENTRE(x^2)                      on x^2 in [0, 1]
     1 < |x| <= 6  erf(x) = sign(x) * (1 - exp(-x^2) * TAIL(s))  with s = (|x| - 5/2) / (|x| + 5/2)
+and one for float32 alone, for the tail of the normal distribution:
+    u >= 0        1 - Phi(u) = exp(-u^2 / 2) * NORMAL_TAIL(s)   with s = (u - 3) / (u + 3)
 """
 
 from __future__ import annotations
@@ -37,11 +40,17 @@ def tail(s: mp.mpf) -> mp.mpf:
     return mp.exp(x * x) * mp.erfc(x)
 
 
+def normal_tail(s: mp.mpf) -> mp.mpf:
+    u = 3 * (1 + s) / (1 - s)
+    return mp.exp(u * u / 2) * mp.erfc(u / mp.sqrt(2)) / 2
+
+
 def main() -> None:
     low, high = (mp.mpf(1) - 2.5) / 3.5, mp.mpf(3.5) / 8.5
     for name, f, a, b, degree in (
         ("_CENTRE", centre, 0, 1, 11),
         ("_TAIL", tail, low, high, 15),
+        ("_NORMAL_TAIL", normal_tail, -1, mp.mpf(11) / 17, 9),
     ):
         c = power_coefficients(f, a, b, degree)
         grid = [a + (b - a) * mp.mpf(i) / 500 for i in range(501)]

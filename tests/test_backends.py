@@ -179,8 +179,8 @@ def test_elementwise_kernels_equal_their_definitions(
     name: str, dtype: str, operation: str, shape: tuple[int, ...], size: float, seed: int
 ) -> None:
     backend = make_backend(name)
-    x = np.random.default_rng(seed).standard_normal(shape) * min(size, 60000.0)
-    x = np.clip(x, -60000, 60000).astype(dtype)
+    x = np.random.default_rng(seed).standard_normal(shape) * size
+    x = np.clip(x, -30000, 30000).astype(dtype)  # 1.702 x must stay in float16's range
     kernels = Operations.with_kernels(backend.kernels)
     found = to_numpy(getattr(kernels, operation)(backend.asarray(x.copy())))
     wanted = getattr(DEFINITIONS, operation)(x)

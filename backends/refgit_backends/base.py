@@ -45,6 +45,7 @@ class Backend(ABC):
     kernels : mapping of str to callable
         Faster versions of named operations of ``refgit.layers.operations``; each has the
         signature and the meaning of the definition it stands in for. Empty with ``kernels="off"``.
+        A kernel with an attribute `dtypes`, names such as "float32", serves those alone.
     """
 
     name: ClassVar[str]

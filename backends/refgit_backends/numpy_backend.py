@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from refgit_backends.base import Array, Backend, host_array
+from refgit_backends.base import Array, Backend, Kernel, host_array
+from refgit_backends.numpy_kernels import KERNELS
 
 
 class NumpyBackend(Backend):
@@ -14,6 +16,9 @@ class NumpyBackend(Backend):
 
     name: ClassVar[str] = "numpy"
     xp = np
+
+    def _kernels(self) -> Mapping[str, Kernel]:
+        return KERNELS
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """See `Backend.asarray`."""

@@ -55,7 +55,8 @@ class Operations:
                 f"kernels for unknown operations: {', '.join(sorted(unknown))}; an operation is "
                 "one of erf, linear, layer_norm, softmax, quick_gelu, gelu."
             )
-        return cls(**kernels)
+        chosen: dict[str, Any] = {name: _serving(kernels[name], name) for name in kernels}
+        return cls(**chosen)
 
     def at(self, name: str) -> Operations:
         """Return these operations one step further down the path; free where nobody listens."""
@@ -76,3 +77,16 @@ class Operations:
 
 
 DEFINITIONS = Operations()
+
+
+def _serving(kernel: Callable[..., Array], name: str) -> Callable[..., Array]:
+    """Let the definition serve the dtypes that the kernel does not."""
+    dtypes = getattr(kernel, "dtypes", None)
+    if dtypes is None:
+        return kernel
+    definition: Callable[..., Array] = getattr(DEFINITIONS, name)
+
+    def choose(x: Array, *args: Any, **options: Any) -> Array:
+        return (kernel if str(x.dtype) in dtypes else definition)(x, *args, **options)
+
+    return choose

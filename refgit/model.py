@@ -67,9 +67,8 @@ class _Model:
         self.operations = Operations.with_kernels(self.backend.kernels)
         if _parameters is None:
             _parameters = self._random(config, seed)
-        self.parameters = nest(
-            {name: self.backend.asarray(x, dtype) for name, x in _parameters.items()}
-        )
+        moved = {id(x): self.backend.asarray(x, dtype) for x in _parameters.values()}
+        self.parameters = nest({name: moved[id(x)] for name, x in _parameters.items()})
 
     @classmethod
     def shapes(cls, config: Any) -> Shapes:
@@ -77,15 +76,21 @@ class _Model:
         raise NotImplementedError
 
     @classmethod
+    def tied(cls, config: Any) -> dict[str, str]:
+        """Parameters that are one array with another, by the other's name."""
+        return {}
+
+    @classmethod
     def _random(cls, config: Any, seed: int) -> Mapping[str, Any]:
         vision = config.vision_config if isinstance(config, GitConfig) else config
-        return random_parameters(
+        drawn = random_parameters(
             cls.shapes(config),
             seed=seed,
             std=config.initializer_range,
             vision_std=vision.initializer_range,
             pad_token_id=getattr(config, "pad_token_id", None),
         )
+        return drawn | {name: drawn[other] for name, other in cls.tied(config).items()}
 
     @classmethod
     def from_pretrained(
@@ -118,7 +123,9 @@ class _Model:
         from refgit.checkpoint import load_parameters
 
         config = cls.config_class.from_pretrained(path)
-        parameters = load_parameters(Path(path), cls.shapes(config), prefix=cls.prefix)
+        parameters = load_parameters(
+            Path(path), cls.shapes(config), prefix=cls.prefix, tied=cls.tied(config)
+        )
         return cls(config, backend=backend, dtype=dtype, kernels=kernels, _parameters=parameters)
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -134,7 +141,11 @@ class _Model:
         architecture = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
         extra = {**self.config.extra, **architecture}
         self.config.replace(extra=extra).save_pretrained(directory)
-        arrays = {name: self.backend.to_numpy(x) for name, x in self.state_dict().items()}
+        arrays = {
+            name: self.backend.to_numpy(x)
+            for name, x in self.state_dict().items()
+            if name not in self.tied(self.config)
+        }
         save_parameters(Path(directory), arrays)
 
     def state_dict(self) -> dict[str, Array]:
@@ -520,6 +531,12 @@ class GitForCausalLM(GitModel):
     def shapes(cls, config: GitConfig) -> Shapes:
         """Name and shape of every parameter of a model with this config."""
         return causal_lm_shapes(config)
+
+    @classmethod
+    def tied(cls, config: GitConfig) -> dict[str, str]:
+        """With config.tie_word_embeddings the head's matrix is the word embedding's."""
+        words = "git.embeddings.word_embeddings.weight"
+        return {"output.weight": words} if config.tie_word_embeddings else {}
 
     @property
     def _trunk(self) -> Mapping[str, Any]:

@@ -23,12 +23,14 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from teacher import Teacher
 from transformers import GitConfig, GitForCausalLM
+from transformers.modeling_outputs import BaseModelOutput
 
 SEED = 20221
 IMAGE, PATCH = 84, 12
@@ -234,7 +236,7 @@ def train_teacher(data: Data, path: Path, steps: int, batch: int = 64) -> Teache
     start, shown = time.time(), 7.0
     for step in range(steps):
         index = next(batches)
-        _, scores = teacher(augment(data.images[index], g))
+        _, _, scores = teacher(augment(data.images[index], g))
         loss = F.cross_entropy(scores, data.label[index], label_smoothing=0.1)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -246,7 +248,7 @@ def train_teacher(data: Data, path: Path, steps: int, batch: int = 64) -> Teache
             print(f"teacher step {step + 1} class {shown:.3f} {speed:.2f} steps/s", flush=True)
     teacher.eval().requires_grad_(False)
     scores = torch.cat(
-        [teacher(plain(data.images[i]))[1] for i in np.array_split(data.test_index, 8)]
+        [teacher(plain(data.images[i]))[-1] for i in np.array_split(data.test_index, 8)]
     )
     right = (scores.argmax(-1) == data.label[data.test_index]).float().mean()
     print(f"teacher held-out {right:.3f}", flush=True)
@@ -255,21 +257,22 @@ def train_teacher(data: Data, path: Path, steps: int, batch: int = 64) -> Teache
 
 
 class School(torch.nn.Module):
-    """What helps the image encoder learn and is not shipped: two linear maps on its tokens."""
+    """What helps the image encoder learn and is not shipped: linear maps on its tokens."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.classes = torch.nn.Linear(width, classes)
-        self.patches = torch.nn.Linear(width, Teacher.width)
+        self.early = torch.nn.Linear(width, Teacher.hint_width)
+        self.late = torch.nn.Linear(width, Teacher.width)
 
     def loss(
-        self, tokens: torch.Tensor, pixels: torch.Tensor, label: torch.Tensor, teacher: Teacher
+        self, seen: BaseModelOutput, pixels: torch.Tensor, label: torch.Tensor, teacher: Teacher
     ) -> torch.Tensor:
-        """Cross-entropy with the label, divergence from the teacher, distance of the features."""
+        """Cross-entropy with the label, divergence from the teacher, distances of the features."""
         with torch.no_grad():
-            wanted, scores = teacher(pixels)
-            wanted = F.layer_norm(wanted, wanted.shape[-1:])
-        own = self.classes(tokens.mean(1))
+            *features, scores = teacher(pixels)
+            early, late = (F.layer_norm(x, x.shape[-1:]) for x in features)
+        own = self.classes(seen.last_hidden_state.mean(1))
         imitate = F.kl_div(
             F.log_softmax(own, -1),
             F.log_softmax(scores, -1),
@@ -279,7 +282,8 @@ class School(torch.nn.Module):
         return (
             F.cross_entropy(own, label, label_smoothing=0.05)
             + imitate
-            + 2 * F.mse_loss(self.patches(tokens[:, 1:]), wanted)
+            + 2 * F.mse_loss(self.early(seen.hidden_states[2][:, 1:]), early)
+            + 2 * F.mse_loss(self.late(seen.last_hidden_state[:, 1:]), late)
         )
 
 
@@ -296,18 +300,16 @@ def training_loss(
     label = data.label[index]
     ids, labels = make_text(data, label, rng)
     pixels = augment(data.images[index], g)
-    features = {}
-    hook = model.git.image_encoder.register_forward_hook(
-        lambda _module, _args, output: features.update(x=output.last_hidden_state)
-    )
-    hidden = model.git(input_ids=ids, pixel_values=pixels, use_cache=False).last_hidden_state
-    hook.remove()
+    seen = model.git.image_encoder(pixels, output_hidden_states=True)
+    # hand the tokens on instead of encoding the image a second time
+    with mock.patch.object(model.git.image_encoder, "forward", return_value=seen):
+        hidden = model.git(input_ids=ids, pixel_values=pixels, use_cache=False).last_hidden_state
     logits = model.output(hidden[:, N_IMAGE:-1])  # the text positions that predict a token
     target = labels[:, 1:]
     loss = F.cross_entropy(
         logits.reshape(-1, logits.shape[-1]), target.reshape(-1), label_smoothing=0.05
     )
-    return loss, school.loss(features["x"], pixels, label, teacher)
+    return loss, school.loss(seen, pixels, label, teacher)
 
 
 @torch.no_grad()
@@ -348,11 +350,11 @@ def naming_accuracy(model: GitForCausalLM, school: School, data: Data, index: np
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--encoder-steps", type=int, default=5500, help="of them for it alone")
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--encoder-steps", type=int, default=5000, help="of them for it alone")
     parser.add_argument("--teacher-steps", type=int, default=3500)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     args = parser.parse_args()
     torch.manual_seed(SEED)
     data = Data(args.work / "emoji.npz")
@@ -401,8 +403,8 @@ def main() -> None:
         if step < args.encoder_steps:
             index = next(batches)
             pixels = augment(data.images[index], g)
-            tokens = model.git.image_encoder(pixels).last_hidden_state
-            loss = classes = school.loss(tokens, pixels, data.label[index], teacher)
+            seen = model.git.image_encoder(pixels, output_hidden_states=True)
+            loss = classes = school.loss(seen, pixels, data.label[index], teacher)
             classes.backward()
         else:
             loss, classes = training_loss(model, school, teacher, data, next(batches), g, rng)

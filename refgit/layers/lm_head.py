@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,4 +73,4 @@ def language_model_loss(logits: Array, labels: Array, *, n_image: int) -> Array:
     chosen = xp.sum(xp.where(is_target, scores, xp.zeros_like(scores)), axis=-1)
     losses = xp.where(counts, total - chosen, xp.zeros_like(total))
     number = xp.sum(xp.astype(counts, losses.dtype))
-    return xp.sum(losses) / number
+    return xp.sum(losses) / xp.where(number > 0, number, number + math.nan)  # no 0 / 0

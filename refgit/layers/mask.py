@@ -58,8 +58,9 @@ def attention_bias(sees: Array, text_mask: Array | None, *, like: Array) -> Arra
     .. math:: b_{q,k} = \begin{cases} 0 & q \text{ sees } k \\ -\infty & \text{else} \end{cases}
               \; + \; \begin{cases} 0 & k \text{ is no padding} \\ -M & \text{else} \end{cases}
 
-    where M is the largest number of the dtype: finite, so that a padding token that sees nothing
-    but padding still gets numbers, as in transformers.
+    where M is half the largest number of the dtype: finite, so that a padding token that sees
+    nothing but padding still gets numbers, as in transformers; half, so that float16 has room for
+    the score it is added to.
 
     Parameters
     ----------
@@ -86,6 +87,6 @@ def attention_bias(sees: Array, text_mask: Array | None, *, like: Array) -> Arra
     b, t = text_mask.shape
     n_image = sees.shape[1] - t
     padding = xp.astype(xp.astype(text_mask, xp.bool), like.dtype) - 1.0  # 0 or -1
-    padding = padding * float(xp.finfo(like.dtype).max)  # (B, T)
+    padding = padding * (0.5 * float(xp.finfo(like.dtype).max))  # (B, T)
     image = filled((b, n_image), 0, like=padding)
     return bias + xp.concat([image, padding], axis=1)[:, None, None, :]

@@ -6,6 +6,9 @@ the image. They stand once per image; the text's grow with every token.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from refgit.layers.array_api import Array, array_namespace, filled
 
 
@@ -51,6 +54,29 @@ class KeyValueCache:
         """Images B'; None without an image."""
         first = self._image[0]
         return None if first is None else int(first[0].shape[0])
+
+    @property
+    def head_shape(self) -> tuple[int, int] | None:
+        """Heads H and their width D/H; None while nothing is stored."""
+        image, text = self._image[0], self._text[0]
+        if image is None and text is None:
+            return None
+        key = image[0] if text is None else text.buffers[0]  # type: ignore[index]
+        return int(key.shape[1]), int(key.shape[3])
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Take back what the block has stored if it raises."""
+        image, text, mask = list(self._image), list(self._text), self._text_mask
+        lengths = [0 if part is None else part.length for part in text]
+        try:
+            yield
+        except BaseException:
+            self._image, self._text, self._text_mask = image, text, mask
+            for part, length in zip(text, lengths, strict=True):
+                if part is not None:
+                    part.length = length
+            raise
 
     def get_seq_length(self) -> int:
         """Text tokens in the cache, under transformers' name for it."""

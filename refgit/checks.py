@@ -13,16 +13,36 @@ import numpy as np
 from refgit.config import GitConfig, GitVisionConfig
 
 
-def pixel_values(pixels: np.ndarray[Any, Any], config: GitVisionConfig) -> None:
-    """Refuse pixels that are not (B, C, S, S); warn of values that are no numbers."""
-    side, channels = config.image_size, config.num_channels
-    expected = f"(batch, {channels}, {side}, {side})"
+def pixel_values(
+    pixels: np.ndarray[Any, Any],
+    config: GitVisionConfig,
+    *,
+    any_size: bool = False,
+    frames: int | None = None,
+) -> None:
+    """Refuse pixels that are not (B, C, S, S); warn of values that are no numbers.
+
+    `any_size` allows other heights and widths, for interpolated positions. `frames` allows rank
+    5, (B, up to so many frames, C, S, S).
+    """
+    side, channels, patch = config.image_size, config.num_channels, config.patch_size
+    size = "height, width" if any_size else f"{side}, {side}"
+    expected = f"(batch, {channels}, {size})"
+    whole = pixels
     if pixels.ndim == 5:
-        raise NotImplementedError(
-            "pixel_values of rank 5 (video frames) are not supported yet; pass one frame as "
-            f"{expected}."
-        )
-    if pixels.ndim != 4:
+        if frames is None:
+            raise ValueError(
+                f"pixel_values has shape {tuple(pixels.shape)}, a video; this model has no time "
+                f"embeddings (config.num_image_with_embedding is None). Pass images, {expected}."
+            )
+        expected = f"(batch, frames, {channels}, {size})"
+        if not 1 <= pixels.shape[1] <= frames:
+            raise ValueError(
+                f"pixel_values has {pixels.shape[1]} frames; this model has time embeddings for 1 "
+                f"to {frames} (config.num_image_with_embedding). Choose some of the frames."
+            )
+        pixels = pixels[:, 0]
+    elif pixels.ndim != 4:
         raise ValueError(
             f"pixel_values has shape {tuple(pixels.shape)}; expected {expected}. "
             "A single image needs a batch axis in front: pixels[None]."
@@ -34,22 +54,33 @@ def pixel_values(pixels: np.ndarray[Any, Any], config: GitVisionConfig) -> None:
             f"pixel_values has {pixels.shape[1]} channels; expected {channels}, channels first: "
             f"{expected}."
         )
-    if pixels.shape[2:] != (side, side):
+    height, width = pixels.shape[2:]
+    if not any_size and (height, width) != (side, side):
         raise ValueError(
-            f"pixel_values is {pixels.shape[2]} x {pixels.shape[3]} pixels; this model takes "
-            f"{side} x {side}. Let GitProcessor prepare the image."
+            f"pixel_values is {height} x {width} pixels; this model takes {side} x {side}. Let "
+            "GitProcessor prepare the image, or pass interpolate_pos_encoding=True."
+        )
+    if min(height, width) < patch:
+        raise ValueError(
+            f"pixel_values is {height} x {width} pixels, smaller than one patch of {patch} x "
+            f"{patch}; expected at least one patch."
         )
     if not np.issubdtype(pixels.dtype, np.floating):
         raise TypeError(
             f"pixel_values is of dtype {pixels.dtype}; expected floating point, rescaled and "
             "normalised. Let GitProcessor prepare the image."
         )
-    if not np.isfinite(pixels).all():
+    if not np.isfinite(whole).all():
         warnings.warn(
             "pixel_values holds NaN or infinite values; so will everything computed from them.",
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _require_integers(name: str, x: np.ndarray[Any, Any]) -> None:
+    if not np.issubdtype(x.dtype, np.integer):
+        raise TypeError(f"{name} is of dtype {x.dtype}; expected integers.")
 
 
 def input_ids(ids: np.ndarray[Any, Any], config: GitConfig) -> None:
@@ -64,8 +95,7 @@ def input_ids(ids: np.ndarray[Any, Any], config: GitConfig) -> None:
             f"input_ids has shape {tuple(ids.shape)}; expected at least one row and one token "
             "(a caption starts with the token of id config.bos_token_id)."
         )
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise TypeError(f"input_ids is of dtype {ids.dtype}; expected integers.")
+    _require_integers("input_ids", ids)
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= config.vocab_size:
         found = low if low < 0 else high
@@ -75,13 +105,16 @@ def input_ids(ids: np.ndarray[Any, Any], config: GitConfig) -> None:
         )
 
 
-def inputs_embeds(shape: tuple[int, ...], config: GitConfig) -> None:
-    """Refuse word vectors that are not (B, T, D)."""
+def inputs_embeds(words: np.ndarray[Any, Any], config: GitConfig) -> None:
+    """Refuse word vectors that are not (B, T, D) floating point."""
+    shape = tuple(words.shape)
     if len(shape) != 3 or shape[2] != config.hidden_size or 0 in shape:
         raise ValueError(
             f"inputs_embeds has shape {shape}; expected (batch, tokens, {config.hidden_size}), "
             "the last being config.hidden_size."
         )
+    if not np.issubdtype(words.dtype, np.floating):
+        raise TypeError(f"inputs_embeds is of dtype {words.dtype}; expected floating point.")
 
 
 def positions(ids: np.ndarray[Any, Any], shape: tuple[int, int], config: GitConfig) -> None:
@@ -92,6 +125,7 @@ def positions(ids: np.ndarray[Any, Any], shape: tuple[int, int], config: GitConf
             f"position_ids has shape {tuple(ids.shape)}; expected ({batch}, {length}) or "
             f"(1, {length}), one position for each text token."
         )
+    _require_integers("position_ids", ids)
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= config.max_position_embeddings:
         raise ValueError(
@@ -99,6 +133,28 @@ def positions(ids: np.ndarray[Any, Any], shape: tuple[int, int], config: GitConf
             f"positions 0 to {config.max_position_embeddings - 1} "
             "(config.max_position_embeddings). Shorten the text."
         )
+
+
+def joint_length(length: int, config: GitConfig) -> None:
+    """Refuse image and text that together reach beyond the learned distances."""
+    if config.position_embedding_type != "absolute" and length > config.max_position_embeddings:
+        raise ValueError(
+            f"image and text are {length} tokens together; this model has learned distances "
+            f"within {config.max_position_embeddings} (config.max_position_embeddings, with "
+            f"position_embedding_type {config.position_embedding_type!r}). Shorten the text."
+        )
+
+
+def head_mask(mask: np.ndarray[Any, Any], config: GitConfig) -> None:
+    """Refuse head masks that are neither (H,) nor (layers, H)."""
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    if mask.shape not in ((heads,), (layers, heads)):
+        raise ValueError(
+            f"head_mask has shape {tuple(mask.shape)}; expected ({heads},) or ({layers}, {heads}):"
+            " 1 for heads of the text decoder that count, 0 for heads to silence."
+        )
+    if mask.dtype.kind not in "biuf":
+        raise TypeError(f"head_mask is of dtype {mask.dtype}; expected numbers.")
 
 
 def attention_mask(mask: np.ndarray[Any, Any], batch: int, new: int, past: int) -> None:
@@ -110,6 +166,13 @@ def attention_mask(mask: np.ndarray[Any, Any], batch: int, new: int, past: int) 
             f"attention_mask has shape {tuple(mask.shape)}; expected {expected}: one value for "
             "each text token, 1 for text and 0 for padding (image tokens are never masked)."
         )
+    if mask.dtype.kind not in "biuf":
+        raise TypeError(f"attention_mask is of dtype {mask.dtype}; expected integers or booleans.")
+    strange = mask[(mask != 0) & (mask != 1)]
+    if strange.size:
+        raise ValueError(
+            f"attention_mask holds {strange[0]}; expected 1 for text and 0 for padding."
+        )
 
 
 def labels(ids: np.ndarray[Any, Any], shape: tuple[int, int], config: GitConfig) -> None:
@@ -119,6 +182,7 @@ def labels(ids: np.ndarray[Any, Any], shape: tuple[int, int], config: GitConfig)
             f"labels has shape {tuple(ids.shape)}; expected {shape}, one for each text token "
             "(-100 for those that do not count)."
         )
+    _require_integers("labels", ids)
     wrong = (ids != -100) & ((ids < 0) | (ids >= config.vocab_size))
     if wrong.any():
         raise ValueError(

@@ -7,17 +7,24 @@ not be captioned, 2 nothing could be started (wrong arguments, no such model or 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+from unicodedata import category
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from refgit.model import GitForCausalLM
     from refgit.processing import GitProcessor
 
 STDIN = "-"
+# Unicode categories: control characters, halves of surrogate pairs, line and paragraph separators.
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
 _CAPTION_EPILOG = """\
 examples:
@@ -38,25 +45,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments without the program's name; sys.argv's by default.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a caption's letters
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has gone: no fault of ours
-        sys.stdout = None  # type: ignore[assignment]  # or closing it would complain again
+        sys.stdout = None  # or closing it would complain again
         return 0
-    except (ValueError, TypeError, OSError, NotImplementedError) as error:
+    except Exception as error:
         if arguments.debug:
             raise
-        _say(str(error))
+        _say(_reason(error))
         return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        _say(f"{message}; see {self.prog} --help")
+        sys.exit(2)
 
 
 def _parser() -> argparse.ArgumentParser:
     from refgit import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="refgit", description="GIT, the Generative Image-to-text Transformer, in NumPy."
     )
     parser.add_argument("--version", action="version", version=f"refgit {__version__}")
@@ -100,15 +117,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 2:
-        raise argparse.ArgumentTypeError(f"{value} leaves no room for a word; expected 2 or more")
-    return value
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no integer of 2 or more")
+    return int(text)
 
 
 def _say(message: str) -> None:
     """Put one line on stderr, whatever the message holds."""
-    print("refgit: " + " ".join(message.split()), file=sys.stderr)
+    print("refgit: " + _one_line(message), file=sys.stderr)
+
+
+def _reason(error: Exception) -> str:
+    """Say what went wrong; an error that refgit did not foresee comes with its type."""
+    if isinstance(error, ValueError | OSError | NotImplementedError):
+        return str(error)
+    return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def _one_line(text: str) -> str:
+    r"""Escape what would break a line or an encoding, as in "a\nb"; file names may hold it."""
+    return "".join(
+        c.encode("unicode_escape").decode() if category(c) in _UNPRINTABLE else c for c in text
+    )
 
 
 def _caption(arguments: argparse.Namespace) -> int:
@@ -126,43 +156,55 @@ def _caption(arguments: argparse.Namespace) -> int:
     model = GitForCausalLM.from_pretrained(path, backend=arguments.backend, dtype=arguments.dtype)
     # the prompt's one token and positions set the limit
     longest = min(arguments.max_length, model.config.max_position_embeddings)
-    alone = len(arguments.images) == 1 and not Path(arguments.images[0]).is_dir()
+    alone = len(arguments.images) == 1 and not os.path.isdir(arguments.images[0])
     failures = 0
-    for name in arguments.images:
-        for image in _image_files(name):
-            try:
-                text = caption_one(image, model, processor, longest)
-            except ImageFileError as error:
-                if arguments.debug:
-                    raise
-                failures += 1
-                _say(str(error))
-                if arguments.json:
-                    _print_json(image=image, error=str(error))
-                continue
+    for image in _image_files(arguments.images):
+        try:
+            text = caption_one(image, model, processor, longest)
+        except Exception as error:
+            if arguments.debug:
+                raise
+            failures += 1
+            named = isinstance(error, ImageFileError)
+            reason = _reason(error) if named else f"{image}: {_reason(error)}"
+            _say(reason)
             if arguments.json:
-                _print_json(image=image, caption=text)
-            else:
-                print(text if alone else f"{image}\t{text}", flush=True)
+                _print_json(image=image, error=reason)
+            continue
+        if arguments.json:
+            _print_json(image=image, caption=text)
+        else:
+            print(text if alone else f"{_one_line(image)}\t{text}", flush=True)
     return 1 if failures else 0
 
 
 def _print_json(**entries: str) -> None:
-    print(json.dumps(entries, ensure_ascii=False), flush=True)
+    print(json.dumps(entries), flush=True)  # ASCII, so one line on every terminal
 
 
-def _image_files(name: str) -> Iterator[str]:
-    """The image files that an argument stands for: itself, or those in the directory."""
-    if name == STDIN or not Path(name).is_dir():
-        yield name
-        return
+def _image_files(names: Sequence[str]) -> Iterator[str]:
+    """The images that the arguments stand for: files themselves, and those in directories.
+
+    A directory in which there are none stands for itself, and `_picture` says so.
+    """
+    for name in names:
+        if name != STDIN and os.path.isdir(name):
+            yield from _image_files_in(name) or [name]
+        else:
+            yield name
+
+
+def _image_files_in(directory: str) -> list[str]:
+    """Image files of a directory; none where it cannot be read."""
     from PIL import Image
 
-    known = Image.registered_extensions()  # {".png": "PNG", ...}
-    files = sorted(f for f in Path(name).iterdir() if f.suffix.lower() in known and f.is_file())
-    if not files:
-        raise ValueError(f"{name} holds no image files; expected some, such as .png or .jpg.")
-    yield from map(str, files)
+    formats = Image.registered_extensions()  # {".png": "PNG", ...}, those to write only as well
+    known = {suffix for suffix, name in formats.items() if name in Image.OPEN}
+    try:
+        files = sorted(Path(directory).iterdir())
+    except OSError:
+        return []
+    return [str(f) for f in files if f.suffix.lower() in known and f.is_file()]
 
 
 def caption_one(image: str, model: GitForCausalLM, processor: GitProcessor, max_length: int) -> str:
@@ -182,9 +224,21 @@ def caption_one(image: str, model: GitForCausalLM, processor: GitProcessor, max_
     refgit.processing.ImageFileError
         The file is missing, truncated or no image.
     """
-    from refgit.processing import load_image
-
-    picture = load_image(sys.stdin.buffer.read() if image == STDIN else image)
-    pixels = processor(images=picture, return_tensors="np")["pixel_values"]
+    pixels = processor(images=_picture(image), return_tensors="np")["pixel_values"]
     ids = model.generate(pixel_values=pixels, max_length=max_length)
     return processor.batch_decode(model.backend.to_numpy(ids), skip_special_tokens=True)[0].strip()
+
+
+def _picture(image: str) -> Image:
+    """Read an image from a file or from standard input."""
+    from refgit.processing import ImageFileError, load_image
+
+    if image == STDIN:
+        try:
+            return load_image(sys.stdin.buffer.read())
+        except ImageFileError as error:
+            raise ImageFileError(f"standard input: {error}") from error
+    if os.path.isdir(image):
+        os.listdir(image)  # raises where it must not be read
+        raise ImageFileError(f"{image} holds no image files; expected some, such as .png or .jpg.")
+    return load_image(image)

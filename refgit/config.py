@@ -7,6 +7,7 @@ the config.json beside every checkpoint. Keys refgit does not know are kept and 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -15,13 +16,16 @@ from typing import Any, Self
 from refgit.errors import CheckpointError
 
 CONFIG_NAME = "config.json"
+ACTIVATIONS = ("gelu", "gelu_new", "quick_gelu", "relu", "selu", "silu")
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def is_integer(value: Any, least: int = 0) -> bool:
+    """Whether `value` is an integer (True is none) of at least `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _require(owner: object, name: str, holds: bool, expected: str) -> None:
+def require(owner: object, name: str, holds: bool, expected: str) -> None:
+    """Raise a ValueError that names the field, what it is and what was expected."""
     if not holds:
         raise ValueError(
             f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; expected {expected}."
@@ -30,11 +34,33 @@ def _require(owner: object, name: str, holds: bool, expected: str) -> None:
 
 def _require_counts(config: object, names: str) -> None:
     for name in names.split():
-        _require(config, name, _is_count(getattr(config, name)), "a positive integer")
+        require(config, name, is_integer(getattr(config, name), 1), "a positive integer")
+
+
+def _require_numbers(config: object, names: str, most: float = math.inf) -> None:
+    expected = "a number of at least 0" if most == math.inf else f"a number from 0 to {most:g}"
+    for name in names.split():
+        value = getattr(config, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        require(config, name, number and 0 <= value <= most and value != math.inf, expected)
+
+
+def _require_activation(config: GitVisionConfig | GitConfig) -> None:
+    known = callable(config.hidden_act) or config.hidden_act in ACTIVATIONS
+    require(config, "hidden_act", known, f"one of {', '.join(ACTIVATIONS)}")
+
+
+def require_token_ids(owner: object, names: str) -> None:
+    """Raise a ValueError unless each field is None, a token id, or a list of them (the end)."""
+    for name in names.split():
+        value = getattr(owner, name)
+        several = isinstance(value, list) and name == "eos_token_id" and len(value) > 0
+        holds = all(is_integer(x) for x in (value if several else [value])) or value is None
+        require(owner, name, holds, "a token id, which is an integer of at least 0")
 
 
 def _require_heads(config: GitVisionConfig | GitConfig) -> None:
-    _require(
+    require(
         config,
         "hidden_size",
         config.hidden_size % config.num_attention_heads == 0,
@@ -58,11 +84,21 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} does not exist; expected a checkpoint directory that holds {path.name}."
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, endless nesting
         raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds a {type(value).__name__}; expected a JSON object.")
     return value
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a failed write leaves an older file alone."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class _JsonConfig:
@@ -98,7 +134,22 @@ class _JsonConfig:
         """Write config.json into `directory`, which is made if need be."""
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
-        (path / CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
+        write_whole(path / CONFIG_NAME, self.to_json_string())
+
+    @classmethod
+    def _read(cls, directory: str | Path) -> Self:
+        """Read the config.json in `directory`, which must be of this type of model."""
+        path = Path(directory) / CONFIG_NAME
+        values = read_json(path)
+        found = values.get("model_type")
+        if found != cls.model_type:
+            raise CheckpointError(
+                f'{path} describes a model of type {found!r}; refgit reads "{cls.model_type}".'
+            )
+        try:
+            return cls.from_dict(values)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -158,12 +209,15 @@ class GitVisionConfig(_JsonConfig):
             "image_size patch_size",
         )
         _require_heads(self)
-        _require(
+        require(
             self,
             "image_size",
             self.image_size % self.patch_size == 0,
             f"a multiple of patch_size, which is {self.patch_size}",
         )
+        _require_activation(self)
+        _require_numbers(self, "layer_norm_eps initializer_range")
+        _require_numbers(self, "attention_dropout", most=1)
 
     @property
     def num_patches(self) -> int:
@@ -177,11 +231,17 @@ class GitVisionConfig(_JsonConfig):
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> GitVisionConfig:
-        """Read config.json, of an image encoder alone or of a whole model."""
-        values = read_json(Path(directory) / CONFIG_NAME)
-        if values.get("model_type") == GitConfig.model_type:
-            values = values.get("vision_config") or {}
-        return cls.from_dict(values)
+        """Read the config.json in `directory`, of an image encoder alone or of a whole model.
+
+        Raises
+        ------
+        CheckpointError
+            The file is missing or broken, or describes another kind of model.
+        """
+        found = read_json(Path(directory) / CONFIG_NAME).get("model_type")
+        if found == GitConfig.model_type:
+            return GitConfig.from_pretrained(directory).vision_config
+        return cls._read(directory)
 
 
 @dataclass(frozen=True)
@@ -210,8 +270,8 @@ class GitConfig(_JsonConfig):
         Standard deviation of random weights.
     layer_norm_eps : float
         Added to the variance in the decoder's layer norms.
-    pad_token_id, bos_token_id, eos_token_id : int
-        Ids that fill, open and close a text.
+    pad_token_id, bos_token_id, eos_token_id : int or None
+        Ids that fill, open and close a text; `eos_token_id` may be a list.
     position_embedding_type : str
         "absolute", "relative_key" or "relative_key_query".
     use_cache : bool
@@ -241,12 +301,12 @@ class GitConfig(_JsonConfig):
     max_position_embeddings: int = 1024
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
-    pad_token_id: int = 0
+    pad_token_id: int | None = 0
     position_embedding_type: str = "absolute"
     use_cache: bool = True
     tie_word_embeddings: bool = False
-    bos_token_id: int = 101
-    eos_token_id: int = 102
+    bos_token_id: int | None = 101
+    eos_token_id: int | list[int] | None = 102
     num_image_with_embedding: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -255,8 +315,9 @@ class GitConfig(_JsonConfig):
     def __post_init__(self) -> None:
         vision = self.vision_config
         if not isinstance(vision, GitVisionConfig):
-            vision = GitVisionConfig.from_dict(vision or {})
-            object.__setattr__(self, "vision_config", vision)
+            known = vision is None or isinstance(vision, Mapping)
+            require(self, "vision_config", known, "a GitVisionConfig, a mapping or None")
+            object.__setattr__(self, "vision_config", GitVisionConfig.from_dict(vision or {}))
         _require_counts(
             self,
             "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
@@ -264,18 +325,30 @@ class GitConfig(_JsonConfig):
         )
         _require_heads(self)
         frames = self.num_image_with_embedding
-        _require(
+        require(
             self,
             "num_image_with_embedding",
-            frames is None or _is_count(frames),
+            frames is None or is_integer(frames, 1),
             "None or a positive integer",
         )
         types = ("absolute", "relative_key", "relative_key_query")
-        _require(
+        require(
             self,
             "position_embedding_type",
             self.position_embedding_type in types,
             f"one of {', '.join(types)}",
+        )
+        _require_activation(self)
+        _require_numbers(self, "layer_norm_eps initializer_range")
+        _require_numbers(self, "hidden_dropout_prob attention_probs_dropout_prob", most=1)
+        for name in ("use_cache", "tie_word_embeddings"):
+            require(self, name, isinstance(getattr(self, name), bool), "True or False")
+        require_token_ids(self, "pad_token_id bos_token_id eos_token_id")
+        require(
+            self,
+            "pad_token_id",
+            self.pad_token_id is None or self.pad_token_id < self.vocab_size,
+            f"less than vocab_size, which is {self.vocab_size}",
         )
 
     @classmethod
@@ -287,14 +360,4 @@ class GitConfig(_JsonConfig):
         CheckpointError
             The file is missing or broken, or describes another kind of model.
         """
-        path = Path(directory) / CONFIG_NAME
-        values = read_json(path)
-        found = values.get("model_type")
-        if found != cls.model_type:
-            raise CheckpointError(
-                f'{path} describes a model of type {found!r}; refgit reads "{cls.model_type}".'
-            )
-        try:
-            return cls.from_dict(values)
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path}: {error}") from error
+        return cls._read(directory)

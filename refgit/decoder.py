@@ -24,6 +24,7 @@ from refgit.layers.attention import PastKeysValues, multi_head_attention, projec
 from refgit.layers.feed_forward import feed_forward
 from refgit.layers.mask import attention_bias, image_text_mask
 from refgit.layers.operations import DEFINITIONS, Operations
+from refgit.layers.position import RelativePositions
 
 Parameters = Mapping[str, Any]
 
@@ -44,6 +45,7 @@ def decode(
     *,
     n_image: int,
     text_mask: Array | None = None,
+    head_mask: Array | None = None,
     cache: KeyValueCache | None = None,
     ops: Operations = DEFINITIONS,
     keep_hidden_states: bool = False,
@@ -51,8 +53,8 @@ def decode(
 ) -> Decoded:
     """Read image and text tokens at once: (B, N + T, D) -> (B, N + T, D).
 
-    `p` holds what the checkpoint has under ``git.encoder``; `text_mask` (B, T) is 0 at padding.
-    An empty `cache` is filled on the way.
+    `p` holds what the checkpoint has under ``git.encoder``; `text_mask` (B, T) is 0 at padding,
+    `head_mask` (layers, H) at heads to silence. An empty `cache` is filled on the way.
     """
     sees = image_text_mask(n_image, x.shape[1], like=x)  # (L, L)
     bias = attention_bias(sees, text_mask, like=x)  # (1 or B, 1, L, L)
@@ -64,7 +66,9 @@ def decode(
             cache.append_text(layer, key[:, :, n_image:, :], value[:, :, n_image:, :])
         return [key], [value]
 
-    return _through_layers(x, p, config, bias, past, ops, keep_hidden_states, keep_attentions)
+    return _through_layers(
+        x, p, config, bias, past, 0, head_mask, ops, keep_hidden_states, keep_attentions
+    )
 
 
 def read_image(
@@ -73,6 +77,7 @@ def read_image(
     config: GitConfig,
     cache: KeyValueCache,
     *,
+    head_mask: Array | None = None,
     ops: Operations = DEFINITIONS,
 ) -> None:
     """Store the keys and values of image tokens (B', N, D) in the cache.
@@ -98,7 +103,8 @@ def read_image(
                 cache.set_image(i, key, value)
                 return [key], [value]
 
-            x, _ = decoder_block(x, weights, config, past=past, ops=layer)
+            heads = None if head_mask is None else head_mask[i, :]
+            x, _ = decoder_block(x, weights, config, past=past, head_mask=heads, ops=layer)
 
 
 def continue_text(
@@ -108,6 +114,7 @@ def continue_text(
     cache: KeyValueCache,
     *,
     text_mask: Array | None = None,
+    head_mask: Array | None = None,
     ops: Operations = DEFINITIONS,
     keep_hidden_states: bool = False,
     keep_attentions: bool = False,
@@ -123,7 +130,16 @@ def continue_text(
         sees = image_text_mask(cache.image_length, n_keys, first_query=past_length, like=x)
         bias = attention_bias(sees, text_mask, like=x)  # (1 or B, 1, Q, K)
     return _through_layers(
-        x, p, config, bias, cache.append_text, ops, keep_hidden_states, keep_attentions
+        x,
+        p,
+        config,
+        bias,
+        cache.append_text,
+        past_length,
+        head_mask,
+        ops,
+        keep_hidden_states,
+        keep_attentions,
     )
 
 
@@ -133,16 +149,30 @@ def _through_layers(
     config: GitConfig,
     bias: Array | None,
     past: Any,
+    first_query: int,
+    head_mask: Array | None,
     ops: Operations,
     keep_hidden_states: bool,
     keep_attentions: bool,
 ) -> Decoded:
-    """Run the stack; `past(layer, key, value)` says what each layer attends to."""
+    """Run the stack; `past(layer, key, value)` says what each layer attends to.
+
+    `first_query` is the index of the first of the tokens `x` in the joint sequence.
+    """
     states, attentions = [x], []
     for i in range(config.num_hidden_layers):
         layer = ops.at(f"layer.{i}")
         weights = p["layer"][str(i)]
-        x, probabilities = decoder_block(x, weights, config, bias, past=partial(past, i), ops=layer)
+        x, probabilities = decoder_block(
+            x,
+            weights,
+            config,
+            bias,
+            past=partial(past, i),
+            first_query=first_query,
+            head_mask=None if head_mask is None else head_mask[i, :],
+            ops=layer,
+        )
         if keep_hidden_states:
             states.append(x)
         if keep_attentions:
@@ -161,12 +191,21 @@ def decoder_block(
     bias: Array | None = None,
     *,
     past: PastKeysValues | None = None,
+    first_query: int = 0,
+    head_mask: Array | None = None,
     ops: Operations = DEFINITIONS,
 ) -> tuple[Array, Array]:
     """One post-norm block: (B, Q, D) -> (B, Q, D), and its probabilities (B, H, Q, K).
 
     x = LayerNorm(x + Attention(x)), then x = LayerNorm(x + FeedForward(x)).
     """
+    relative = None
+    if config.position_embedding_type != "absolute":
+        relative = RelativePositions(
+            p["attention"]["self"]["distance_embedding"]["weight"],
+            with_keys=config.position_embedding_type == "relative_key_query",
+            first_query=first_query,
+        )
     eps = config.layer_norm_eps
     context, probabilities = multi_head_attention(
         x,
@@ -175,6 +214,8 @@ def decoder_block(
         bias,
         num_heads=config.num_attention_heads,
         past=past,
+        relative=relative,
+        head_mask=head_mask,
         ops=ops.at("attention.self"),
     )
     ops.tap("attention.self", context)

@@ -8,11 +8,11 @@ transformers 4.56's classes of the same names, with arrays in the place of tenso
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from refgit_backends import Backend, get_backend
 
 from refgit import checks
 from refgit.cache import KeyValueCache
@@ -32,7 +32,8 @@ from refgit.parameters import (
     random_parameters,
     vision_shapes,
 )
-from refgit.vision import Encoded, image_encoder, visual_projection
+from refgit.vision import image_encoder, video_tokens, visual_projection
+from refgit_backends import Backend, get_backend
 
 FLOAT_DTYPES = ("float16", "float32", "float64")
 
@@ -167,15 +168,8 @@ class _Model:
         host = self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
         return (x if self.backend.owns(x) else self.backend.asarray(host)), host
 
-    def _integers(self, name: str, x: Any) -> np.ndarray[Any, Any]:
+    def _numbers(self, name: str, x: Any) -> np.ndarray[Any, Any]:
         return self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
-
-    def _unsupported(self, **arguments: Any) -> None:
-        for name, value in arguments.items():
-            if value is not None and value is not False:
-                raise NotImplementedError(
-                    f"{type(self).__name__} does not support the argument {name} yet; leave it out."
-                )
 
 
 def _host(name: str, x: Any) -> np.ndarray[Any, Any]:
@@ -227,7 +221,7 @@ class GitVisionModel(_Model):
         output_attentions, output_hidden_states : bool, optional
             Whether to return what lies between.
         interpolate_pos_encoding : bool
-            Not supported yet.
+            Take images of any height and width, and stretch the positions over their patches.
         return_dict : bool, optional
             False returns a plain tuple.
         tap : callable, optional
@@ -243,13 +237,13 @@ class GitVisionModel(_Model):
         ValueError, TypeError
             `pixel_values` has the wrong rank, channels, size or dtype.
         """
-        self._unsupported(interpolate_pos_encoding=interpolate_pos_encoding)
         pixels, host = self._floats("pixel_values", pixel_values)
-        checks.pixel_values(host, self.config)
+        checks.pixel_values(host, self.config, any_size=interpolate_pos_encoding)
         encoded = image_encoder(
             self.backend.asarray(pixels, self.dtype),
             self.parameters["vision_model"],
             self.config,
+            interpolate=interpolate_pos_encoding,
             ops=self.tapped(tap).at("vision_model"),
             keep_hidden_states=bool(output_hidden_states),
             keep_attentions=bool(output_attentions),
@@ -273,14 +267,6 @@ class GitModel(_Model):
     config_class = GitConfig
     prefix = "git."
     config: GitConfig
-
-    def __init__(self, config: GitConfig, **options: Any) -> None:
-        super().__init__(config, **options)
-        if config.position_embedding_type != "absolute":
-            raise NotImplementedError(
-                f"GitConfig.position_embedding_type {config.position_embedding_type!r} is not "
-                'supported yet; only "absolute" is.'
-            )
 
     @classmethod
     def shapes(cls, config: GitConfig) -> Shapes:
@@ -319,10 +305,11 @@ class GitModel(_Model):
             1 for text, 0 for padding. Image tokens are never masked.
         position_ids : array (B or 1, T), integer, optional
             Where the text tokens stand; by default they count on from the text in the cache.
-        pixel_values : array (B', C, S, S), floating point, optional
-            The images; B is a multiple of B', and text b belongs to image b modulo B'.
-        head_mask
-            Not supported yet.
+            Models with relative positions make no use of them.
+        pixel_values : array (B', C, S, S) or (B', frames, C, S, S), floating point, optional
+            The images or videos; B is a multiple of B', and text b belongs to image b modulo B'.
+        head_mask : array (H,) or (layers, H), optional
+            1 for heads of the text decoder that count, 0 for heads to silence.
         inputs_embeds : array (B, T, D), floating point, optional
             Word vectors in the place of `input_ids`.
         past_key_values : KeyValueCache, optional
@@ -332,7 +319,7 @@ class GitModel(_Model):
         output_attentions, output_hidden_states : bool, optional
             Whether to return what lies between.
         interpolate_pos_encoding : bool
-            Not supported yet.
+            Take images of any height and width, and stretch the positions over their patches.
         return_dict : bool, optional
             False returns a plain tuple.
         tap : callable, optional
@@ -348,7 +335,6 @@ class GitModel(_Model):
         ValueError, TypeError
             An argument does not fit; the message names it, what was found and what was expected.
         """
-        self._unsupported(head_mask=head_mask, interpolate_pos_encoding=interpolate_pos_encoding)
         ops = self.tapped(tap)
         ops = ops.at("git") if isinstance(self, GitForCausalLM) else ops
         cache = self._cache_for(past_key_values, use_cache, pixel_values)
@@ -357,39 +343,50 @@ class GitModel(_Model):
         past_length = 0 if cache is None else cache.text_length
         text = self._positioned(words, position_ids, past_length, ops)
         mask = self._mask(attention_mask, batch, length, past_length)
-        if cache is not None:
-            mask = cache.text_mask(mask, batch, length)
-        keep = {
+        options: dict[str, Any] = {
+            "head_mask": self._head_mask(head_mask),
+            "ops": ops.at("encoder"),
             "keep_hidden_states": bool(output_hidden_states),
             "keep_attentions": bool(output_attentions),
         }
-        weights, config, encoder = self._trunk["encoder"], self.config, ops.at("encoder")
-        if cache is not None and cache.image_length + past_length > 0:
-            self._check_rows(batch, cache)
-            out = continue_text(text, weights, config, cache, text_mask=mask, ops=encoder, **keep)
-        else:
-            image = None if pixel_values is None else self._image_tokens(pixel_values, ops)
-            x = text if image is None else self._join(image, text)  # (B, N + T, D)
-            n_image = x.shape[1] - length
-            out = decode(
-                x,
-                weights,
-                config,
-                n_image=n_image,
-                text_mask=mask,
-                cache=cache,
-                ops=encoder,
-                **keep,
-            )
+        image = None
+        if pixel_values is not None:
+            image = self._image_tokens(pixel_values, interpolate_pos_encoding, ops)
+        x = text if image is None else self._join(image, text)  # (B, N + T, D)
+        past = self._past_rows(batch, cache)
+        checks.joint_length(past + x.shape[1], self.config)
+        weights = self._trunk["encoder"]
+        with _all_or_nothing(cache):
+            if cache is not None:
+                mask = cache.text_mask(mask, batch, length)
+            if cache is not None and past > 0:
+                out = continue_text(x, weights, self.config, cache, text_mask=mask, **options)
+            else:
+                n_image = x.shape[1] - length
+                out = decode(
+                    x, weights, self.config, n_image=n_image, text_mask=mask, cache=cache, **options
+                )
         output = BaseModelOutputWithPast(out.hidden, cache, out.hidden_states, out.attentions)
         return output.to_tuple() if return_dict is False else output
 
-    def encode_image(self, pixel_values: Any, *, tap: Tap | None = None) -> KeyValueCache:
+    def encode_image(
+        self,
+        pixel_values: Any,
+        *,
+        head_mask: Any = None,
+        interpolate_pos_encoding: bool = False,
+        tap: Tap | None = None,
+    ) -> KeyValueCache:
         """Read images once, to write any number of texts below them.
 
         Parameters
         ----------
-        pixel_values : array (B', C, S, S), floating point
+        pixel_values : array (B', C, S, S) or (B', frames, C, S, S), floating point
+        head_mask : array (H,) or (layers, H), optional
+            1 for heads of the text decoder that count, 0 for heads to silence; the same for the
+            texts below.
+        interpolate_pos_encoding : bool
+            Take images of any height and width.
         tap : callable, optional
             Called with the name and the value of every intermediate.
 
@@ -401,8 +398,16 @@ class GitModel(_Model):
         ops = self.tapped(tap)
         ops = ops.at("git") if isinstance(self, GitForCausalLM) else ops
         cache = KeyValueCache(self.config.num_hidden_layers)
-        image = self._image_tokens(pixel_values, ops)
-        read_image(image, self._trunk["encoder"], self.config, cache, ops=ops.at("encoder"))
+        image = self._image_tokens(pixel_values, interpolate_pos_encoding, ops)
+        checks.joint_length(image.shape[1], self.config)
+        read_image(
+            image,
+            self._trunk["encoder"],
+            self.config,
+            cache,
+            head_mask=self._head_mask(head_mask),
+            ops=ops.at("encoder"),
+        )
         return cache
 
     def _cache_for(
@@ -422,6 +427,13 @@ class GitModel(_Model):
                 f"past_key_values has {past.num_layers} layers; this model has "
                 f"{self.config.num_hidden_layers}. It belongs to another model."
             )
+        heads = self.config.num_attention_heads
+        wanted_heads = (heads, self.config.hidden_size // heads)
+        if past.head_shape not in (None, wanted_heads):
+            raise ValueError(
+                f"past_key_values has (heads, width of each) {past.head_shape}; this model has "
+                f"{wanted_heads}. It belongs to another model."
+            )
         if pixel_values is not None and past.image_length + past.text_length > 0:
             raise ValueError(
                 "pixel_values was given together with past_key_values that has been filled; the "
@@ -429,23 +441,42 @@ class GitModel(_Model):
             )
         return past
 
-    def _image_tokens(self, pixel_values: Any, ops: Operations) -> Array:
-        """Images to tokens of the decoder's width: (B', C, S, S) -> (B', N, D)."""
-        vision = self.config.vision_config
+    def _image_tokens(self, pixel_values: Any, interpolate: bool, ops: Operations) -> Array:
+        """Images or videos to tokens of the decoder's width: (B', N, D)."""
+        config, vision = self.config, self.config.vision_config
         pixels, host = self._floats("pixel_values", pixel_values)
-        checks.pixel_values(host, vision)
-        encoded: Encoded = image_encoder(
-            self.backend.asarray(pixels, self.dtype),
+        frames = config.num_image_with_embedding
+        checks.pixel_values(host, vision, any_size=interpolate, frames=frames)
+        pixels = self.backend.asarray(pixels, self.dtype)
+        xp = self.backend.xp
+        videos = pixels.shape[:2] if pixels.ndim == 5 else None
+        if videos is not None:  # (B', frames, C, S, S) -> (B' frames, C, S, S)
+            pixels = xp.reshape(pixels, (videos[0] * videos[1], *pixels.shape[2:]))
+        tokens = image_encoder(
+            pixels,
             self._trunk["image_encoder"]["vision_model"],
             vision,
+            interpolate=interpolate,
             ops=ops.at("image_encoder.vision_model"),
-        )
+        ).tokens
+        if videos is not None:
+            tokens = xp.reshape(tokens, (*videos, *tokens.shape[1:]))  # (B', frames, N, D)
+            tokens = video_tokens(tokens, self._trunk["img_temperal_embedding"])
         return visual_projection(
-            encoded.tokens,
+            tokens,
             self._trunk["visual_projection"]["visual_projection"],
             eps=vision.layer_norm_eps,
             ops=ops.at("visual_projection.visual_projection"),
         )
+
+    def _head_mask(self, head_mask: Any) -> Array | None:
+        """The head mask as (layers, H) on the device, or None where all heads count."""
+        if head_mask is None:
+            return None
+        mask = self._numbers("head_mask", head_mask)
+        checks.head_mask(mask, self.config)
+        shape = (self.config.num_hidden_layers, self.config.num_attention_heads)
+        return self.backend.asarray(np.broadcast_to(mask, shape).copy(), self.dtype)
 
     def _words(self, input_ids: Any, inputs_embeds: Any, ops: Operations) -> Array:
         """The text as word vectors (B, T, D)."""
@@ -455,10 +486,10 @@ class GitModel(_Model):
                 f"{found} of input_ids and inputs_embeds given; expected exactly one of them."
             )
         if inputs_embeds is not None:
-            words, _ = self._floats("inputs_embeds", inputs_embeds)
-            checks.inputs_embeds(tuple(words.shape), self.config)
+            words, host = self._floats("inputs_embeds", inputs_embeds)
+            checks.inputs_embeds(host, self.config)
             return self.backend.asarray(words, self.dtype)
-        ids = self._integers("input_ids", input_ids)
+        ids = self._numbers("input_ids", input_ids)
         checks.input_ids(ids, self.config)
         table = self._trunk["embeddings"]["word_embeddings"]["weight"]
         words = embed(self.backend.asarray(ids, "int64"), table)
@@ -472,11 +503,13 @@ class GitModel(_Model):
         if position_ids is None:
             ids = np.arange(past_length, past_length + length)[None]
         else:
-            ids = self._integers("position_ids", position_ids)
-        checks.positions(ids, (batch, length), self.config)
+            ids = self._numbers("position_ids", position_ids)
+        absolute = self.config.position_embedding_type == "absolute"
+        if absolute:
+            checks.positions(ids, (batch, length), self.config)
         return text_embedding(
             words,
-            self.backend.asarray(ids, "int64"),
+            self.backend.asarray(ids, "int64") if absolute else None,
             self._trunk["embeddings"],
             eps=self.config.layer_norm_eps,
             ops=ops.at("embeddings"),
@@ -486,11 +519,14 @@ class GitModel(_Model):
         """The padding mask on the device, or None where nothing is padding."""
         if attention_mask is None:
             return None
-        mask = self._integers("attention_mask", attention_mask)
+        mask = self._numbers("attention_mask", attention_mask)
         checks.attention_mask(mask, batch, length, past)
         return self.backend.asarray(mask != 0, "int64")
 
-    def _check_rows(self, batch: int, cache: KeyValueCache) -> None:
+    def _past_rows(self, batch: int, cache: KeyValueCache | None) -> int:
+        """Tokens in the cache, whose rows must fit the text's."""
+        if cache is None:
+            return 0
         rows, images = cache.batch_size, cache.num_images
         if rows is not None and rows != batch:
             raise ValueError(
@@ -498,6 +534,7 @@ class GitModel(_Model):
             )
         if images is not None:
             checks.batches(batch, images)
+        return cache.image_length + cache.text_length
 
     def _join(self, image: Array, text: Array) -> Array:
         """Put each text behind its image: (B', N, D), (B, T, D) -> (B, N + T, D)."""
@@ -602,25 +639,26 @@ class GitForCausalLM(GitModel):
                 "labels and past_key_values were given together; the loss needs the whole text "
                 "in one call, so leave past_key_values out."
             )
-        out = super().__call__(
-            input_ids,
-            attention_mask,
-            position_ids,
-            pixel_values,
-            head_mask,
-            inputs_embeds,
-            past_key_values,
-            False if labels is not None else use_cache,
-            output_attentions,
-            output_hidden_states,
-            interpolate_pos_encoding,
-            tap=tap,
-        )
-        assert isinstance(out, BaseModelOutputWithPast)
-        ops = self.tapped(tap)
-        logits = ops.tap(
-            "output", lm_head(out.last_hidden_state, self.parameters["output"], ops=ops)
-        )
+        with _all_or_nothing(past_key_values):
+            out = super().__call__(
+                input_ids,
+                attention_mask,
+                position_ids,
+                pixel_values,
+                head_mask,
+                inputs_embeds,
+                past_key_values,
+                False if labels is not None else use_cache,
+                output_attentions,
+                output_hidden_states,
+                interpolate_pos_encoding,
+                tap=tap,
+            )
+            assert isinstance(out, BaseModelOutputWithPast)
+            ops = self.tapped(tap)
+            logits = ops.tap(
+                "output", lm_head(out.last_hidden_state, self.parameters["output"], ops=ops)
+            )
         loss = None
         if labels is not None:
             text = input_ids if input_ids is not None else inputs_embeds
@@ -631,7 +669,7 @@ class GitForCausalLM(GitModel):
         return output.to_tuple() if return_dict is False else output
 
     def _loss(self, logits: Array, labels: Any, shape: tuple[int, int]) -> Array:
-        ids = self._integers("labels", labels)
+        ids = self._numbers("labels", labels)
         checks.labels(ids, shape, self.config)
         n_image = logits.shape[1] - shape[1]
         return language_model_loss(logits, self.backend.asarray(ids, "int64"), n_image=n_image)
@@ -665,6 +703,11 @@ class GitForCausalLM(GitModel):
         from refgit.generation import generate
 
         return generate(self, pixel_values, input_ids, **options)
+
+
+def _all_or_nothing(cache: KeyValueCache | None) -> AbstractContextManager[None]:
+    """A call that fails leaves the caller's cache as it was."""
+    return cache.all_or_nothing() if isinstance(cache, KeyValueCache) else nullcontext()
 
 
 def _host_shape(text: Any) -> tuple[int, int]:

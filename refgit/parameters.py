@@ -50,11 +50,17 @@ def model_shapes(config: GitConfig) -> Shapes:
         layer = f"encoder.layer.{i}."
         for name in ("query", "key", "value"):
             shapes |= _linear(f"{layer}attention.self.{name}", d, d)
+        if config.position_embedding_type != "absolute":
+            distances = 2 * config.max_position_embeddings - 1
+            width = d // config.num_attention_heads
+            shapes[f"{layer}attention.self.distance_embedding.weight"] = (distances, width)
         shapes |= _linear(f"{layer}attention.output.dense", d, d)
         shapes |= _norm(f"{layer}attention.output.LayerNorm", d)
         shapes |= _linear(f"{layer}intermediate.dense", d, f)
         shapes |= _linear(f"{layer}output.dense", f, d)
         shapes |= _norm(f"{layer}output.LayerNorm", d)
+    for frame in range(config.num_image_with_embedding or 0):
+        shapes[f"img_temperal_embedding.{frame}"] = (1, 1, vision.hidden_size)
     shapes |= _linear("visual_projection.visual_projection.0", vision.hidden_size, d)
     return shapes | _norm("visual_projection.visual_projection.1", d)
 
@@ -99,6 +105,8 @@ def random_parameters(
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Draw float32 weights as transformers does: normal, with zero biases and unit layer norms.
 
+    The vectors of a video's times start at zero as well.
+
     The padding word's vector is zero. `vision_std` is the deviation inside the image encoder.
     """
     rng = np.random.default_rng(seed)
@@ -107,7 +115,7 @@ def random_parameters(
         is_norm = name.endswith("weight") and len(shape) == 1
         if is_norm:
             value = np.ones(shape, np.float32)
-        elif name.endswith("bias"):
+        elif name.endswith("bias") or "img_temperal_embedding" in name:
             value = np.zeros(shape, np.float32)
         else:
             scale = vision_std if "vision_model." in name else std

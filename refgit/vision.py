@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from refgit.config import GitVisionConfig
-from refgit.layers.array_api import Array
+from refgit.layers.array_api import Array, array_namespace
 from refgit.layers.attention import multi_head_attention
 from refgit.layers.feed_forward import feed_forward
 from refgit.layers.operations import DEFINITIONS, Operations
 from refgit.layers.patch_embedding import patch_embedding, prepend_class_token
-from refgit.layers.position import add_absolute_positions
+from refgit.layers.position import add_absolute_positions, interpolate_positions
 
 Parameters = Mapping[str, Any]
 
@@ -36,15 +36,19 @@ def image_encoder(
     p: Parameters,
     config: GitVisionConfig,
     *,
+    interpolate: bool = False,
     ops: Operations = DEFINITIONS,
     keep_hidden_states: bool = False,
     keep_attentions: bool = False,
 ) -> Encoded:
     """Encode images: (B, C, S, S) pixels -> (B, N, D) tokens, S = config.image_size.
 
-    `p` holds what the checkpoint has under ``git.image_encoder.vision_model``.
+    `p` holds what the checkpoint has under ``git.image_encoder.vision_model``. With `interpolate`
+    the pixels may have any height and width: the positions are stretched over their patches.
     """
-    x = image_embedding(pixels, p["embeddings"], ops=ops.at("embeddings"))  # (B, N, D)
+    x = image_embedding(
+        pixels, p["embeddings"], interpolate=interpolate, ops=ops.at("embeddings")
+    )  # (B, N, D)
     x = ops.layer_norm(x, **p["pre_layrnorm"], eps=config.layer_norm_eps)  # the checkpoint's typo
     x = ops.tap("pre_layrnorm", x)
     states, attentions = [x], []
@@ -63,11 +67,17 @@ def image_encoder(
     )
 
 
-def image_embedding(pixels: Array, p: Parameters, *, ops: Operations) -> Array:
-    """Patches, class token, positions: (B, C, S, S) -> (B, N, D)."""
+def image_embedding(
+    pixels: Array, p: Parameters, *, interpolate: bool = False, ops: Operations = DEFINITIONS
+) -> Array:
+    """Patches, class token, positions: (B, C, height, width) -> (B, N, D)."""
     x = ops.tap("patch_embedding", patch_embedding(pixels, p["patch_embedding"]["weight"]))
     x = prepend_class_token(x, p["class_embedding"])  # (B, N - 1, D) -> (B, N, D)
-    return ops.tap("", add_absolute_positions(x, p["position_embedding"]["weight"]))
+    positions = p["position_embedding"]["weight"]  # (1 + side * side, D)
+    rows, columns = (size // p["patch_embedding"]["weight"].shape[-1] for size in pixels.shape[2:])
+    if interpolate and (rows != columns or rows * columns + 1 != positions.shape[0]):
+        positions = interpolate_positions(positions, rows, columns)
+    return ops.tap("", add_absolute_positions(x, positions))
 
 
 def vision_block(
@@ -91,6 +101,18 @@ def vision_block(
     activation = ops.activation(config.hidden_act)
     h = feed_forward(h, p["mlp"]["fc1"], p["mlp"]["fc2"], activation=activation, ops=ops.at("mlp"))
     return ops.tap("", x + h), probabilities
+
+
+def video_tokens(frames: Array, p: Parameters) -> Array:
+    """Tell frames apart and string them together: (B, frames, N, D) -> (B, frames * N, D).
+
+    Each frame's tokens get the learned vector of its time, ``git.img_temperal_embedding.t`` (the
+    checkpoint's spelling). (GIT paper, section 3.4.)
+    """
+    xp = array_namespace(frames)
+    b, t, n, d = frames.shape
+    times = xp.concat([p[str(i)] for i in range(t)], axis=1)  # t x (1, 1, D) -> (1, t, D)
+    return xp.reshape(frames + xp.expand_dims(times, axis=2), (b, t * n, d))
 
 
 def visual_projection(

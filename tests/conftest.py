@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
 from refgit_backends import Backend, BackendError, get_backend
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,14 @@ from conftest import make_backend
 from refgit import layers as L
 from refgit import to_numpy
 from refgit.layers.attention import attention_scores, merge_heads, split_heads, weighted_values
+from refgit.layers.operations import DEFINITIONS
 from refgit.layers.patch_embedding import prepend_class_token
+from refgit.layers.position import (
+    RelativePositions,
+    bicubic_weights,
+    interpolate_positions,
+    relative_scores,
+)
 from refgit_backends import Backend
 
 BACKENDS = ["numpy", "strict"]
@@ -107,6 +114,59 @@ def test_activations_equal_their_formulas(x: float, on: Backend) -> None:
     np.testing.assert_allclose(to_numpy(L.gelu(value)), [exact], rtol=1e-13, atol=1e-14)
     quick = x / (1 + math.exp(-1.702 * x))
     np.testing.assert_allclose(to_numpy(L.quick_gelu(value)), [quick], rtol=1e-13)
+
+
+@pytest.mark.parametrize("x", [-40.0, -5.0, -1.0, -0.1, 0.0, 0.3, 2.0, 30.0])
+def test_the_other_activations_equal_their_formulas(x: float, on: Backend) -> None:
+    alpha, scale = 1.6732632423543772, 1.0507009873554805
+    formulas = {
+        "gelu_new": x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        "relu": max(x, 0.0),
+        "selu": scale * (x if x > 0 else alpha * math.expm1(x)),
+        "silu": x / (1 + math.exp(-x)),
+    }
+    for name, wanted in formulas.items():
+        activation = DEFINITIONS.activation(name)
+        found = to_numpy(activation(on.asarray(np.array([x]))))
+        np.testing.assert_allclose(found, [wanted], rtol=1e-13, atol=1e-15, err_msg=name)
+
+
+def test_an_activation_may_be_a_function() -> None:
+    assert DEFINITIONS.activation(math.sqrt) is math.sqrt
+
+
+@given(st.integers(2, 7), st.integers(1, 12))
+def test_bicubic_rows_sum_to_one_and_keep_linear_ramps(n_in: int, n_out: int) -> None:
+    weights = bicubic_weights(n_in, n_out, like=np.zeros(1))
+    assert weights.shape == (n_out, n_in)
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-12)
+    if n_in == n_out:
+        np.testing.assert_allclose(weights, np.eye(n_in), atol=1e-12)
+    np.testing.assert_allclose(weights[::-1, ::-1], weights, atol=1e-12)  # left is like right
+
+
+def test_interpolation_keeps_the_class_token_and_the_learned_grid(on: Backend) -> None:
+    table = np.random.default_rng(0).standard_normal((10, 5))
+    same = to_numpy(interpolate_positions(on.asarray(table), 3, 3))
+    np.testing.assert_allclose(same, table, atol=1e-12)
+    other = to_numpy(interpolate_positions(on.asarray(table), 2, 5))
+    assert other.shape == (11, 5)
+    np.testing.assert_array_equal(other[0], table[0])
+
+
+@given(st.integers(0, 4), st.integers(1, 4), st.integers(1, 5), st.booleans(), st.integers(0, 99))
+def test_relative_scores_are_products_with_the_vector_of_the_distance(
+    first_query: int, n_query: int, n_key: int, with_keys: bool, seed: int
+) -> None:
+    rng, reach, first_key = np.random.default_rng(seed), 12, 1
+    query, key = rng.standard_normal((4, 2, n_query, 3)), rng.standard_normal((2, 2, n_key, 3))
+    table = rng.standard_normal((2 * reach - 1, 3))
+    positions = RelativePositions(table, with_keys, first_query)
+    found = relative_scores(query, key, positions, first_key=first_key)
+    for b, h, q, k in np.ndindex(found.shape):
+        distance = table[reach - 1 + (first_query + q) - (first_key + k)]
+        wanted = query[b, h, q] @ distance + with_keys * key[b % 2, h, k] @ distance
+        np.testing.assert_allclose(found[b, h, q, k], wanted, atol=1e-12)
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.data())

@@ -90,6 +90,7 @@ def main() -> None:
         "steps": state["step"],
         "held_out_set": HELD_OUT,
         "names": len(data.captions),
+        "vocab_size": len(data.vocab),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     for split, index in (("held_out", data.test_index), ("training", data.train_index)):

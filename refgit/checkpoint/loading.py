@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from refgit.checkpoint.safetensors_file import open_safetensors
+from refgit.checkpoint.safetensors_file import dtype_name, open_safetensors
 from refgit.config import read_json
 from refgit.errors import CheckpointError
 
@@ -19,6 +19,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # Buffers that older versions of transformers wrote: 0, 1, 2, ..., nothing learned.
 _BUFFERS = ("position_ids",)
+# transformers 5 spells the time embeddings of videos rightly; the hub's checkpoints do not.
+_OTHER_SPELLING = ("img_temporal_embedding", "img_temperal_embedding")
 _MODEL_PREFIX = "git."
 _HEAD = "output."
 
@@ -26,7 +28,11 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
 def load_parameters(
-    directory: Path, shapes: Mapping[str, tuple[int, ...]], *, prefix: str
+    directory: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    prefix: str,
+    tied: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Read the parameters named in `shapes` from a checkpoint directory.
 
@@ -39,6 +45,8 @@ def load_parameters(
     prefix : str
         In front of these names in a checkpoint of the whole model: a GitModel or GitVisionModel
         loads from that as well as from its own.
+    tied : mapping of str to str, optional
+        Parameters that are one array with another, by the other's name; files leave them out.
 
     Returns
     -------
@@ -52,15 +60,15 @@ def load_parameters(
         message names the file, the tensor, found and expected.
     """
     found, source = _read_all(directory)
+    found = {name.replace(*_OTHER_SPELLING): x for name, x in found.items()}
     found = {name: x for name, x in found.items() if name.rpartition(".")[2] not in _BUFFERS}
     if prefix and not any(name in found for name in shapes):
         inside = {name[len(prefix) :]: x for name, x in found.items() if name.startswith(prefix)}
         rest = {name for name in found if not name.startswith((_MODEL_PREFIX, _HEAD))}
         _refuse_unexpected(rest, source)
-        strangers = set(inside) - set(shapes) if prefix == _MODEL_PREFIX else set()
         found = inside
-    else:
-        strangers = set(found) - set(shapes)
+    found |= {name: found[other] for name, other in (tied or {}).items() if other in found}
+    strangers = set(found) - set(shapes)
     missing = [name for name in shapes if name not in found]
     if missing:
         raise CheckpointError(
@@ -73,6 +81,11 @@ def load_parameters(
             raise CheckpointError(
                 f"{source}: tensor {name} has shape {tuple(found[name].shape)}; expected "
                 f"{tuple(shape)} after {directory / 'config.json'}."
+            )
+        if found[name].dtype.kind != "f":
+            raise CheckpointError(
+                f"{source}: tensor {name} is of dtype {dtype_name(found[name])}; expected "
+                "floating point: F64, F32, F16 or BF16."
             )
     return {name: found[name] for name in shapes}
 
@@ -102,10 +115,12 @@ def _read_all(directory: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Path]:
     if not isinstance(weight_map, dict):
         raise CheckpointError(f'{index} has no "weight_map"; expected tensor names with files.')
     tensors: dict[str, np.ndarray[Any, Any]] = {}
-    for file in sorted(set(weight_map.values())):
-        if Path(file).name != file:
+    for file in weight_map.values():
+        if not isinstance(file, str) or file in ("", "..") or Path(file).name != file:
             raise CheckpointError(f"{index} names {file!r}; expected a file of its own directory.")
-        tensors |= open_safetensors(directory / file)
+    for file in sorted(set(weight_map.values())):
+        held = open_safetensors(directory / file)
+        tensors |= {name: x for name, x in held.items() if weight_map.get(name, file) == file}
     absent = sorted(set(weight_map) - set(tensors))
     if absent:
         raise CheckpointError(f"{index} lists {_some(absent)}, which its files do not hold.")
@@ -127,5 +142,8 @@ def save_parameters(directory: Path, arrays: Arrays) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     partial = directory / f"{WEIGHTS}.partial"
     contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
-    save_file(contiguous, partial, metadata={"format": "pt"})
-    partial.replace(directory / WEIGHTS)
+    try:
+        save_file(contiguous, partial, metadata={"format": "pt"})
+        partial.replace(directory / WEIGHTS)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -90,3 +90,8 @@ def _view(
             f"{', '.join(['BF16', *_DTYPES])}."
         )
     return raw.view(_DTYPES[dtype]).reshape(shape)
+
+
+def dtype_name(x: np.ndarray[Any, Any]) -> str:
+    """Return what the format calls the dtype of `x`."""
+    return {np.dtype(known): name for name, known in _DTYPES.items()}[x.dtype]

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from refgit.config import GitConfig, read_json
+from refgit.config import GitConfig, is_integer, read_json, require, require_token_ids, write_whole
+from refgit.errors import CheckpointError
 
+DEFAULT_LENGTH = 20
 FILE = "generation_config.json"
 
 
@@ -31,17 +33,24 @@ class GenerationDefaults:
         Other keys of the file, written back as they were.
     """
 
-    max_length: int = 20
+    max_length: int = DEFAULT_LENGTH
     min_length: int = 0
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        require(self, "max_length", is_integer(self.max_length, 1), "a positive integer")
+        require(self, "min_length", is_integer(self.min_length), "an integer of at least 0")
+        require_token_ids(self, "bos_token_id eos_token_id pad_token_id")
+
     @classmethod
     def of(cls, config: GitConfig) -> GenerationDefaults:
-        """Take the special ids of a model's config."""
+        """Take the special ids of a model's config, and the lengths where an old one has them."""
+        lengths = {k: config.extra[k] for k in ("max_length", "min_length") if k in config.extra}
         return cls(
+            **lengths,
             bos_token_id=config.bos_token_id,
             eos_token_id=config.eos_token_id,
             pad_token_id=config.pad_token_id,
@@ -56,7 +65,10 @@ class GenerationDefaults:
         values = read_json(path)
         names = {f.name for f in fields(cls)} - {"extra"}
         known = {k: v for k, v in values.items() if k in names and v is not None}
-        return cls(**known, extra={k: v for k, v in values.items() if k not in names})
+        try:
+            return cls(**known, extra={k: v for k, v in values.items() if k not in names})
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write generation_config.json."""
@@ -64,4 +76,4 @@ class GenerationDefaults:
         values |= {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
         known = {k: v for k, v in values.items() if v is not None}
         text = json.dumps(known, indent=2, sort_keys=True) + "\n"
-        (Path(directory) / FILE).write_text(text, encoding="utf-8")
+        write_whole(Path(directory) / FILE, text)

@@ -6,12 +6,15 @@ The image is read once into the cache; each step then costs one token a row. (GI
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from refgit import checks
 from refgit.cache import KeyValueCache
+from refgit.generation.config import DEFAULT_LENGTH
 from refgit.layers.array_api import Array
 
 if TYPE_CHECKING:
@@ -20,7 +23,36 @@ if TYPE_CHECKING:
 Ids = np.ndarray[Any, Any]
 
 # Arguments that ask for what greedy search does anyway, with the values that do.
-_HARMLESS = {"num_beams": 1, "do_sample": False, "num_return_sequences": 1, "use_cache": True}
+_HARMLESS = {
+    "num_beams": 1,
+    "do_sample": False,
+    "num_return_sequences": 1,
+    "use_cache": True,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+}
+# What generation_config.json may ask for that changes the text, and refgit cannot do yet.
+_CHANGES_THE_TEXT = (
+    *_HARMLESS,
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "constraints",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "exponential_decay_length_penalty",
+    "force_words_ids",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "guidance_scale",
+    "max_new_tokens",
+    "max_time",
+    "min_new_tokens",
+    "num_beam_groups",
+    "penalty_alpha",
+    "sequence_bias",
+    "stop_strings",
+    "suppress_tokens",
+)
 
 
 def generate(
@@ -47,9 +79,11 @@ def generate(
         What each text starts with; B is a multiple of B'. By default the token
         ``bos_token_id``, once for each image.
     attention_mask : array (B, T), optional
-        1 for text, 0 for padding in `input_ids`; padding is seen by no later token.
+        1 for text, 0 for padding in `input_ids`; padding is seen by no later token. By default
+        ``pad_token_id`` is padding wherever it stands in `input_ids`.
     max_length : int, optional
-        Longest text in tokens, `input_ids` included; generation_config.json's by default.
+        Longest text in tokens, `input_ids` included; generation_config.json's by default. Where
+        that sets none, 20 tokens are written after `input_ids`, positions permitting.
     max_new_tokens : int, optional
         Longest continuation in tokens; takes the place of `max_length`.
     min_length : int, optional
@@ -71,17 +105,14 @@ def generate(
     -----
     Source: GIT paper, section 3.1. Ids equal those of transformers 4.56's greedy search.
     """
-    for name, value in unsupported.items():
-        if value is not None and _HARMLESS.get(name, ...) != value:
-            raise NotImplementedError(
-                f"generate does not support {name}={value!r} yet; leave the argument out."
-            )
     defaults = model.generation_defaults
+    _refuse(unsupported, defaults.extra)
     ids = _prompt(model, pixel_values, input_ids)
     longest = _longest(model, ids.shape[1], max_length, max_new_tokens)
     shortest = defaults.min_length if min_length is None else _count("min_length", min_length)
     ends = np.atleast_1d([] if defaults.eos_token_id is None else defaults.eos_token_id)
     ends = ends.astype(np.int64)
+    writable = ends[ends < model.config.vocab_size]
     if pixel_values is None:
         cache = KeyValueCache(model.config.num_hidden_layers)
     else:
@@ -89,16 +120,40 @@ def generate(
     finished = np.zeros(len(ids), bool)
     filler = defaults.pad_token_id if defaults.pad_token_id is not None else next(iter(ends), 0)
     new, mask = ids, attention_mask
+    if mask is None and input_ids is not None and defaults.pad_token_id not in (None, *ends):
+        mask = ids != defaults.pad_token_id
     while True:
         logits = model.next_token_logits(new, cache, attention_mask=mask)
         scores = model.backend.to_numpy(logits)  # (B, V)
-        chosen = _likeliest(scores, ends if ids.shape[1] < shortest else None)
+        chosen = _likeliest(scores, writable if ids.shape[1] < shortest else None)
         chosen = np.where(finished, filler, chosen)
         ids = np.concatenate([ids, chosen[:, None]], axis=1)
         finished |= np.isin(chosen, ends)
         if finished.all() or ids.shape[1] >= longest:
             return model.backend.asarray(ids)
         new, mask = chosen[:, None], None
+
+
+def _refuse(arguments: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+    """Refuse what greedy search does not do, whether the caller or the checkpoint asks for it."""
+
+    def matters(name: str, value: Any) -> bool:
+        harmless = name in _HARMLESS and np.ndim(value) == 0 and value == _HARMLESS[name]
+        return value is not None and not harmless
+
+    for name, value in arguments.items():
+        if matters(name, value):
+            raise NotImplementedError(
+                f"generate does not support {name}={reprlib.repr(value)} yet; leave the argument "
+                "out."
+            )
+    for name in _CHANGES_THE_TEXT:
+        if name not in arguments and matters(name, stored.get(name)):
+            raise NotImplementedError(
+                f"the checkpoint's generation_config.json asks for {name}="
+                f"{reprlib.repr(stored[name])}, which generate does not support yet; pass "
+                f"{name}={_HARMLESS.get(name)} for plain greedy search."
+            )
 
 
 def _likeliest(scores: Ids, forbidden: Ids | None) -> Ids:
@@ -113,13 +168,13 @@ def _likeliest(scores: Ids, forbidden: Ids | None) -> Ids:
 def _prompt(model: GitForCausalLM, pixel_values: Any, input_ids: Any) -> Ids:
     """What the texts start with, on the host."""
     if input_ids is not None:
-        ids = model._integers("input_ids", input_ids)
+        ids = model._numbers("input_ids", input_ids)
         checks.input_ids(ids, model.config)
         return ids.astype(np.int64)
     start = model.generation_defaults.bos_token_id
     if start is None:
         raise ValueError("neither input_ids nor a bos_token_id in the config; expected one.")
-    shape = np.shape(pixel_values) if pixel_values is not None else (1,)
+    shape = (1,) if pixel_values is None else model._floats("pixel_values", pixel_values)[1].shape
     return np.full((shape[0] if shape else 1, 1), start, np.int64)
 
 
@@ -131,6 +186,11 @@ def _longest(
         longest = prompt + _count("max_new_tokens", max_new_tokens, least=1)
     elif max_length is not None:
         longest = _count("max_length", max_length, least=1)
+    elif model.generation_defaults.max_length == DEFAULT_LENGTH:
+        # transformers takes the default for the number of new tokens
+        longest = max(
+            prompt + 1, min(prompt + DEFAULT_LENGTH, model.config.max_position_embeddings)
+        )
     else:
         longest = model.generation_defaults.max_length
     if prompt >= longest:

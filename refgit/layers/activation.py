@@ -1,7 +1,8 @@
 """The non-linearities inside the feed-forward networks.
 
 The image encoder (CLIP's ViT) uses quick_gelu, the text decoder (BERT's block) the exact gelu.
-A port that swaps them still writes fluent captions, only other ones.
+A port that swaps them still writes fluent captions, only other ones. The others here are what a
+config may name instead.
 """
 
 from __future__ import annotations
@@ -79,4 +80,101 @@ def gelu(x: Array) -> Array:
     return 0.5 * x * (1.0 + erf(x * math.sqrt(0.5)))
 
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"quick_gelu": quick_gelu, "gelu": gelu}
+def gelu_new(x: Array) -> Array:
+    r"""Return the tanh approximation of GELU.
+
+    .. math:: \operatorname{gelu\_new}(x) = \frac{x}{2} \left(1 + \tanh\left[\sqrt{2 / \pi}
+              \, (x + 0.044715 \, x^3)\right]\right)
+
+    Parameters
+    ----------
+    x : array, any shape, floating point
+
+    Returns
+    -------
+    array, same shape and dtype
+
+    Notes
+    -----
+    Source: Hendrycks and Gimpel, arXiv 1606.08415, section 2.
+    """
+    xp = array_namespace(x)
+    # beyond 10 the tanh is -1 or 1 whatever the cube, which could overflow
+    z = xp.minimum(xp.maximum(x, xp.ones_like(x) * -10.0), xp.ones_like(x) * 10.0)
+    return 0.5 * x * (1.0 + xp.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z * z * z)))
+
+
+def relu(x: Array) -> Array:
+    r"""Return the positive part of every element.
+
+    .. math:: \operatorname{relu}(x) = \max(x, 0)
+
+    Parameters
+    ----------
+    x : array, any shape, floating point
+
+    Returns
+    -------
+    array, same shape and dtype
+
+    Notes
+    -----
+    Source: the definition.
+    """
+    xp = array_namespace(x)
+    return xp.maximum(x, xp.zeros_like(x))
+
+
+def selu(x: Array) -> Array:
+    r"""Return the scaled exponential linear unit.
+
+    .. math:: \operatorname{selu}(x) = \lambda \begin{cases} x & x > 0 \\
+              \alpha (e^x - 1) & x \le 0 \end{cases}
+
+    Parameters
+    ----------
+    x : array, any shape, floating point
+
+    Returns
+    -------
+    array, same shape and dtype
+
+    Notes
+    -----
+    Source: Klambauer et al., arXiv 1706.02515, equation 2.
+    """
+    xp = array_namespace(x)
+    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+    below = alpha * xp.expm1(xp.minimum(x, xp.zeros_like(x)))
+    return scale * xp.where(x > 0, x, below)
+
+
+def silu(x: Array) -> Array:
+    r"""Return the sigmoid-weighted linear unit, also called swish.
+
+    .. math:: \operatorname{silu}(x) = x \, \sigma(x)
+
+    Parameters
+    ----------
+    x : array, any shape, floating point
+
+    Returns
+    -------
+    array, same shape and dtype
+
+    Notes
+    -----
+    Source: Hendrycks and Gimpel, arXiv 1606.08415, section 4; Elfwing et al., arXiv 1702.03118.
+    """
+    return x * sigmoid(x)
+
+
+# Under the names that configs use.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": gelu,
+    "gelu_new": gelu_new,
+    "relu": relu,
+    "selu": selu,
+    "silu": silu,
+}

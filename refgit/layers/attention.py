@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from refgit.layers.array_api import Array, array_namespace
 from refgit.layers.operations import DEFINITIONS, Operations
+from refgit.layers.position import RelativePositions, relative_scores
 
 # Takes the new keys and values, returns all segments to attend to.
 PastKeysValues: TypeAlias = Callable[[Array, Array], tuple[Sequence[Array], Sequence[Array]]]
@@ -90,12 +91,14 @@ def attention(
     values: Sequence[Array],
     bias: Array | None = None,
     *,
+    relative: RelativePositions | None = None,
+    head_mask: Array | None = None,
     ops: Operations = DEFINITIONS,
 ) -> tuple[Array, Array]:
     r"""Scaled dot-product attention over keys and values that come in segments.
 
-    .. math:: p = \operatorname{softmax}\!\left(\frac{Q K^\top}{\sqrt{D/H}} + b\right), \qquad
-              c = p V
+    .. math:: p = m \operatorname{softmax}\!\left(\frac{Q K^\top + r}{\sqrt{D/H}} + b\right),
+              \qquad c = p V
 
     Parameters
     ----------
@@ -103,7 +106,11 @@ def attention(
     keys, values : sequences of arrays (B', H, K_i, D/H)
         Segments along the token axis, K = K_1 + K_2 + ...; B' divides B.
     bias : array (1 or B, 1, Q, K), optional
-        0 where a query sees a key, very negative where not: see `mask.attention_bias`.
+        b: 0 where a query sees a key, very negative where not: see `mask.attention_bias`.
+    relative : RelativePositions, optional
+        Gives r: see `position.relative_scores`.
+    head_mask : array (H,), optional
+        m: 1 for heads that count, 0 for heads to silence.
     ops : Operations
         Which softmax runs.
 
@@ -117,12 +124,20 @@ def attention(
     Source: Vaswani et al., arXiv 1706.03762, equation 1.
     """
     xp = array_namespace(query)
-    scores = [attention_scores(query, key) for key in keys]
+    scores, first_key = [], 0
+    for key in keys:
+        part = attention_scores(query, key)
+        if relative is not None:
+            part = part + relative_scores(query, key, relative, first_key=first_key)
+        scores.append(part)
+        first_key += key.shape[2]
     joint = scores[0] if len(scores) == 1 else xp.concat(scores, axis=-1)  # (B, H, Q, K)
     joint = joint / math.sqrt(query.shape[-1])
     if bias is not None:
         joint = joint + bias
     probabilities = ops.softmax(joint)
+    if head_mask is not None:
+        probabilities = probabilities * head_mask[None, :, None, None]
     context, start = None, 0
     for value in values:
         stop = start + value.shape[2]
@@ -158,6 +173,8 @@ def multi_head_attention(
     *,
     num_heads: int,
     past: PastKeysValues | None = None,
+    relative: RelativePositions | None = None,
+    head_mask: Array | None = None,
     ops: Operations = DEFINITIONS,
 ) -> tuple[Array, Array]:
     r"""Let each token gather from those it sees, in H independent ways.
@@ -182,6 +199,8 @@ def multi_head_attention(
     past : callable, optional
         Takes the new keys and values, both (B, H, Q, D/H), and returns all the segments to
         attend to: the cache. Without it the new tokens attend to themselves alone.
+    relative, head_mask
+        See `attention`.
     ops : Operations
         Which version of each operation runs.
 
@@ -198,6 +217,8 @@ def multi_head_attention(
     q = split_heads(ops.tap(q_name, ops.linear(x, **p[q_name])), num_heads)  # (B, H, Q, D/H)
     k, v = project_keys_values(x, p, (k_name, v_name), num_heads=num_heads, ops=ops)
     keys, values = ([k], [v]) if past is None else past(k, v)
-    context, probabilities = attention(q, keys, values, bias, ops=ops)
+    context, probabilities = attention(
+        q, keys, values, bias, relative=relative, head_mask=head_mask, ops=ops
+    )
     ops.tap("probabilities", probabilities)
     return merge_heads(context), probabilities  # (B, H, Q, D/H) -> (B, Q, D)

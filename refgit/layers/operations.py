@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from refgit.layers.activation import gelu, quick_gelu
+from refgit.layers.activation import ACTIVATIONS, gelu, quick_gelu
 from refgit.layers.array_api import Array
 from refgit.layers.erf import erf
 from refgit.layers.linear import linear
@@ -70,9 +70,11 @@ class Operations:
             self.listener(self.path + name if name else self.path[:-1], array)
         return array
 
-    def activation(self, name: str) -> Callable[[Array], Array]:
-        """Return the activation function that a config calls `name`."""
-        function: Callable[[Array], Array] = getattr(self, name)
+    def activation(self, act: str | Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """Return the activation function that a config names, or that stands there itself."""
+        if not isinstance(act, str):
+            return act
+        function: Callable[[Array], Array] = getattr(self, act, None) or ACTIVATIONS[act]
         return function
 
 

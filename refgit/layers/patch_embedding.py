@@ -17,14 +17,16 @@ def patchify(pixels: Array, patch_size: int) -> Array:
 
     Parameters
     ----------
-    pixels : array (B, C, rows * P, columns * P)
+    pixels : array (B, C, height, width)
+        Pixels at the right and at the bottom that fill no patch are left out.
     patch_size : int
         P, in pixels.
 
     Returns
     -------
     array (B, rows * columns, C * P * P), dtype of `pixels`
-        The last axis runs over channel, then row, then column, as the weight of a convolution.
+        rows = height // P, columns = width // P. The last axis runs over channel, then row, then
+        column, as the weight of a convolution.
 
     Notes
     -----
@@ -33,7 +35,8 @@ def patchify(pixels: Array, patch_size: int) -> Array:
     xp = array_namespace(pixels)
     b, c, height, width = pixels.shape
     rows, columns = height // patch_size, width // patch_size
-    x = xp.reshape(pixels, (b, c, rows, patch_size, columns, patch_size))
+    x = pixels[:, :, : rows * patch_size, : columns * patch_size]
+    x = xp.reshape(x, (b, c, rows, patch_size, columns, patch_size))
     x = xp.permute_dims(x, (0, 2, 4, 1, 3, 5))  # -> (B, rows, columns, C, P, P)
     return xp.reshape(x, (b, rows * columns, c * patch_size * patch_size))
 
@@ -45,7 +48,7 @@ def patch_embedding(pixels: Array, weight: Array) -> Array:
 
     Parameters
     ----------
-    pixels : array (B, C, rows * P, columns * P)
+    pixels : array (B, C, height, width)
     weight : array (D, C, P, P)
 
     Returns

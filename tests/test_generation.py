@@ -1,0 +1,441 @@
+"""Greedy generation: where texts end, how long they are, and what is computed only once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import tiny
+from refgit import GitConfig, GitForCausalLM, KeyValueCache, to_numpy
+from refgit import model as model_module
+from refgit.generation import GenerationDefaults
+from refgit_backends import Backend
+
+MODEL = tiny.tiny_model()
+PAD, BOS, EOS = 0, 1, 2
+LONGEST = tiny.CONFIG.max_position_embeddings
+
+
+def with_eos(model: GitForCausalLM, eos: int | list[int] | None) -> GitForCausalLM:
+    """A model of the same weights that ends its texts with another word."""
+    return GitForCausalLM(
+        model.config.replace(eos_token_id=eos), _parameters=dict(model.state_dict())
+    )
+
+
+def endless(model: GitForCausalLM, pixels: np.ndarray, **options: Any) -> np.ndarray:
+    """What the model writes where no word ends a text."""
+    return to_numpy(with_eos(model, None).generate(pixels, **options))
+
+
+def uneven(config: GitConfig = tiny.CONFIG) -> tuple[GitForCausalLM, np.ndarray, int]:
+    """A model, images, and a word that ends the first text before one of the others."""
+    for seed in range(50):
+        model, pixels = tiny.tiny_model(seed, config), tiny.pixels(3, seed)
+        free = endless(model, pixels, max_length=12)
+        for word in set(free[0, 1:8].tolist()) - {BOS, PAD}:
+            stops = [next(iter(np.flatnonzero(row == word)), 12) for row in free]
+            if stops[0] < max(stops):
+                return with_eos(model, word), pixels, word
+    raise AssertionError("no random model ends its texts unevenly")
+
+
+def uncached(model: GitForCausalLM, pixels: np.ndarray, ids: np.ndarray, steps: int) -> np.ndarray:
+    """The definition: the whole forward pass for each word, no cache, no end."""
+    for _ in range(steps):
+        logits = model(ids, pixel_values=pixels, use_cache=False).logits[:, -1]
+        ids = np.concatenate([ids, to_numpy(logits).argmax(-1)[:, None]], axis=1)
+    return ids
+
+
+seeds = st.integers(0, 10**6)
+
+
+@given(seed=seeds, length=st.integers(1, 8), images=st.integers(1, 3))
+def test_every_word_is_the_likeliest_of_a_whole_forward_pass(
+    seed: int, length: int, images: int
+) -> None:
+    model, pixels = tiny.tiny_model(seed), tiny.pixels(images, seed)
+    prompt = tiny.tokens(images, length, seed)
+    found = endless(model, pixels, input_ids=prompt, max_length=length + 6)
+    np.testing.assert_array_equal(found, uncached(model, pixels, prompt, 6))
+
+
+@given(seed=seeds)
+def test_a_text_stops_at_the_end_token_and_is_padded_after_it(seed: int) -> None:
+    model, pixels = tiny.tiny_model(seed), tiny.pixels(3, seed)
+    free = endless(model, pixels, max_length=14)
+    ends = int(free[0, 1 + seed % 8])  # so that the first row ends before the others, or not
+    found = to_numpy(with_eos(model, ends).generate(pixels, max_length=14))
+    assert found.dtype == np.int64
+    longest = 0
+    for row, wanted in zip(found, free, strict=True):
+        stops = np.flatnonzero(wanted[1:] == ends)
+        stop = int(stops[0]) + 2 if len(stops) else 14
+        longest = max(longest, stop)
+        np.testing.assert_array_equal(row[:stop], wanted[:stop])
+        np.testing.assert_array_equal(row[stop:], PAD)
+    assert found.shape[1] == longest
+
+
+def test_rows_end_at_different_lengths_in_the_test_above() -> None:
+    """Else it would not show what stands after the end token."""
+    padded = 0
+    for seed in range(20):
+        model, pixels = tiny.tiny_model(seed), tiny.pixels(3, seed)
+        ends = int(endless(model, pixels, max_length=14)[0, 3])
+        found = to_numpy(with_eos(model, ends).generate(pixels, max_length=14))
+        lengths = {int(np.argmax(row[1:] == ends)) for row in found}
+        padded += len(lengths) > 1
+    assert padded >= 5
+
+
+def test_without_a_pad_token_the_end_token_fills() -> None:
+    model, pixels, ends = uneven(tiny.CONFIG.replace(pad_token_id=None))
+    found = to_numpy(model.generate(pixels, max_length=12))
+    stop = int(np.flatnonzero(found[0] == ends)[0])
+    assert stop < found.shape[1] - 1
+    np.testing.assert_array_equal(found[0, stop:], ends)
+
+
+@given(seed=seeds, shortest=st.integers(0, 12))
+def test_the_end_token_is_not_chosen_before_min_length(seed: int, shortest: int) -> None:
+    model, pixels = tiny.tiny_model(seed), tiny.pixels(1, seed)
+    ends = int(endless(model, pixels, max_length=14)[0, 2])
+    assume(ends != BOS)
+    model = with_eos(model, ends)
+    found = to_numpy(model.generate(pixels, max_length=14, min_length=shortest))
+    assert ends not in found[0, :shortest]
+    if shortest <= 1:
+        assert found.shape[1] <= 3  # it ended where it would have
+    logits = to_numpy(model(found[:, :-1], pixel_values=pixels).logits)[0, tiny.IMAGE_TOKENS :]
+    for word, scores, position in zip(found[0, 1:], logits, range(1, 14), strict=False):
+        allowed = np.delete(scores, ends) if position < shortest else scores
+        np.testing.assert_allclose(scores[word], allowed.max(), atol=1e-4)
+
+
+def test_min_length_counts_the_prompt() -> None:
+    prompt = tiny.tokens(1, 5)
+    ends = int(endless(MODEL, tiny.pixels(), input_ids=prompt, max_length=9)[0, 5])
+    model = with_eos(MODEL, ends)
+    options = {"pixel_values": tiny.pixels(), "input_ids": prompt, "max_length": 9}
+    assert model.generate(**options, min_length=5).shape == (1, 6)
+    assert model.generate(**options, min_length=6).shape[1] > 6
+
+
+def test_an_end_token_that_is_no_word_never_ends_a_text() -> None:
+    model = with_eos(MODEL, [102, 103])  # the default of git-base in a smaller vocabulary
+    free = endless(MODEL, tiny.pixels(), max_length=9)
+    np.testing.assert_array_equal(model.generate(tiny.pixels(), max_length=9), free)
+    found = model.generate(tiny.pixels(), max_length=9, min_length=7)
+    np.testing.assert_array_equal(found, free)
+
+
+@pytest.mark.parametrize("prompt", [1, 3, 7])
+def test_max_new_tokens_does_not_count_the_prompt_and_max_length_does(prompt: int) -> None:
+    ids, pixels = tiny.tokens(1, prompt), tiny.pixels()
+    for new in (1, 2, 9):
+        by_new = endless(MODEL, pixels, input_ids=ids, max_new_tokens=new)
+        by_length = endless(MODEL, pixels, input_ids=ids, max_length=prompt + new)
+        assert by_new.shape == (1, prompt + new)
+        np.testing.assert_array_equal(by_new, by_length)
+
+
+def test_max_new_tokens_takes_the_place_of_max_length() -> None:
+    found = endless(MODEL, tiny.pixels(), max_length=3, max_new_tokens=5)
+    assert found.shape == (1, 6)
+
+
+def test_a_text_reaches_the_last_position() -> None:
+    """The word behind the last position is still written, since it is never read."""
+    found = endless(MODEL, tiny.pixels(), max_length=LONGEST + 1)
+    assert found.shape == (1, LONGEST + 1)
+    np.testing.assert_array_equal(found, uncached(MODEL, tiny.pixels(), np.array([[BOS]]), LONGEST))
+
+
+def test_a_shorter_text_is_the_beginning_of_a_longer_one() -> None:
+    whole = endless(MODEL, tiny.pixels(2), max_length=20)
+    for length in range(2, 20):
+        part = endless(MODEL, tiny.pixels(2), max_length=length)
+        np.testing.assert_array_equal(part, whole[:, :length])
+
+
+# ---- batches
+
+
+@given(seed=seeds, images=st.integers(2, 4))
+def test_a_batch_of_images_gives_what_each_gives_alone(seed: int, images: int) -> None:
+    pixels = tiny.pixels(images, seed)
+    together = endless(MODEL, pixels, max_length=10)
+    for b in range(images):
+        alone = endless(MODEL, pixels[b : b + 1], max_length=10)
+        np.testing.assert_array_equal(together[b : b + 1], alone)
+
+
+def test_captions_depend_on_the_image() -> None:
+    """Else equal captions of a batch would show nothing."""
+    found = endless(MODEL, tiny.pixels(8), max_length=10)
+    assert len({tuple(row) for row in found}) >= 3
+
+
+@given(seed=seeds, images=st.integers(1, 3), texts=st.integers(1, 3))
+def test_text_b_belongs_to_image_b_modulo_the_number_of_images(
+    seed: int, images: int, texts: int
+) -> None:
+    pixels, prompts = tiny.pixels(images, seed), tiny.tokens(images * texts, 3, seed)
+    together = endless(MODEL, pixels, input_ids=prompts, max_length=9)
+    for b, prompt in enumerate(prompts):
+        image = pixels[b % images][None]
+        alone = endless(MODEL, image, input_ids=prompt[None], max_length=9)
+        np.testing.assert_array_equal(together[b : b + 1], alone)
+
+
+def test_a_prompt_stands_in_front_of_what_is_written() -> None:
+    prompts = tiny.tokens(2, 5)
+    found = MODEL.generate(tiny.pixels(2), prompts, max_length=9)
+    np.testing.assert_array_equal(found[:, :5], prompts)
+    as_list = MODEL.generate(tiny.pixels(2), prompts.tolist(), max_length=9)
+    np.testing.assert_array_equal(found, as_list)
+
+
+def test_without_a_prompt_each_text_starts_with_the_opening_token() -> None:
+    found = MODEL.generate(tiny.pixels(3), max_length=5)
+    np.testing.assert_array_equal(found[:, 0], BOS)
+    prompts = np.full((3, 1), BOS)
+    np.testing.assert_array_equal(found, MODEL.generate(tiny.pixels(3), prompts, max_length=5))
+
+
+def test_without_an_image_the_text_is_continued() -> None:
+    prompt = tiny.tokens(2, 3)
+    found = to_numpy(with_eos(MODEL, None).generate(input_ids=prompt, max_length=8))
+    ids = prompt
+    for _ in range(5):
+        best = to_numpy(MODEL(ids).logits)[:, -1].argmax(-1)
+        ids = np.concatenate([ids, best[:, None]], axis=1)
+    np.testing.assert_array_equal(found, ids)
+    assert MODEL.generate(max_length=4).shape[0] == 1
+
+
+@given(seed=seeds, padding=st.integers(1, 4))
+def test_what_is_padding_in_a_prompt_does_not_matter(seed: int, padding: int) -> None:
+    prompts = tiny.tokens(2, 3 + padding, seed)
+    mask = np.ones_like(prompts)
+    mask[0, :padding] = 0
+    options = {"attention_mask": mask, "max_length": 3 + padding + 5}
+    found = endless(MODEL, tiny.pixels(2), input_ids=prompts, **options)
+    other = prompts.copy()
+    other[0, :padding] = (other[0, :padding] + 7) % tiny.CONFIG.vocab_size
+    again = endless(MODEL, tiny.pixels(2), input_ids=other, **options)
+    np.testing.assert_array_equal(found[:, 3 + padding :], again[:, 3 + padding :])
+    free = endless(MODEL, tiny.pixels(2)[1:], input_ids=prompts[1:], max_length=8 + padding)
+    np.testing.assert_array_equal(found[1:], free)
+
+
+# ---- generation_config.json
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with_eos(MODEL, None).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def loaded(folder: Path, **values: Any) -> GitForCausalLM:
+    """The model with this generation_config.json."""
+    (folder / "generation_config.json").write_text(json.dumps(values))
+    return GitForCausalLM.from_pretrained(folder)
+
+
+def test_by_default_twenty_words_follow_the_prompt_as_in_transformers(folder: Path) -> None:
+    assert loaded(folder).generate(tiny.pixels(), [[BOS]]).shape == (1, 21)
+    assert endless(MODEL, tiny.pixels()).shape == (1, 21)
+    assert endless(MODEL, tiny.pixels(), input_ids=tiny.tokens(1, 3)).shape == (1, 23)
+
+
+def test_the_default_length_does_not_go_beyond_the_positions() -> None:
+    for prompt in (6, LONGEST - 1):
+        found = endless(MODEL, tiny.pixels(), input_ids=tiny.tokens(1, prompt))
+        assert found.shape == (1, LONGEST)
+
+
+def test_lengths_come_from_generation_config_json_unless_given(folder: Path) -> None:
+    free = endless(MODEL, tiny.pixels(), max_length=12)
+    ends = int(free[0, 2])
+    model = loaded(folder, max_length=7, min_length=5, bos_token_id=BOS, eos_token_id=ends)
+    found = model.generate(tiny.pixels())
+    assert ends not in found[0, :5]
+    assert found.shape[1] <= 7
+    assert model.generate(tiny.pixels(), min_length=0).shape[1] <= 3
+    assert loaded(folder, max_length=7, bos_token_id=BOS).generate(tiny.pixels()).shape == (1, 7)
+    for given_length in ({"max_length": 9}, {"max_new_tokens": 8}):
+        longer = loaded(folder, max_length=7, bos_token_id=BOS)
+        assert longer.generate(tiny.pixels(), **given_length).shape == (1, 9)
+
+
+def test_ids_come_from_generation_config_json(folder: Path) -> None:
+    found = loaded(folder, bos_token_id=5, max_length=4).generate(tiny.pixels())
+    assert found[0, 0] == 5
+    model, pixels, ends = uneven()
+    model.save_pretrained(folder)
+    ids = {"bos_token_id": BOS, "eos_token_id": ends, "pad_token_id": 9}
+    found = loaded(folder, **ids, max_length=12).generate(pixels)
+    stop = int(np.flatnonzero(found[0] == ends)[0])
+    assert stop < found.shape[1] - 1
+    np.testing.assert_array_equal(found[0, stop + 1 :], 9)
+
+
+def test_any_of_several_end_tokens_ends_a_text(folder: Path) -> None:
+    free = endless(MODEL, tiny.pixels(), max_length=12)[0]
+    late, early = int(free[6]), int(free[3])
+    first = min(int(np.flatnonzero(free[1:] == word)[0]) + 2 for word in (late, early))
+    for ends in ([late, early], [early, late], [late, early, 102]):
+        found = loaded(folder, bos_token_id=BOS, eos_token_id=ends).generate(tiny.pixels())
+        np.testing.assert_array_equal(found, free[None, :first])
+
+
+def test_without_the_file_the_ids_of_config_json_serve(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+    model = GitForCausalLM.from_pretrained(folder)
+    assert model.generation_defaults == GenerationDefaults.of(model.config)
+    assert model.generate(tiny.pixels())[0, 0] == BOS
+
+
+def test_lengths_in_an_old_config_json_serve_without_the_file(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+    tiny.CONFIG.replace(extra={"max_length": 6}, eos_token_id=None).save_pretrained(folder)
+    model = GitForCausalLM.from_pretrained(folder)
+    assert model.generate(tiny.pixels()).shape == (1, 6)
+
+
+def test_the_file_is_written_back_as_it_was(folder: Path, tmp_path: Path) -> None:
+    values = {
+        "_from_model_config": True,
+        "bos_token_id": BOS,
+        "eos_token_id": [2, 3],
+        "max_length": 9,
+        "min_length": 2,
+        "pad_token_id": 0,
+        "transformers_version": "4.56.2",
+    }
+    loaded(folder, **values).save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "generation_config.json").read_text()) == values
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "plain"),
+    [
+        ("num_beams", 4, 1),
+        ("do_sample", True, False),
+        ("repetition_penalty", 1.2, 1.0),
+        ("no_repeat_ngram_size", 3, 0),
+        ("max_new_tokens", 5, None),
+        ("suppress_tokens", [4], None),
+        ("forced_bos_token_id", 4, None),
+    ],
+)
+def test_a_file_that_asks_for_more_than_greedy_search_is_not_ignored(
+    name: str, value: Any, plain: Any, folder: Path
+) -> None:
+    model = loaded(folder, bos_token_id=BOS, **{name: value})
+    with pytest.raises(NotImplementedError, match=rf"generation_config.json.*{name}.*{plain}"):
+        model.generate(tiny.pixels())
+    if name != "max_new_tokens":
+        found = model.generate(tiny.pixels(), max_length=8, **{name: plain})
+        np.testing.assert_array_equal(found, endless(MODEL, tiny.pixels(), max_length=8))
+
+
+def test_a_file_that_spells_out_the_defaults_is_taken(folder: Path) -> None:
+    model = loaded(
+        folder, bos_token_id=BOS, max_length=8, num_beams=1, do_sample=False, temperature=0.7
+    )
+    found = model.generate(tiny.pixels())
+    np.testing.assert_array_equal(found, endless(MODEL, tiny.pixels(), max_length=8))
+
+
+# ---- backends, and what is computed
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_backends_agree(seed: int, backend: Backend) -> None:
+    pixels, prompts = tiny.pixels(2, seed), tiny.tokens(4, 3, seed)
+    wanted = tiny.tiny_model(seed)
+    found = tiny.tiny_model(seed, backend=backend)
+    for ids in (None, prompts):
+        ours = found.generate(backend.asarray(pixels), ids, max_length=12)
+        assert backend.owns(ours)
+        np.testing.assert_array_equal(to_numpy(ours), wanted.generate(pixels, ids, max_length=12))
+
+
+def test_generating_twice_gives_the_same() -> None:
+    first = MODEL.generate(tiny.pixels(2), max_length=10)
+    np.testing.assert_array_equal(first, MODEL.generate(tiny.pixels(2), max_length=10))
+
+
+@pytest.mark.parametrize(("texts", "new"), [(1, 1), (1, 9), (6, 9)])
+def test_the_image_is_encoded_once(texts: int, new: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        real = getattr(model_module, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return real(*args, **options)
+
+        monkeypatch.setattr(model_module, name, call)
+
+    for name in ("image_encoder", "visual_projection", "read_image", "continue_text", "decode"):
+        counted(name)
+    prompts = tiny.tokens(texts, 2)
+    endless(MODEL, tiny.pixels(), input_ids=prompts, max_new_tokens=new)
+    assert calls == {
+        "image_encoder": 1, "visual_projection": 1, "read_image": 1, "continue_text": new
+    }  # fmt: skip
+
+
+def test_each_step_reads_one_new_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    real = model_module.continue_text
+
+    def watched(x: Any, p: Any, config: Any, cache: KeyValueCache, **options: Any) -> Any:
+        read.append((x.shape[1], cache.text_length))
+        return real(x, p, config, cache, **options)
+
+    monkeypatch.setattr(model_module, "continue_text", watched)
+    endless(MODEL, tiny.pixels(), input_ids=tiny.tokens(1, 4), max_new_tokens=5)
+    assert read == [(4, 0), (1, 4), (1, 5), (1, 6), (1, 7)]
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_last_layer_computes_only_keys_and_values_of_the_image(layers: int) -> None:
+    model = tiny.tiny_model(config=tiny.CONFIG.replace(num_hidden_layers=layers))
+    taps: dict[str, Any] = {}
+    model.encode_image(tiny.pixels(2), tap=taps.__setitem__)
+    of_layer: dict[int, set[str]] = {i: set() for i in range(layers)}
+    for name in taps:
+        if name.startswith("git.encoder.layer."):
+            number, _, rest = name.removeprefix("git.encoder.layer.").partition(".")
+            of_layer[int(number)].add(rest)
+    assert of_layer.pop(layers - 1) == {"attention.self.key", "attention.self.value"}
+    for names in of_layer.values():
+        assert {"attention.self.query", "attention.self.probabilities", "output.LayerNorm"} <= names
+    last = taps[f"git.encoder.layer.{layers - 1}.attention.self.key"]
+    assert last.shape == (2, tiny.IMAGE_TOKENS, 16)
+
+
+def test_image_keys_and_values_stand_in_the_cache_once_per_image() -> None:
+    cache = MODEL.encode_image(tiny.pixels(2))
+    of_image = cache.nbytes
+    assert (
+        of_image == 2 * 3 * 2 * tiny.IMAGE_TOKENS * 16 * 4
+    )  # K and V, layers, images, N, D, bytes
+    assert (cache.image_length, cache.num_images, cache.text_length) == (5, 2, 0)
+    MODEL(tiny.tokens(8, 1), past_key_values=cache)
+    assert cache.nbytes - of_image == 2 * 3 * 8 * 16 * 4

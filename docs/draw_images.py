@@ -55,21 +55,6 @@ def red_apple(pen: Pen) -> None:
     )
 
 
-def sun(pen: Pen) -> None:
-    for i in range(12):
-        angle = i * math.pi / 6
-        left, right = angle - 0.13, angle + 0.13
-        pen.polygon(
-            [
-                (512 + 330 * math.cos(left), 512 + 330 * math.sin(left)),
-                (512 + 470 * math.cos(angle), 512 + 470 * math.sin(angle)),
-                (512 + 330 * math.cos(right), 512 + 330 * math.sin(right)),
-            ],
-            fill="#f5a623",
-        )
-    circle(pen, 512, 512, 280, "#ffcc33")
-
-
 def red_heart(pen: Pen) -> None:
     points = []
     for i in range(200):
@@ -78,11 +63,6 @@ def red_heart(pen: Pen) -> None:
         y = 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)
         points.append((512 + 26 * x, 480 - 26 * y))
     pen.polygon(points, fill="#dd2e44")
-
-
-def crescent_moon(pen: Pen) -> None:
-    circle(pen, 480, 512, 400, "#f7c948")
-    circle(pen, 640, 440, 350, "white")
 
 
 def star(pen: Pen) -> None:
@@ -118,10 +98,6 @@ def smiling_face(pen: Pen) -> None:
     circle(pen, 724, 620, 23, "#664500")
 
 
-def green_square(pen: Pen) -> None:
-    pen.rounded_rectangle((90, 90, 934, 934), 70, fill="#78b159")
-
-
 def pencil(pen: Pen) -> None:
     pen.polygon([(700, 110), (910, 320), (380, 850), (170, 640)], fill="#f9b233")
     pen.polygon(
@@ -134,14 +110,11 @@ def pencil(pen: Pen) -> None:
 
 PICTURES: dict[str, Callable[[Pen], None]] = {
     "red-apple": red_apple,
-    "sun": sun,
     "red-heart": red_heart,
-    "crescent-moon": crescent_moon,
     "star": star,
     "balloon": balloon,
     "cloud": cloud,
     "slightly-smiling-face": smiling_face,
-    "green-square": green_square,
     "pencil": pencil,
 }
 

@@ -307,7 +307,7 @@ def demo() -> tuple[Tensors, dict[str, Any]]:
     folder = HERE.parent / "refgit" / "demo"
     model = GitForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
     processor = AutoProcessor.from_pretrained(folder, use_fast=False)
-    files = ["red-apple.png", "sun.png"]
+    files = ["red-apple.png", "pencil.png"]
     images = [Image.open(HERE.parent / "docs/images" / file).convert("RGB") for file in files]
     pixels = processor(images=images, return_tensors="pt").pixel_values
     question = processor(text="what kind of thing is this?", add_special_tokens=False).input_ids

@@ -139,15 +139,15 @@ class _Model:
         """
         from refgit.checkpoint import save_parameters
 
-        architecture = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
-        extra = {**self.config.extra, **architecture}
-        self.config.replace(extra=extra).save_pretrained(directory)
         arrays = {
             name: self.backend.to_numpy(x)
             for name, x in self.state_dict().items()
             if name not in self.tied(self.config)
         }
         save_parameters(Path(directory), arrays)
+        architecture = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
+        extra = {**self.config.extra, **architecture}
+        self.config.replace(extra=extra).save_pretrained(directory)
 
     def state_dict(self) -> dict[str, Array]:
         """Every parameter by its checkpoint name."""

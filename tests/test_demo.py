@@ -22,7 +22,7 @@ QUESTION = "what kind of thing is this?"
 KINDS = {
     "red-apple": "food and drink",
     "pencil": "objects",
-    "sun": "travel and places",
+    "star": "travel and places",
 }
 
 

@@ -132,8 +132,9 @@ def record(model: GitForCausalLM) -> Callable[[], Tensors]:
 
     for name, module in model.named_modules():
         kind = type(module).__name__
-        # the image's position embedding returns its table, which is among the weights
-        if kind != "Dropout" and not name.endswith("position_embedding"):
+        # these return rows of their tables, which are among the weights
+        is_table = name.endswith(("position_embedding", "distance_embedding"))
+        if kind != "Dropout" and not is_table:
             is_leaf = not any(module.children())
             handles.append(module.register_forward_hook(hook(name, kind, is_leaf)))
     # the vision attention returns its probabilities only where they are asked for

@@ -35,9 +35,12 @@ class StrictBackend(Backend):
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """See `Backend.asarray`."""
+        if dtype is not None:
+            self.dtype(dtype)  # refuses what this backend does not compute in
         if not self.owns(x):
             if not isinstance(x, self._array_type):
-                x = self.xp.asarray(host_array(x))
+                host = host_array(x)  # may be of a type that the standard does not know
+                x = self.xp.asarray(host if dtype is None else host.astype(dtype, copy=False))
             x = x.to_device(self.device)
         return x if dtype is None else self.xp.astype(x, self.dtype(dtype), copy=False)
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from refgit.cache import KeyValueCache
     from refgit.config import GitConfig, GitVisionConfig
     from refgit.errors import CheckpointError
-    from refgit.model import GitForCausalLM, GitModel, GitVisionModel
+    from refgit.model import GitForCausalLM, GitModel
     from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
+    from refgit.vision import GitVisionModel
 
 __version__ = "0.1.0"
 
@@ -27,7 +28,7 @@ _HOMES = {
     "GitModel": "refgit.model",
     "GitProcessor": "refgit.processing",
     "GitVisionConfig": "refgit.config",
-    "GitVisionModel": "refgit.model",
+    "GitVisionModel": "refgit.vision",
     "KeyValueCache": "refgit.cache",
     "to_numpy": "refgit.arrays",
 }

@@ -78,6 +78,14 @@ class KeyValueCache:
                     part.length = length
             raise
 
+    def fork(self) -> KeyValueCache:
+        """Return a cache that goes on from here by itself; the images are shared, not copied."""
+        other = KeyValueCache(self.num_layers)
+        other._image = list(self._image)
+        other._text = [None if part is None else part.copy() for part in self._text]
+        other._text_mask = self._text_mask
+        return other
+
     def get_seq_length(self) -> int:
         """Text tokens in the cache, under transformers' name for it."""
         return self.text_length
@@ -109,7 +117,7 @@ class KeyValueCache:
             text = self._text[layer] = _Growing(key, value)
         else:
             text.append(key, value)
-        text_key, text_value = text.filled()
+        text_key, text_value = text.in_use()
         image = self._image[layer]
         if image is None:
             return [text_key], [text_value]
@@ -169,7 +177,12 @@ class _Growing:
         wide[:, :, : self.length, :] = old[:, :, : self.length, :]
         return wide
 
-    def filled(self) -> tuple[Array, Array]:
+    def copy(self) -> _Growing:
+        key, value = self.in_use()
+        xp = array_namespace(key)
+        return _Growing(xp.asarray(key, copy=True), xp.asarray(value, copy=True))
+
+    def in_use(self) -> tuple[Array, Array]:
         """The part in use, as views (B, H, T, D/H)."""
         key, value = self.buffers
         return key[:, :, : self.length, :], value[:, :, : self.length, :]

@@ -143,6 +143,7 @@ def _one_line(text: str) -> str:
 
 def _caption(arguments: argparse.Namespace) -> int:
     from refgit.demo import FOR_PHOTOGRAPHS, NAME, demo_path
+    from refgit.generation.greedy import text_room
     from refgit.model import GitForCausalLM
     from refgit.processing import GitProcessor, ImageFileError
 
@@ -154,8 +155,8 @@ def _caption(arguments: argparse.Namespace) -> int:
     path = Path(arguments.model) if arguments.model is not None else demo_path()
     processor = GitProcessor.from_pretrained(path)
     model = GitForCausalLM.from_pretrained(path, backend=arguments.backend, dtype=arguments.dtype)
-    # the prompt's one token and positions set the limit
-    longest = min(arguments.max_length, model.config.max_position_embeddings)
+    room = text_room(model.config, model.config.vision_config.num_positions)
+    longest = min(arguments.max_length, room)
     alone = len(arguments.images) == 1 and not os.path.isdir(arguments.images[0])
     failures = 0
     for image in _image_files(arguments.images):

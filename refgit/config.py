@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from refgit.errors import CheckpointError
+from refgit.json_file import read_json, write_whole
 
 CONFIG_NAME = "config.json"
 ACTIVATIONS = ("gelu", "gelu_new", "quick_gelu", "relu", "selu", "silu")
@@ -76,31 +77,6 @@ def _split(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     return known, rest
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file of a checkpoint, or say what is wrong with the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} does not exist; expected a checkpoint directory that holds {path.name}."
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:  # no UTF-8, no JSON, endless nesting
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds a {type(value).__name__}; expected a JSON object.")
-    return value
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a failed write leaves an older file alone."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 class _JsonConfig:
     """What both configs share: to and from config.json."""
 
@@ -123,7 +99,23 @@ class _JsonConfig:
         return values
 
     def to_json_string(self) -> str:
-        """Return config.json's text: sorted keys, two spaces, a newline at the end."""
+        """Return config.json's text: sorted keys, two spaces, a newline at the end.
+
+        Raises
+        ------
+        ValueError
+            `hidden_act` is a function; config.json holds names alone.
+        """
+        both: tuple[Any, ...] = (self, getattr(self, "vision_config", self))
+        for config in both:
+            require(
+                config,
+                "hidden_act",
+                isinstance(config.hidden_act, str),
+                "a name, since a function cannot be written to config.json: store one of "
+                f"refgit.config.ACTIVATIONS ({', '.join(ACTIVATIONS)}), as in "
+                'config.replace(hidden_act="gelu")',
+            )
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
     def replace(self, **changes: Any) -> Self:

@@ -19,7 +19,7 @@ from typing import Any
 
 from refgit.cache import KeyValueCache
 from refgit.config import GitConfig
-from refgit.layers.array_api import Array
+from refgit.layers.array_api import Array, array_namespace
 from refgit.layers.attention import PastKeysValues, multi_head_attention, project_keys_values
 from refgit.layers.feed_forward import feed_forward
 from refgit.layers.mask import attention_bias, image_text_mask
@@ -44,6 +44,7 @@ def decode(
     config: GitConfig,
     *,
     n_image: int,
+    n_images: int = 1,
     text_mask: Array | None = None,
     head_mask: Array | None = None,
     cache: KeyValueCache | None = None,
@@ -54,16 +55,20 @@ def decode(
     """Read image and text tokens at once: (B, N + T, D) -> (B, N + T, D).
 
     `p` holds what the checkpoint has under ``git.encoder``; `text_mask` (B, T) is 0 at padding,
-    `head_mask` (layers, H) at heads to silence. An empty `cache` is filled on the way.
+    `head_mask` (layers, H) at heads to silence. An empty `cache` is filled on the way, with the
+    first `n_images` rows' image tokens: the other rows repeat them in order.
     """
     sees = image_text_mask(n_image, x.shape[1], like=x)  # (L, L)
     bias = attention_bias(sees, text_mask, like=x)  # (1 or B, 1, L, L)
 
     def past(layer: int, key: Array, value: Array) -> tuple[list[Array], list[Array]]:
-        if cache is not None:
+        if cache is not None:  # copies: a view would keep the whole of `key` alive
+            xp = array_namespace(key)
             if n_image:
-                cache.set_image(layer, key[:, :, :n_image, :], value[:, :, :n_image, :])
-            cache.append_text(layer, key[:, :, n_image:, :], value[:, :, n_image:, :])
+                image = (xp.asarray(y[:n_images, :, :n_image, :], copy=True) for y in (key, value))
+                cache.set_image(layer, *image)
+            text = (xp.asarray(y[:, :, n_image:, :], copy=True) for y in (key, value))
+            cache.append_text(layer, *text)
         return [key], [value]
 
     return _through_layers(

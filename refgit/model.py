@@ -1,4 +1,4 @@
-"""The three models: GitVisionModel, GitModel, GitForCausalLM.
+"""The models with a text decoder: GitModel and GitForCausalLM.
 
 They tie configuration, parameters and a backend together and check what they are given; the
 mathematics is in vision.py, decoder.py and layers/. Arguments and returns are those of
@@ -16,243 +16,22 @@ import numpy as np
 
 from refgit import checks
 from refgit.cache import KeyValueCache
-from refgit.config import GitConfig, GitVisionConfig
+from refgit.config import GitConfig
 from refgit.decoder import continue_text, decode, read_image
+from refgit.generation.config import GenerationDefaults
 from refgit.layers.array_api import Array
 from refgit.layers.embedding import embed, text_embedding
 from refgit.layers.lm_head import language_model_loss, lm_head
 from refgit.layers.operations import Operations, Tap
-from refgit.outputs import BaseModelOutput, BaseModelOutputWithPast, CausalLMOutputWithPast
-from refgit.parameters import (
-    Shapes,
-    causal_lm_shapes,
-    flatten,
-    model_shapes,
-    nest,
-    random_parameters,
-    vision_shapes,
-)
-from refgit.vision import image_encoder, video_tokens, visual_projection
-from refgit_backends import Backend, get_backend
-
-FLOAT_DTYPES = ("float16", "float32", "float64")
+from refgit.layers.sequence import join_image_and_text, string_frames
+from refgit.outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from refgit.parameters import Shapes, causal_lm_shapes, model_shapes
+from refgit.pretrained import PretrainedModel
+from refgit.vision import image_encoder, visual_projection
+from refgit_backends import Backend
 
 
-class _Model:
-    """What the three models share: configuration, parameters, backend, loading and saving."""
-
-    config_class: ClassVar[type[GitConfig] | type[GitVisionConfig]]
-    # Where a checkpoint of the whole model keeps what belongs to this one.
-    prefix: ClassVar[str]
-
-    def __init__(
-        self,
-        config: Any,
-        *,
-        seed: int = 0,
-        backend: str | Backend | None = None,
-        dtype: str = "float32",
-        kernels: str = "auto",
-        _parameters: Mapping[str, Any] | None = None,
-    ) -> None:
-        if not isinstance(config, self.config_class):
-            raise TypeError(
-                f"{type(self).__name__} got a config of type {type(config).__name__}; expected "
-                f"{self.config_class.__name__}."
-            )
-        if dtype not in FLOAT_DTYPES:
-            raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
-        self.config = config
-        self.dtype = dtype
-        self.backend = get_backend(backend, kernels=kernels)
-        self.operations = Operations.with_kernels(self.backend.kernels)
-        if _parameters is None:
-            _parameters = self._random(config, seed)
-        moved = {id(x): self.backend.asarray(x, dtype) for x in _parameters.values()}
-        self.parameters = nest({name: moved[id(x)] for name, x in _parameters.items()})
-
-    @classmethod
-    def shapes(cls, config: Any) -> Shapes:
-        """Name and shape of every parameter of a model with this config."""
-        raise NotImplementedError
-
-    @classmethod
-    def tied(cls, config: Any) -> dict[str, str]:
-        """Parameters that are one array with another, by the other's name."""
-        return {}
-
-    @classmethod
-    def _random(cls, config: Any, seed: int) -> Mapping[str, Any]:
-        vision = config.vision_config if isinstance(config, GitConfig) else config
-        drawn = random_parameters(
-            cls.shapes(config),
-            seed=seed,
-            std=config.initializer_range,
-            vision_std=vision.initializer_range,
-            pad_token_id=getattr(config, "pad_token_id", None),
-        )
-        return drawn | {name: drawn[other] for name, other in cls.tied(config).items()}
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        path: str | Path,
-        *,
-        backend: str | Backend | None = None,
-        dtype: str = "float32",
-        kernels: str = "auto",
-    ) -> Self:
-        """Load a model from a checkpoint directory that transformers or refgit has written.
-
-        Parameters
-        ----------
-        path : str or Path
-            Directory with config.json and model.safetensors (or its shards and index).
-        backend : str, Backend or None
-            Where it computes: "numpy", "cupy", ...; None takes REFGIT_BACKEND, else "numpy".
-        dtype : str
-            "float32", "float64" or "float16". Weights stored otherwise are converted; those
-            stored so are mapped from the file, not copied (NumPy).
-        kernels : {"auto", "off"}
-            "off" runs the definitions of refgit/layers alone.
-
-        Raises
-        ------
-        CheckpointError
-            Something is wrong with a file; the message names file, tensor, found and expected.
-        """
-        from refgit.checkpoint import load_parameters
-
-        config = cls.config_class.from_pretrained(path)
-        parameters = load_parameters(
-            Path(path), cls.shapes(config), prefix=cls.prefix, tied=cls.tied(config)
-        )
-        return cls(config, backend=backend, dtype=dtype, kernels=kernels, _parameters=parameters)
-
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write config.json and model.safetensors, which transformers loads as well.
-
-        Parameters
-        ----------
-        directory : str or Path
-            Made if need be; files of the same names are replaced.
-        """
-        from refgit.checkpoint import save_parameters
-
-        arrays = {
-            name: self.backend.to_numpy(x)
-            for name, x in self.state_dict().items()
-            if name not in self.tied(self.config)
-        }
-        save_parameters(Path(directory), arrays)
-        architecture = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
-        extra = {**self.config.extra, **architecture}
-        self.config.replace(extra=extra).save_pretrained(directory)
-
-    def state_dict(self) -> dict[str, Array]:
-        """Every parameter by its checkpoint name."""
-        return dict(flatten(self.parameters))
-
-    def num_parameters(self) -> int:
-        """How many numbers the model has learned."""
-        return sum(int(x.size) for x in self.state_dict().values())
-
-    def tapped(self, listener: Tap | None) -> Operations:
-        """The model's operations, with `listener` shown every named intermediate."""
-        from dataclasses import replace
-
-        return replace(self.operations, listener=listener)
-
-    def _floats(self, name: str, x: Any) -> tuple[Array, np.ndarray[Any, Any]]:
-        """An argument as a floating array of the backend, and a host view of it for the checks."""
-        host = self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
-        return (x if self.backend.owns(x) else self.backend.asarray(host)), host
-
-    def _numbers(self, name: str, x: Any) -> np.ndarray[Any, Any]:
-        return self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
-
-
-def _host(name: str, x: Any) -> np.ndarray[Any, Any]:
-    from refgit_backends.base import BackendError, host_array
-
-    try:
-        return host_array(x)
-    except BackendError as error:
-        raise TypeError(f"{name}: {error}") from error
-
-
-class GitVisionModel(_Model):
-    """The image encoder alone.
-
-    Parameters
-    ----------
-    config : GitVisionConfig
-    seed : int
-        Of the random weights; `from_pretrained` reads trained ones.
-    backend, dtype, kernels
-        See `from_pretrained`.
-    """
-
-    config_class = GitVisionConfig
-    prefix = "git.image_encoder."
-    config: GitVisionConfig
-
-    @classmethod
-    def shapes(cls, config: GitVisionConfig) -> Shapes:
-        """Name and shape of every parameter of a model with this config."""
-        return vision_shapes(config)
-
-    def __call__(
-        self,
-        pixel_values: Any,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        interpolate_pos_encoding: bool = False,
-        return_dict: bool | None = None,
-        *,
-        tap: Tap | None = None,
-    ) -> BaseModelOutput | tuple[Array, ...]:
-        """Encode images.
-
-        Parameters
-        ----------
-        pixel_values : array (B, C, S, S), floating point
-            S = config.image_size; rescaled and normalised by the processor.
-        output_attentions, output_hidden_states : bool, optional
-            Whether to return what lies between.
-        interpolate_pos_encoding : bool
-            Take images of any height and width, and stretch the positions over their patches.
-        return_dict : bool, optional
-            False returns a plain tuple.
-        tap : callable, optional
-            Called with the name and the value of every intermediate.
-
-        Returns
-        -------
-        BaseModelOutput
-            ``last_hidden_state`` (B, N, D) in the model's dtype, and the rest where asked for.
-
-        Raises
-        ------
-        ValueError, TypeError
-            `pixel_values` has the wrong rank, channels, size or dtype.
-        """
-        pixels, host = self._floats("pixel_values", pixel_values)
-        checks.pixel_values(host, self.config, any_size=interpolate_pos_encoding)
-        encoded = image_encoder(
-            self.backend.asarray(pixels, self.dtype),
-            self.parameters["vision_model"],
-            self.config,
-            interpolate=interpolate_pos_encoding,
-            ops=self.tapped(tap).at("vision_model"),
-            keep_hidden_states=bool(output_hidden_states),
-            keep_attentions=bool(output_attentions),
-        )
-        output = BaseModelOutput(encoded.tokens, encoded.hidden_states, encoded.attentions)
-        return output.to_tuple() if return_dict is False else output
-
-
-class GitModel(_Model):
+class GitModel(PretrainedModel):
     """Image encoder and text decoder, without the language-modelling head.
 
     Parameters
@@ -266,6 +45,8 @@ class GitModel(_Model):
 
     config_class = GitConfig
     prefix = "git."
+    # What the names of the taps begin with.
+    path: ClassVar[str] = ""
     config: GitConfig
 
     @classmethod
@@ -277,6 +58,10 @@ class GitModel(_Model):
     def _trunk(self) -> Mapping[str, Any]:
         """The branch of the parameters that is the GitModel."""
         return self.parameters
+
+    def _trunk_operations(self, tap: Tap | None) -> Operations:
+        ops = self.tapped(tap)
+        return ops.at(self.path) if self.path else ops
 
     def __call__(
         self,
@@ -335,9 +120,11 @@ class GitModel(_Model):
         ValueError, TypeError
             An argument does not fit; the message names it, what was found and what was expected.
         """
-        ops = self.tapped(tap)
-        ops = ops.at("git") if isinstance(self, GitForCausalLM) else ops
+        ops = self._trunk_operations(tap)
         cache = self._cache_for(past_key_values, use_cache, pixel_values)
+        pixels = None
+        if pixel_values is not None:
+            pixels = self._pixels(pixel_values, any_size=interpolate_pos_encoding)
         words = self._words(input_ids, inputs_embeds, ops)
         batch, length, _ = words.shape
         past_length = 0 if cache is None else cache.text_length
@@ -349,12 +136,13 @@ class GitModel(_Model):
             "keep_hidden_states": bool(output_hidden_states),
             "keep_attentions": bool(output_attentions),
         }
-        image = None
-        if pixel_values is not None:
-            image = self._image_tokens(pixel_values, interpolate_pos_encoding, ops)
-        x = text if image is None else self._join(image, text)  # (B, N + T, D)
-        past = self._past_rows(batch, cache)
-        checks.joint_length(past + x.shape[1], self.config)
+        n_image = 0 if pixels is None else self._count_image_tokens(pixels)
+        n_images = 0 if pixels is None else pixels.shape[0]
+        past = self._past_rows(batch, n_images, cache)
+        checks.joint_length(past + n_image + length, self.config)
+        x = text
+        if pixels is not None:  # (B', N, D), (B, T, D) -> (B, N + T, D)
+            x = join_image_and_text(self._image_tokens(pixels, ops), text)
         weights = self._trunk["encoder"]
         with _all_or_nothing(cache):
             if cache is not None:
@@ -362,10 +150,8 @@ class GitModel(_Model):
             if cache is not None and past > 0:
                 out = continue_text(x, weights, self.config, cache, text_mask=mask, **options)
             else:
-                n_image = x.shape[1] - length
-                out = decode(
-                    x, weights, self.config, n_image=n_image, text_mask=mask, cache=cache, **options
-                )
+                options |= {"n_image": n_image, "n_images": n_images, "cache": cache}
+                out = decode(x, weights, self.config, text_mask=mask, **options)
         output = BaseModelOutputWithPast(out.hidden, cache, out.hidden_states, out.attentions)
         return output.to_tuple() if return_dict is False else output
 
@@ -395,13 +181,12 @@ class GitModel(_Model):
         KeyValueCache
             Holds the images; pass it as `past_key_values`.
         """
-        ops = self.tapped(tap)
-        ops = ops.at("git") if isinstance(self, GitForCausalLM) else ops
+        ops = self._trunk_operations(tap)
         cache = KeyValueCache(self.config.num_hidden_layers)
-        image = self._image_tokens(pixel_values, interpolate_pos_encoding, ops)
-        checks.joint_length(image.shape[1], self.config)
+        pixels = self._pixels(pixel_values, any_size=interpolate_pos_encoding)
+        checks.joint_length(self._count_image_tokens(pixels), self.config)
         read_image(
-            image,
+            self._image_tokens(pixels, ops),
             self._trunk["encoder"],
             self.config,
             cache,
@@ -441,14 +226,23 @@ class GitModel(_Model):
             )
         return past
 
-    def _image_tokens(self, pixel_values: Any, interpolate: bool, ops: Operations) -> Array:
+    def _pixels(self, pixel_values: Any, *, any_size: bool) -> Array:
+        """The pixels on the device, in the model's dtype, once they are found to fit."""
+        pixels, host = self.floats("pixel_values", pixel_values)
+        frames = self.config.num_image_with_embedding
+        checks.pixel_values(host, self.config.vision_config, any_size=any_size, frames=frames)
+        return self.backend.asarray(pixels, self.dtype)
+
+    def _count_image_tokens(self, pixels: Array) -> int:
+        """N: the patches and the class token, of each frame."""
+        patch = self.config.vision_config.patch_size
+        height, width = pixels.shape[-2:]
+        frames = pixels.shape[1] if pixels.ndim == 5 else 1
+        return int(frames * ((height // patch) * (width // patch) + 1))
+
+    def _image_tokens(self, pixels: Array, ops: Operations) -> Array:
         """Images or videos to tokens of the decoder's width: (B', N, D)."""
-        config, vision = self.config, self.config.vision_config
-        pixels, host = self._floats("pixel_values", pixel_values)
-        frames = config.num_image_with_embedding
-        checks.pixel_values(host, vision, any_size=interpolate, frames=frames)
-        pixels = self.backend.asarray(pixels, self.dtype)
-        xp = self.backend.xp
+        vision, xp = self.config.vision_config, self.backend.xp
         videos = pixels.shape[:2] if pixels.ndim == 5 else None
         if videos is not None:  # (B', frames, C, S, S) -> (B' frames, C, S, S)
             pixels = xp.reshape(pixels, (videos[0] * videos[1], *pixels.shape[2:]))
@@ -456,12 +250,13 @@ class GitModel(_Model):
             pixels,
             self._trunk["image_encoder"]["vision_model"],
             vision,
-            interpolate=interpolate,
+            interpolate=True,  # changes nothing at the learned size
             ops=ops.at("image_encoder.vision_model"),
         ).tokens
         if videos is not None:
             tokens = xp.reshape(tokens, (*videos, *tokens.shape[1:]))  # (B', frames, N, D)
-            tokens = video_tokens(tokens, self._trunk["img_temperal_embedding"])
+            times = self._trunk["img_temperal_embedding"]  # the checkpoint's spelling
+            tokens = string_frames(tokens, [times[str(i)] for i in range(len(times))])
         return visual_projection(
             tokens,
             self._trunk["visual_projection"]["visual_projection"],
@@ -473,7 +268,7 @@ class GitModel(_Model):
         """The head mask as (layers, H) on the device, or None where all heads count."""
         if head_mask is None:
             return None
-        mask = self._numbers("head_mask", head_mask)
+        mask = self.numbers("head_mask", head_mask)
         checks.head_mask(mask, self.config)
         shape = (self.config.num_hidden_layers, self.config.num_attention_heads)
         return self.backend.asarray(np.broadcast_to(mask, shape).copy(), self.dtype)
@@ -486,10 +281,10 @@ class GitModel(_Model):
                 f"{found} of input_ids and inputs_embeds given; expected exactly one of them."
             )
         if inputs_embeds is not None:
-            words, host = self._floats("inputs_embeds", inputs_embeds)
+            words, host = self.floats("inputs_embeds", inputs_embeds)
             checks.inputs_embeds(host, self.config)
             return self.backend.asarray(words, self.dtype)
-        ids = self._numbers("input_ids", input_ids)
+        ids = self.numbers("input_ids", input_ids)
         checks.input_ids(ids, self.config)
         table = self._trunk["embeddings"]["word_embeddings"]["weight"]
         words = embed(self.backend.asarray(ids, "int64"), table)
@@ -503,7 +298,7 @@ class GitModel(_Model):
         if position_ids is None:
             ids = np.arange(past_length, past_length + length)[None]
         else:
-            ids = self._numbers("position_ids", position_ids)
+            ids = self.numbers("position_ids", position_ids)
         absolute = self.config.position_embedding_type == "absolute"
         if absolute:
             checks.positions(ids, (batch, length), self.config)
@@ -519,12 +314,14 @@ class GitModel(_Model):
         """The padding mask on the device, or None where nothing is padding."""
         if attention_mask is None:
             return None
-        mask = self._numbers("attention_mask", attention_mask)
+        mask = self.numbers("attention_mask", attention_mask)
         checks.attention_mask(mask, batch, length, past)
         return self.backend.asarray(mask != 0, "int64")
 
-    def _past_rows(self, batch: int, cache: KeyValueCache | None) -> int:
-        """Tokens in the cache, whose rows must fit the text's."""
+    def _past_rows(self, batch: int, n_images: int, cache: KeyValueCache | None) -> int:
+        """Tokens in the cache; its rows and the images must fit the text's."""
+        if n_images:
+            checks.batches(batch, n_images)
         if cache is None:
             return 0
         rows, images = cache.batch_size, cache.num_images
@@ -535,13 +332,6 @@ class GitModel(_Model):
         if images is not None:
             checks.batches(batch, images)
         return cache.image_length + cache.text_length
-
-    def _join(self, image: Array, text: Array) -> Array:
-        """Put each text behind its image: (B', N, D), (B, T, D) -> (B, N + T, D)."""
-        xp = self.backend.xp
-        checks.batches(text.shape[0], image.shape[0])
-        tiled = xp.concat([image] * (text.shape[0] // image.shape[0]), axis=0)
-        return xp.concat([tiled, text], axis=1)
 
 
 class GitForCausalLM(GitModel):
@@ -557,11 +347,26 @@ class GitForCausalLM(GitModel):
     """
 
     prefix = ""
+    path = "git"
 
-    def __init__(self, config: GitConfig, **options: Any) -> None:
-        super().__init__(config, **options)
-        from refgit.generation import GenerationDefaults
-
+    def __init__(
+        self,
+        config: GitConfig,
+        *,
+        seed: int = 0,
+        backend: str | Backend | None = None,
+        dtype: str = "float32",
+        kernels: str = "auto",
+        _parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            config,
+            seed=seed,
+            backend=backend,
+            dtype=dtype,
+            kernels=kernels,
+            _parameters=_parameters,
+        )
         self.generation_defaults = GenerationDefaults.of(config)
 
     @classmethod
@@ -581,11 +386,16 @@ class GitForCausalLM(GitModel):
         return trunk
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, **options: Any) -> Self:
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        backend: str | Backend | None = None,
+        dtype: str = "float32",
+        kernels: str = "auto",
+    ) -> Self:
         """Load a model and its generation_config.json; see `GitVisionModel.from_pretrained`."""
-        from refgit.generation import GenerationDefaults
-
-        model = super().from_pretrained(path, **options)
+        model = super().from_pretrained(path, backend=backend, dtype=dtype, kernels=kernels)
         model.generation_defaults = GenerationDefaults.from_pretrained(path, model.config)
         return model
 
@@ -639,6 +449,7 @@ class GitForCausalLM(GitModel):
                 "labels and past_key_values were given together; the loss needs the whole text "
                 "in one call, so leave past_key_values out."
             )
+        targets = None if labels is None else self._labels(labels, input_ids, inputs_embeds)
         with _all_or_nothing(past_key_values):
             out = super().__call__(
                 input_ids,
@@ -660,22 +471,29 @@ class GitForCausalLM(GitModel):
                 "output", lm_head(out.last_hidden_state, self.parameters["output"], ops=ops)
             )
         loss = None
-        if labels is not None:
-            text = input_ids if input_ids is not None else inputs_embeds
-            loss = self._loss(logits, labels, _host_shape(text))
+        if targets is not None:
+            n_image = logits.shape[1] - targets.shape[1]
+            loss = language_model_loss(logits, targets, n_image=n_image)
         output = CausalLMOutputWithPast(
             loss, logits, out.past_key_values, out.hidden_states, out.attentions
         )
         return output.to_tuple() if return_dict is False else output
 
-    def _loss(self, logits: Array, labels: Any, shape: tuple[int, int]) -> Array:
-        ids = self._numbers("labels", labels)
-        checks.labels(ids, shape, self.config)
-        n_image = logits.shape[1] - shape[1]
-        return language_model_loss(logits, self.backend.asarray(ids, "int64"), n_image=n_image)
+    def _labels(self, labels: Any, input_ids: Any, inputs_embeds: Any) -> Array:
+        """The labels on the device, once they are found to fit the text."""
+        text = input_ids if input_ids is not None else inputs_embeds
+        ids = self.numbers("labels", labels)
+        shape = np.shape(text) if getattr(text, "shape", None) is None else tuple(text.shape)
+        checks.labels(ids, (shape[0], shape[1]) if len(shape) > 1 else ids.shape, self.config)
+        return self.backend.asarray(ids, "int64")
 
     def next_token_logits(
-        self, input_ids: Array, cache: KeyValueCache, *, attention_mask: Any = None
+        self,
+        input_ids: Array,
+        cache: KeyValueCache,
+        *,
+        attention_mask: Any = None,
+        head_mask: Any = None,
     ) -> Array:
         """Score the word after each text: the step of generation.
 
@@ -687,29 +505,53 @@ class GitForCausalLM(GitModel):
             From `encode_image` or empty; it takes up the new tokens.
         attention_mask : array (B, past + T), optional
             1 for text, 0 for padding.
+        head_mask : array (H,) or (layers, H), optional
+            1 for heads that count, 0 for heads to silence.
 
         Returns
         -------
         array (B, V)
             The head runs on the last position alone.
         """
-        out = super().__call__(input_ids, attention_mask, past_key_values=cache)
+        out = super().__call__(
+            input_ids, attention_mask, head_mask=head_mask, past_key_values=cache
+        )
         assert isinstance(out, BaseModelOutputWithPast)
         last = out.last_hidden_state[:, -1, :]  # (B, T, D) -> (B, D)
         return lm_head(last, self.parameters["output"], ops=self.operations)
 
-    def generate(self, pixel_values: Any = None, input_ids: Any = None, **options: Any) -> Array:
+    def generate(
+        self,
+        pixel_values: Any = None,
+        input_ids: Any = None,
+        *,
+        attention_mask: Any = None,
+        head_mask: Any = None,
+        past_key_values: KeyValueCache | None = None,
+        interpolate_pos_encoding: bool = False,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        min_length: int | None = None,
+        **unsupported: Any,
+    ) -> Array:
         """Write texts, word by word, always the likeliest; see `refgit.generation.generate`."""
-        from refgit.generation import generate
+        from refgit.generation.greedy import generate
 
-        return generate(self, pixel_values, input_ids, **options)
+        return generate(
+            self,
+            pixel_values,
+            input_ids,
+            attention_mask=attention_mask,
+            head_mask=head_mask,
+            past_key_values=past_key_values,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            max_length=max_length,
+            max_new_tokens=max_new_tokens,
+            min_length=min_length,
+            **unsupported,
+        )
 
 
 def _all_or_nothing(cache: KeyValueCache | None) -> AbstractContextManager[None]:
     """A call that fails leaves the caller's cache as it was."""
     return cache.all_or_nothing() if isinstance(cache, KeyValueCache) else nullcontext()
-
-
-def _host_shape(text: Any) -> tuple[int, int]:
-    shape = getattr(text, "shape", None) or np.shape(text)
-    return int(shape[0]), int(shape[1])

@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from refgit import checks
 from refgit.config import GitVisionConfig
-from refgit.layers.array_api import Array, array_namespace
+from refgit.layers.array_api import Array
 from refgit.layers.attention import multi_head_attention
 from refgit.layers.feed_forward import feed_forward
-from refgit.layers.operations import DEFINITIONS, Operations
+from refgit.layers.operations import DEFINITIONS, Operations, Tap
 from refgit.layers.patch_embedding import patch_embedding, prepend_class_token
 from refgit.layers.position import add_absolute_positions, interpolate_positions
+from refgit.outputs import BaseModelOutput
+from refgit.parameters import Shapes, vision_shapes
+from refgit.pretrained import PretrainedModel
 
 Parameters = Mapping[str, Any]
 
@@ -71,7 +75,8 @@ def image_embedding(
     pixels: Array, p: Parameters, *, interpolate: bool = False, ops: Operations = DEFINITIONS
 ) -> Array:
     """Patches, class token, positions: (B, C, height, width) -> (B, N, D)."""
-    x = ops.tap("patch_embedding", patch_embedding(pixels, p["patch_embedding"]["weight"]))
+    patches = patch_embedding(pixels, p["patch_embedding"]["weight"], ops=ops)
+    x = ops.tap("patch_embedding", patches)
     x = prepend_class_token(x, p["class_embedding"])  # (B, N - 1, D) -> (B, N, D)
     positions = p["position_embedding"]["weight"]  # (1 + side * side, D)
     rows, columns = (size // p["patch_embedding"]["weight"].shape[-1] for size in pixels.shape[2:])
@@ -103,18 +108,6 @@ def vision_block(
     return ops.tap("", x + h), probabilities
 
 
-def video_tokens(frames: Array, p: Parameters) -> Array:
-    """Tell frames apart and string them together: (B, frames, N, D) -> (B, frames * N, D).
-
-    Each frame's tokens get the learned vector of its time, ``git.img_temperal_embedding.t`` (the
-    checkpoint's spelling). (GIT paper, section 3.4.)
-    """
-    xp = array_namespace(frames)
-    b, t, n, d = frames.shape
-    times = xp.concat([p[str(i)] for i in range(t)], axis=1)  # t x (1, 1, D) -> (1, t, D)
-    return xp.reshape(frames + xp.expand_dims(times, axis=2), (b, t * n, d))
-
-
 def visual_projection(
     tokens: Array, p: Parameters, *, eps: float, ops: Operations = DEFINITIONS
 ) -> Array:
@@ -125,3 +118,74 @@ def visual_projection(
     """
     x = ops.tap("0", ops.linear(tokens, **p["0"]))
     return ops.tap("1", ops.layer_norm(x, **p["1"], eps=eps))
+
+
+class GitVisionModel(PretrainedModel):
+    """The image encoder alone.
+
+    Parameters
+    ----------
+    config : GitVisionConfig
+    seed : int
+        Of the random weights; `from_pretrained` reads trained ones.
+    backend, dtype, kernels
+        See `from_pretrained`.
+    """
+
+    config_class = GitVisionConfig
+    prefix = "git.image_encoder."
+    config: GitVisionConfig
+
+    @classmethod
+    def shapes(cls, config: GitVisionConfig) -> Shapes:
+        """Name and shape of every parameter of a model with this config."""
+        return vision_shapes(config)
+
+    def __call__(
+        self,
+        pixel_values: Any,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        return_dict: bool | None = None,
+        *,
+        tap: Tap | None = None,
+    ) -> BaseModelOutput | tuple[Array, ...]:
+        """Encode images.
+
+        Parameters
+        ----------
+        pixel_values : array (B, C, S, S), floating point
+            S = config.image_size; rescaled and normalised by the processor.
+        output_attentions, output_hidden_states : bool, optional
+            Whether to return what lies between.
+        interpolate_pos_encoding : bool
+            Take images of any height and width, and stretch the positions over their patches.
+        return_dict : bool, optional
+            False returns a plain tuple.
+        tap : callable, optional
+            Called with the name and the value of every intermediate.
+
+        Returns
+        -------
+        BaseModelOutput
+            ``last_hidden_state`` (B, N, D) in the model's dtype, and the rest where asked for.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `pixel_values` has the wrong rank, channels, size or dtype.
+        """
+        pixels, host = self.floats("pixel_values", pixel_values)
+        checks.pixel_values(host, self.config, any_size=interpolate_pos_encoding)
+        encoded = image_encoder(
+            self.backend.asarray(pixels, self.dtype),
+            self.parameters["vision_model"],
+            self.config,
+            interpolate=interpolate_pos_encoding,
+            ops=self.tapped(tap).at("vision_model"),
+            keep_hidden_states=bool(output_hidden_states),
+            keep_attentions=bool(output_attentions),
+        )
+        output = BaseModelOutput(encoded.tokens, encoded.hidden_states, encoded.attentions)
+        return output.to_tuple() if return_dict is False else output

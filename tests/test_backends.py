@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -167,68 +169,121 @@ def test_every_array_function_used_exists_in_cupy_and_in_the_standard() -> None:
 
 # Kernels: each must do what its definition does.
 
-shapes = hnp.array_shapes(min_dims=1, max_dims=4, max_side=9)
-sizes = st.sampled_from([1e-30, 1e-3, 1.0, 30.0, 1e4])
+FLOATS = ("float16", "float32", "float64")
 
 
-@pytest.mark.parametrize("name", ["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-@pytest.mark.parametrize("operation", ["erf", "gelu", "quick_gelu", "softmax"])
-@given(shape=shapes, size=sizes, seed=st.integers(0, 2**32 - 1))
-def test_elementwise_kernels_equal_their_definitions(
-    name: str, dtype: str, operation: str, shape: tuple[int, ...], size: float, seed: int
-) -> None:
-    backend = make_backend(name)
-    x = np.random.default_rng(seed).standard_normal(shape) * size
-    x = np.clip(x, -30000, 30000).astype(dtype)  # 1.702 x must stay in float16's range
-    kernels = Operations.with_kernels(backend.kernels)
-    found = to_numpy(getattr(kernels, operation)(backend.asarray(x.copy())))
-    wanted = getattr(DEFINITIONS, operation)(x)
-    assert found.dtype == wanted.dtype
-    assert found.shape == wanted.shape
-    unit = np.finfo(dtype).eps
-    np.testing.assert_allclose(
-        found.astype(np.float64), wanted.astype(np.float64), rtol=8 * unit, atol=4 * unit
-    )
+def kernel_cases() -> Iterator[Any]:
+    """(backend, operation, dtype) for every kernel there is and every dtype that it serves."""
+    for name in ("numpy", "strict", "cupy"):
+        marks = [pytest.mark.gpu] if name == "cupy" else []
+        try:
+            kernels = get_backend(name).kernels
+        except BackendError:  # no GPU: the test itself says so when it is skipped
+            yield pytest.param(name, "gelu", "float32", marks=marks)
+            continue
+        for operation, kernel in kernels.items():
+            for dtype in getattr(kernel, "dtypes", FLOATS):
+                yield pytest.param(name, operation, dtype, marks=marks)
 
 
-@pytest.mark.parametrize("name", ["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+KERNEL_CASES = list(kernel_cases())
+
+
+def draw_arguments(
+    operation: str, dtype: str, shape: tuple[int, ...], size: float, rng: np.random.Generator
+) -> tuple[list[np.ndarray], dict[str, float]]:
+    """Arrays that the operation takes, the last axis of the first of them as in `shape`."""
+
+    def draw(*of_shape: int) -> np.ndarray:
+        return rng.standard_normal(of_shape).astype(dtype)
+
+    width, outputs = shape[-1], int(rng.integers(1, 40))
+    if operation == "linear":
+        return [draw(*shape), draw(outputs, width), draw(outputs)][: int(rng.integers(2, 4))], {}
+    if operation == "layer_norm":
+        return [draw(*shape), draw(width), draw(width)], {"eps": 1e-5}
+    assert operation in {"erf", "gelu", "quick_gelu", "softmax"}, f"how to test {operation}?"
+    x = rng.standard_normal(shape) * size
+    return [np.clip(x, -30000, 30000).astype(dtype)], {}  # 1.702 x must stay in float16's range
+
+
+@pytest.mark.parametrize(("name", "operation", "dtype"), KERNEL_CASES)
 @given(
-    lead=hnp.array_shapes(min_dims=1, max_dims=3, max_side=5),
-    inputs=st.integers(1, 40),
-    outputs=st.integers(1, 40),
-    with_bias=st.booleans(),
+    shape=hnp.array_shapes(min_dims=1, max_dims=4, max_side=9),
+    width=st.integers(1, 40),
+    size=st.sampled_from([1e-30, 1e-3, 1.0, 30.0, 1e4]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_linear_and_layer_norm_kernels_equal_their_definitions(
+def test_a_kernel_equals_its_definition(
     name: str,
+    operation: str,
     dtype: str,
-    lead: tuple[int, ...],
-    inputs: int,
-    outputs: int,
-    with_bias: bool,
+    shape: tuple[int, ...],
+    width: int,
+    size: float,
     seed: int,
 ) -> None:
     backend = make_backend(name)
     rng = np.random.default_rng(seed)
-    x, w, b, g, s = (
-        rng.standard_normal(shape).astype(dtype)
-        for shape in ((*lead, inputs), (outputs, inputs), (outputs,), (inputs,), (inputs,))
-    )
-    kernels = Operations.with_kernels(backend.kernels)
-    xd, wd, bd, gd, sd = map(backend.asarray, (x, w, b, g, s))
+    arrays, options = draw_arguments(operation, dtype, (*shape[:-1], width), size, rng)
+    there = [backend.asarray(x.copy()) for x in arrays]
+    kernel = getattr(Operations.with_kernels(backend.kernels), operation)
+    definition = getattr(DEFINITIONS, operation)
+    assert kernel is not definition
+    found = to_numpy(kernel(*there, **options))
+    wanted = definition(*arrays, **options)
+    assert found.dtype == wanted.dtype == dtype
+    assert found.shape == wanted.shape
     unit = float(np.finfo(dtype).eps)
-    found = to_numpy(kernels.linear(xd, wd, bd if with_bias else None))
-    wanted = layers.linear(x, w, b if with_bias else None)
-    assert found.dtype == wanted.dtype
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=unit * 8 * (inputs + 4))
-    found = to_numpy(kernels.layer_norm(xd, gd, sd, eps=1e-5))
-    wanted = layers.layer_norm(x, g, s, eps=1e-5)
-    assert found.dtype == wanted.dtype
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=unit * 16 * (1 + np.abs(wanted).max()))
-    for array, before in ((xd, x), (wd, w), (bd, b)):
+    absolute = {"linear": 8 * (width + 4), "layer_norm": 16 * (1 + np.abs(wanted).max())}
+    np.testing.assert_allclose(
+        found.astype(np.float64),
+        wanted.astype(np.float64),
+        rtol=0 if operation in absolute else 8 * unit,
+        atol=unit * absolute.get(operation, 4),
+    )
+    for array, before in zip(there, arrays, strict=True):
         np.testing.assert_array_equal(to_numpy(array), before)  # arguments are left alone
+
+
+def test_no_kernel_is_compared_with_itself_and_none_left_out() -> None:
+    cases = [case.values for case in KERNEL_CASES if case.values[0] == "numpy"]
+    kernels = get_backend("numpy").kernels
+    assert {operation for _, operation, _ in cases} == set(kernels)
+    served = Operations.with_kernels(kernels)
+    x = np.random.default_rng(0).standard_normal(1000)
+    for operation, kernel in kernels.items():
+        missing = set(FLOATS) - {dtype for _, name, dtype in cases if name == operation}
+        assert not missing & set(getattr(kernel, "dtypes", FLOATS))
+        for dtype in missing:  # the definition serves these
+            values = x.astype(dtype)
+            np.testing.assert_array_equal(
+                getattr(served, operation)(values), getattr(DEFINITIONS, operation)(values)
+            )
+
+
+@pytest.mark.parametrize(("least", "limit"), [(-5, 1e-6), (-13, 5e-6)])
+def test_the_gelu_kernel_keeps_the_negative_tail(least: float, limit: float) -> None:
+    """x Phi(x) to so many digits, where the definition's 1 + erf has none left below -5.5."""
+    grid = np.linspace(least, 0, 4000, endpoint=False)
+    x = np.concatenate([grid, -(2.0 ** -np.arange(60))]).astype(np.float32)
+    found, wanted = gelu_of_kernel_and_true(x)
+    assert (np.abs(found - wanted) / np.abs(wanted)).max() <= limit
+
+
+def test_the_gelu_kernel_is_right_elsewhere() -> None:
+    x = np.concatenate([np.linspace(-200, -13, 500), np.linspace(0, 200, 4000), [3e38, -3e38]])
+    found, wanted = gelu_of_kernel_and_true(x.astype(np.float32))
+    np.testing.assert_allclose(found, wanted, rtol=2e-7, atol=1e-7)
+
+
+def gelu_of_kernel_and_true(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What NumPy's kernel says, and x Phi(x) from 40 digits."""
+    found = get_backend("numpy").kernels["gelu"](x)
+    assert found.dtype == x.dtype == np.float32
+    with mpmath.workdps(40):
+        wanted = [float(mpmath.mpf(v) * mpmath.ncdf(v)) for v in x.tolist()]
+    return found.astype(np.float64), np.array(wanted)
 
 
 def test_kernels_off_leaves_the_definitions() -> None:
@@ -257,8 +312,8 @@ def test_a_kernel_takes_the_place_of_its_definition() -> None:
 
     pixels, ids = draw_inputs(0, 1, 1, 3)
     GitForCausalLM(CONFIG, backend=Mine())(ids, pixel_values=pixels)
-    # patch embedding is a definition of its own; then 6 and 6 maps a block, projection, head
-    assert len(calls) == 6 * 2 + 6 * 3 + 2
+    # patch embedding; 6 maps in each of 2 and 3 blocks; projection; head
+    assert len(calls) == 1 + 6 * 2 + 6 * 3 + 2
 
 
 def test_the_strict_backend_runs_without_importing_cupy() -> None:

@@ -254,6 +254,35 @@ def test_different_names_are_shown_differently(run: Run, tmp_path: Path) -> None
     assert len({line.split("\t")[0] for line in out}) == 4
 
 
+# ---- images that Pillow warns of
+
+
+def test_many_pixels_are_no_matter_for_stderr(
+    run: Run, captions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = picture(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # it has 40 x 32; at twice, Pillow raises
+    with pytest.warns(Image.DecompressionBombWarning), Image.open(file):
+        pass
+    assert run(file) == (0, [captions[0]], [])
+
+
+@pytest.mark.parametrize("entries", [b"\xff\xff", b"\x01\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\xff\0"])
+def test_broken_metadata_are_no_matter_for_stderr(
+    entries: bytes, run: Run, model: Path, tmp_path: Path
+) -> None:
+    plain, file = tmp_path / "plain.jpg", tmp_path / "broken.jpg"
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + entries  # says there are more than follow
+    with Image.open(io.BytesIO(encoded())) as image:
+        image.save(plain)
+        image.save(file, exif=exif)
+    with pytest.warns(UserWarning), Image.open(file) as image:  # noqa: PT030  # any text
+        image.load()
+    assert run(file) == (0, run(plain)[1], [])
+    done = process(["caption", file, "--model", model])
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 # ---- images that fail
 
 

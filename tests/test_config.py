@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import tiny
 from refgit import GitConfig, GitForCausalLM, GitVisionConfig
+from refgit import config as config_module
+from refgit.layers import activation
 
 # The signatures in transformers 4.56.2's documentation of GIT, in their order.
 VISION_DEFAULTS = {
@@ -128,6 +130,26 @@ def test_json_text_is_sorted_and_ends_with_a_newline() -> None:
     text = tiny.CONFIG.to_json_string()
     assert text.endswith("}\n")
     assert list(json.loads(text)) == sorted(json.loads(text))
+
+
+@pytest.mark.parametrize("where", ["GitConfig", "GitVisionConfig"])
+def test_a_function_as_activation_cannot_be_written(where: str, tmp_path: Path) -> None:
+    function: Any = abs
+    config: GitConfig = (
+        GitConfig(hidden_act=function)
+        if where == "GitConfig"
+        else GitConfig(vision_config=GitVisionConfig(hidden_act=function))
+    )
+    words = f"{where}.hidden_act is <built-in function abs>; expected a name.*ACTIVATIONS.*gelu"
+    with pytest.raises(ValueError, match=words):
+        config.to_json_string()
+    with pytest.raises(ValueError, match=words):
+        config.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_may_name_each_activation_there_is() -> None:
+    assert set(config_module.ACTIVATIONS) == set(activation.ACTIVATIONS)
 
 
 # ---- round trips

@@ -335,7 +335,6 @@ def test_the_file_is_written_back_as_it_was(folder: Path, tmp_path: Path) -> Non
         ("do_sample", True, False),
         ("repetition_penalty", 1.2, 1.0),
         ("no_repeat_ngram_size", 3, 0),
-        ("max_new_tokens", 5, None),
         ("suppress_tokens", [4], None),
         ("forced_bos_token_id", 4, None),
     ],
@@ -346,9 +345,69 @@ def test_a_file_that_asks_for_more_than_greedy_search_is_not_ignored(
     model = loaded(folder, bos_token_id=BOS, **{name: value})
     with pytest.raises(NotImplementedError, match=rf"generation_config.json.*{name}.*{plain}"):
         model.generate(tiny.pixels())
-    if name != "max_new_tokens":
-        found = model.generate(tiny.pixels(), max_length=8, **{name: plain})
-        np.testing.assert_array_equal(found, endless(MODEL, tiny.pixels(), max_length=8))
+    found = model.generate(tiny.pixels(), max_length=8, **{name: plain})
+    np.testing.assert_array_equal(found, endless(MODEL, tiny.pixels(), max_length=8))
+
+
+def test_max_new_tokens_of_a_file_count_unless_the_caller_says_otherwise(folder: Path) -> None:
+    # the end token is not chosen before 20 tokens, so the lengths alone decide
+    model = loaded(folder, bos_token_id=BOS, max_new_tokens=5, min_length=20)
+    assert model.generate(tiny.pixels()).shape == (1, 6)
+    assert model.generate(tiny.pixels(), [[BOS, 4, 5]]).shape == (1, 8)
+    assert model.generate(tiny.pixels(), max_length=4).shape == (1, 4)
+    assert model.generate(tiny.pixels(), max_new_tokens=2).shape == (1, 3)
+
+
+@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
+def test_with_relative_positions_image_and_text_share_the_room(kind: str) -> None:
+    config = tiny.CONFIG.replace(position_embedding_type=kind, eos_token_id=None)
+    model = GitForCausalLM(config, seed=1)
+    n_image = config.vision_config.num_positions
+    room = config.max_position_embeddings - n_image
+    ids = model.generate(tiny.pixels(), max_length=room + 1)  # the last is never read
+    assert ids.shape == (1, room + 1)
+    assert model.generate(tiny.pixels()).shape == (1, min(21, room))
+    calls: list[str] = []
+    model.next_token_logits = lambda *_args, **_options: calls.append("a step")  # type: ignore
+    with pytest.raises(ValueError, match="relative positions"):
+        model.generate(tiny.pixels(), max_length=room + 2)
+    assert not calls
+
+
+def test_an_encoded_image_serves_many_texts_and_is_left_as_it_was(backend: Backend) -> None:
+    model = GitForCausalLM(tiny.CONFIG, seed=1, backend=backend)
+    pixels = tiny.pixels(2)
+    image = model.encode_image(pixels)
+    prompts = tiny.tokens(4, 3)  # two texts for each of two images
+    direct = to_numpy(model.generate(pixels, prompts, max_new_tokens=6))
+    for _ in range(2):
+        again = model.generate(past_key_values=image, input_ids=prompts, max_new_tokens=6)
+        np.testing.assert_array_equal(to_numpy(again), direct)
+    captions = to_numpy(model.generate(past_key_values=image, max_length=7))
+    np.testing.assert_array_equal(captions, to_numpy(model.generate(pixels, max_length=7)))
+    assert image.text_length == 0
+    assert image.fork().nbytes == image.nbytes
+
+
+def test_an_image_given_twice_or_a_cache_with_text_is_refused() -> None:
+    image = MODEL.encode_image(tiny.pixels())
+    with pytest.raises(ValueError, match="together"):
+        MODEL.generate(tiny.pixels(), past_key_values=image)
+    with pytest.raises(TypeError, match="encode_image"):
+        MODEL.generate(past_key_values=[1])
+    MODEL.next_token_logits(tiny.tokens(1, 2), image)
+    with pytest.raises(ValueError, match="2 text tokens"):
+        MODEL.generate(past_key_values=image)
+
+
+def test_images_of_other_sizes_and_silenced_heads_are_served() -> None:
+    pixels = np.random.default_rng(0).standard_normal((1, 3, 12, 20)).astype(np.float32)
+    heads = np.array([1.0, 0, 1, 0])
+    options = {"interpolate_pos_encoding": True}
+    ids = MODEL.generate(pixels, max_length=6, head_mask=heads, **options)
+    whole = MODEL(ids[:, :-1], pixel_values=pixels, head_mask=heads, **options).logits
+    n_text = ids.shape[1] - 1
+    np.testing.assert_array_equal(np.argmax(whole[:, -n_text:], -1), ids[:, 1:])
 
 
 def test_a_file_that_spells_out_the_defaults_is_taken(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -125,27 +126,29 @@ def test_public_names_are_sorted_and_nothing_else_resolves() -> None:
 
 # Who may import whom, beyond itself: the arrows of the design. Anyone may raise refgit's errors.
 ARROWS = {
-    "__init__": {"arrays", "cache", "config", "errors", "model", "processing"},
+    "__init__": {"arrays", "cache", "config", "errors", "model", "processing", "vision"},
     "__main__": {"cli"},
     "arrays": {"refgit_backends"},
     "cache": {"layers"},
-    "checkpoint": {"config"},
+    "checkpoint": {"json_file"},
     "checks": {"config"},
     "cli": {"demo", "generation", "model", "parity", "processing", "refgit"},
-    "config": set(),
+    "config": {"json_file"},
     "decoder": {"cache", "config", "layers"},
     "demo": set(),
     "errors": set(),
-    "generation": {"cache", "checks", "config", "layers", "model"},
+    "generation": {"cache", "checks", "config", "json_file", "layers", "model"},
+    "json_file": set(),
     "layers": set(),
     "model": {
-        "cache", "checkpoint", "checks", "config", "decoder", "generation", "layers", "outputs",
-        "parameters", "refgit_backends", "vision",
+        "cache", "checks", "config", "decoder", "generation", "layers", "outputs", "parameters",
+        "pretrained", "refgit_backends", "vision",
     },
     "outputs": {"cache", "layers"},
     "parameters": {"config"},
-    "processing": {"arrays"},
-    "vision": {"config", "layers"},
+    "processing": {"arrays", "json_file"},
+    "pretrained": {"checkpoint", "config", "layers", "parameters", "refgit_backends"},
+    "vision": {"checks", "config", "layers", "outputs", "parameters", "pretrained"},
 }  # fmt: skip
 
 
@@ -223,7 +226,8 @@ def test_there_are_layers_and_backends_to_look_at() -> None:
     assert len(LAYERS) >= 10
     assert len(module_files("refgit_backends")) >= 5
     model = imported(ROOT / "refgit" / "model.py")
-    assert {"numpy", "refgit.checks", "refgit.decoder", "refgit.checkpoint"} <= model
+    assert {"numpy", "refgit.checks", "refgit.decoder", "refgit.pretrained"} <= model
+    assert "refgit.checkpoint" in imported(ROOT / "refgit" / "pretrained.py")
 
 
 @pytest.mark.parametrize(
@@ -238,20 +242,13 @@ def test_nothing_at_run_time_imports_torch(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel that pip builds from the sources git knows or would take."""
+    """The wheel that pip builds from these sources, among which someone left a few files."""
     folder = tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=True,
-    ).stdout
     source = folder / "source"  # a copy: building leaves folders behind
-    for name in listed.split("\n"):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    left_behind = (".*", "__pycache__", "*.egg-info", "build", "dist", "site", "venv")
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*left_behind))
+    for name in ("model.safetensors.partial", "notes.bak", "train.log"):
+        (source / "refgit" / "demo" / name).write_text("not for the wheel")
     command = "pip wheel --quiet --no-deps --wheel-dir"
     subprocess.run([sys.executable, "-m", *command.split(), folder, source], check=True)
     (file,) = folder.glob("*.whl")
@@ -269,6 +266,19 @@ def test_the_wheel_holds_two_packages_and_their_licence(wheel: zipfile.ZipFile) 
         assert {name for name in names if name.startswith(f"{kind}/") and name.endswith(".py")} == (
             files
         )
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_bundled_model_and_nothing_beside_it(wheel: zipfile.ZipFile) -> None:
+    folder = "refgit/demo/"
+    found = {name.removeprefix(folder) for name in wheel.namelist() if name.startswith(folder)}
+    assert found == {
+        "README.md", "__init__.py", "config.json", "generation_config.json", "model.safetensors",
+        "preprocessor_config.json", "special_tokens_map.json", "tokenizer.json",
+        "tokenizer_config.json", "vocab.txt",
+    }  # fmt: skip
+    for name in found:
+        assert wheel.read(folder + name) == (SOURCES["refgit"] / "demo" / name).read_bytes()
 
 
 @pytest.mark.slow

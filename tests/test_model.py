@@ -240,3 +240,42 @@ def test_num_parameters_counts_them() -> None:
     assert GitForCausalLM(CONFIG).num_parameters() == sum(
         int(np.prod(s)) for s in GitForCausalLM.shapes(CONFIG).values()
     )
+
+
+def test_a_forward_pass_stores_each_image_once_too(backend: Backend) -> None:
+    model = GitForCausalLM(CONFIG, seed=3, backend=backend)
+    pixels, ids = draw_inputs(2, 2, 4, 3)
+    out = model(ids, pixel_values=pixels)
+    cache = out.past_key_values
+    assert cache.num_images == 2
+    assert cache.batch_size == 4
+    encoded = model.encode_image(pixels)
+    per_text = 2 * CONFIG.num_hidden_layers * 4 * 3 * CONFIG.hidden_size * 4
+    assert cache.nbytes == encoded.nbytes + per_text
+    more = (ids + 1) % 23
+    whole = logits_of(model, np.concatenate([ids, more], 1), pixel_values=pixels)[:, -3:]
+    rest = logits_of(model, more, past_key_values=cache)
+    np.testing.assert_allclose(rest, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_what_does_not_fit_is_refused_before_the_image_is_encoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = GitForCausalLM(CONFIG, seed=3)
+    pixels, ids = draw_inputs(2, 2, 3, 3)
+    monkeypatch.setattr(model, "_image_tokens", lambda *_: pytest.fail("the image was encoded"))
+    with pytest.raises(ValueError, match="3 texts for 2 images"):
+        model(ids, pixel_values=pixels)
+    with pytest.raises(ValueError, match="labels"):
+        model(ids[:2], pixel_values=pixels, labels=ids[:2, :2])
+
+
+def test_a_fork_of_a_cache_goes_its_own_way() -> None:
+    model = model_on("numpy")
+    pixels, ids = draw_inputs(2, 1, 1, 6)
+    cache = model(ids[:, :3], pixel_values=pixels).past_key_values
+    fork = cache.fork()
+    one = logits_of(model, ids[:, 3:], past_key_values=cache)
+    other = logits_of(model, ids[:, 3:], past_key_values=fork)
+    np.testing.assert_array_equal(one, other)
+    assert cache.text_length == fork.text_length == 6

@@ -377,8 +377,9 @@ def test_settings_are_also_read_from_a_combined_processor_config(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "preprocessor_config.json cannot be read: No such file"),
+        (None, "preprocessor_config.json does not exist"),
         ("{", "preprocessor_config.json is not valid JSON"),
+        ("[" * 99999, "preprocessor_config.json is not valid JSON"),
         ("[]", "holds a JSON list"),
         ('{"size": "big"}', "preprocessor_config.json: size is 'big'"),
         ('{"image_processor_type": "BlipImageProcessor"}', "BlipImageProcessor"),

@@ -16,6 +16,7 @@ from PIL import Image
 
 from refgit.errors import CheckpointError
 from refgit.processing import BatchFeature, BertTokenizer, CLIPImageProcessor, GitProcessor
+from refgit_backends import get_backend
 
 DATA = Path(__file__).parents[1] / "golden" / "data"
 VOCAB = json.loads((DATA / "processing.json").read_text(encoding="utf-8"))["vocab"]
@@ -71,6 +72,32 @@ def test_decoding_is_the_tokenizers(processor: GitProcessor) -> None:
     assert processor.decode(ids[0]) == "[CLS] a cat [SEP]"
 
 
+class OnlyDLPack:
+    """An array that offers DLPack and nothing else."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("kind", [get_backend("strict").asarray, OnlyDLPack])
+def test_arrays_of_other_libraries_are_brought_home(kind: Any, processor: GitProcessor) -> None:
+    ids = np.array([[2, 5, 6, 3], [2, 8, 9, 3]])
+    assert processor.batch_decode(kind(ids), skip_special_tokens=True) == ["a cat", "the dog"]
+    assert processor.batch_decode([kind(row) for row in ids]) == processor.batch_decode(ids)
+    assert processor.decode(kind(ids[0])) == "[CLS] a cat [SEP]"
+    picture = np.asarray(IMAGE)
+    np.testing.assert_array_equal(
+        processor(images=kind(picture), return_tensors="np")["pixel_values"],
+        processor(images=picture, return_tensors="np")["pixel_values"],
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -108,6 +135,62 @@ def test_saved_processor_reads_back_the_same(processor: GitProcessor, tmp_path: 
         assert (
             json.loads((tmp_path / "new" / name).read_text())["processor_class"] == "GitProcessor"
         )
+
+
+def test_an_interrupted_save_leaves_every_old_file_whole(
+    processor: GitProcessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the disk is full: each file is the old one or the new one, never half of one."""
+    processor.save_pretrained(tmp_path / "old")
+    changed = GitProcessor(CLIPImageProcessor(size=5), BertTokenizer.from_vocab([*VOCAB, "more"]))
+    changed.save_pretrained(tmp_path / "new")
+    old, new = (contents(tmp_path / name) for name in ("old", "new"))
+    differing = {name for name in old if old[name] != new[name]}
+    assert {"preprocessor_config.json", "tokenizer.json", "vocab.txt"} <= differing
+    real = Path.write_text
+    for full_at in range(1, len(old)):
+        writes = []
+
+        def fill_the_disk(
+            path: Path, text: str, limit: int = full_at, written: list[Path] = writes, **rest: Any
+        ) -> None:
+            written.append(path)
+            real(path, text[:5] if len(written) == limit else text, **rest)
+            if len(written) == limit:
+                raise OSError("No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", fill_the_disk)
+        with pytest.raises(OSError, match="No space"):
+            changed.save_pretrained(tmp_path / "old")
+        monkeypatch.undo()
+        found = contents(tmp_path / "old")
+        assert set(found) == set(old)
+        assert all(content in (old[name], new[name]) for name, content in found.items())
+        processor.save_pretrained(tmp_path / "old")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_interrupted_save_of_the_vocabulary_leaves_the_old_one_whole(
+    processor: GitProcessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor.save_pretrained(tmp_path)
+    before = contents(tmp_path)
+    real = Path.replace
+
+    def pull_the_plug(path: Path, target: Path) -> Path:
+        if path.name == "vocab.txt":
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", pull_the_plug)
+    with pytest.raises(KeyboardInterrupt):
+        BertTokenizer.from_vocab([*VOCAB, "more"]).save_pretrained(tmp_path)
+    found = contents(tmp_path)
+    assert set(found) == set(before)
+    assert found["vocab.txt"] == before["vocab.txt"]
 
 
 def test_another_image_processor_is_refused(processor: GitProcessor, tmp_path: Path) -> None:

@@ -299,6 +299,7 @@ def test_line_separators_are_tokens_of_vocab_txt_like_others(tmp_path: Path) -> 
         ("vocab.txt", "", "vocab.txt is empty"),
         ("vocab.txt", "[CLS]\n[SEP]\n", "no '\\[UNK\\]', the unk_token"),
         ("vocab.txt", b"\xff\xfe", "vocab.txt cannot be read as UTF-8"),
+        ("tokenizer_config.json", "[" * 99999, "tokenizer_config.json is not valid JSON"),
         ("tokenizer_config.json", "[1]", "tokenizer_config.json holds a JSON list"),
         ("tokenizer_config.json", '{"padding_side": "up"}', "padding_side is 'up'"),
         ("tokenizer_config.json", '{"cls_token": 3}', "A special token is 3"),

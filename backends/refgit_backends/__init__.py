@@ -15,7 +15,7 @@ from refgit_backends.base import Array, Backend, BackendError, DLPackArray, Kern
 
 __all__ = ["Array", "Backend", "BackendError", "DLPackArray", "Kernel", "available", "get_backend"]
 
-# The backends of this package, so that a plain clone works before anything is installed.
+# The backends of this package, found without reading the installed packages' metadata.
 _BUILT_IN = {
     "numpy": "refgit_backends.numpy_backend:NumpyBackend",
     "cupy": "refgit_backends.cupy_backend:CupyBackend",
@@ -48,10 +48,15 @@ def get_backend(name: str | Backend | None = None, *, kernels: str = "auto") -> 
     BackendError
         The name is unknown, or the backend's library or device is missing.
     """
-    if isinstance(name, Backend):
-        return name
     if kernels not in ("auto", "off"):
         raise BackendError(f'kernels is {kernels!r}; expected "auto" or "off".')
+    if isinstance(name, Backend):
+        if kernels == "off" and name.kernels:
+            raise BackendError(
+                f'kernels="off" was given together with {name!r}, which has been made with '
+                f'kernels; make it with get_backend({name.name!r}, kernels="off").'
+            )
+        return name
     name = name or os.environ.get("REFGIT_BACKEND") or "numpy"
     target = _BUILT_IN.get(name)
     if target is None:  # reading the installed packages' metadata is slow: only when needed

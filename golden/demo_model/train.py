@@ -252,7 +252,8 @@ def train_teacher(data: Data, path: Path, steps: int, batch: int = 64) -> Teache
     )
     right = (scores.argmax(-1) == data.label[data.test_index]).float().mean()
     print(f"teacher held-out {right:.3f}", flush=True)
-    torch.save(teacher.state_dict(), path)
+    torch.save(teacher.state_dict(), path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
     return teacher
 
 

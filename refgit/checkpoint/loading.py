@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from refgit.checkpoint.safetensors_file import dtype_name, open_safetensors
-from refgit.config import read_json
 from refgit.errors import CheckpointError
+from refgit.json_file import read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

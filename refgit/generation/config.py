@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from refgit.config import GitConfig, is_integer, read_json, require, require_token_ids, write_whole
+from refgit.config import GitConfig, is_integer, require, require_token_ids
 from refgit.errors import CheckpointError
+from refgit.json_file import read_json, write_whole
 
 DEFAULT_LENGTH = 20
 FILE = "generation_config.json"
@@ -23,6 +24,8 @@ class GenerationDefaults:
     ----------
     max_length : int
         Longest text in tokens, the prompt included; 20 as in transformers.
+    max_new_tokens : int or None
+        Longest continuation in tokens; where given, it counts in the place of `max_length`.
     min_length : int
         Shortest text in tokens, the prompt included.
     bos_token_id, pad_token_id : int or None
@@ -34,6 +37,7 @@ class GenerationDefaults:
     """
 
     max_length: int = DEFAULT_LENGTH
+    max_new_tokens: int | None = None
     min_length: int = 0
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
@@ -42,6 +46,8 @@ class GenerationDefaults:
 
     def __post_init__(self) -> None:
         require(self, "max_length", is_integer(self.max_length, 1), "a positive integer")
+        fits = self.max_new_tokens is None or is_integer(self.max_new_tokens, 1)
+        require(self, "max_new_tokens", fits, "None or a positive integer")
         require(self, "min_length", is_integer(self.min_length), "an integer of at least 0")
         require_token_ids(self, "bos_token_id eos_token_id pad_token_id")
 

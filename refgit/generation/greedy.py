@@ -14,7 +14,8 @@ import numpy as np
 
 from refgit import checks
 from refgit.cache import KeyValueCache
-from refgit.generation.config import DEFAULT_LENGTH
+from refgit.config import GitConfig
+from refgit.generation.config import DEFAULT_LENGTH, GenerationDefaults
 from refgit.layers.array_api import Array
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ _CHANGES_THE_TEXT = (
     "forced_bos_token_id",
     "forced_eos_token_id",
     "guidance_scale",
-    "max_new_tokens",
     "max_time",
     "min_new_tokens",
     "num_beam_groups",
@@ -61,6 +61,9 @@ def generate(
     input_ids: Any = None,
     *,
     attention_mask: Any = None,
+    head_mask: Any = None,
+    past_key_values: KeyValueCache | None = None,
+    interpolate_pos_encoding: bool = False,
     max_length: int | None = None,
     max_new_tokens: int | None = None,
     min_length: int | None = None,
@@ -73,14 +76,21 @@ def generate(
     Parameters
     ----------
     model : GitForCausalLM
-    pixel_values : array (B', C, S, S), floating point, optional
-        The images.
+    pixel_values : array (B', C, S, S) or (B', frames, C, S, S), floating point, optional
+        The images or videos.
     input_ids : array (B, T), integer, optional
         What each text starts with; B is a multiple of B'. By default the token
         ``bos_token_id``, once for each image.
     attention_mask : array (B, T), optional
         1 for text, 0 for padding in `input_ids`; padding is seen by no later token. By default
         ``pad_token_id`` is padding wherever it stands in `input_ids`.
+    head_mask : array (H,) or (layers, H), optional
+        1 for heads of the text decoder that count, 0 for heads to silence.
+    past_key_values : KeyValueCache, optional
+        From `model.encode_image`, in the place of `pixel_values`; it is left as it was, for
+        further texts below the same images.
+    interpolate_pos_encoding : bool
+        Take images of any height and width.
     max_length : int, optional
         Longest text in tokens, `input_ids` included; generation_config.json's by default. Where
         that sets none, 20 tokens are written after `input_ids`, positions permitting.
@@ -107,23 +117,21 @@ def generate(
     """
     defaults = model.generation_defaults
     _refuse(unsupported, defaults.extra)
-    ids = _prompt(model, pixel_values, input_ids)
-    longest = _longest(model, ids.shape[1], max_length, max_new_tokens)
+    cache = _images(model, pixel_values, past_key_values, head_mask, interpolate_pos_encoding)
+    ids = _prompt(model, input_ids, cache.num_images or 1)
+    room = text_room(model.config, cache.image_length)
+    longest = _longest(defaults, ids.shape[1], max_length, max_new_tokens, room)
     shortest = defaults.min_length if min_length is None else _count("min_length", min_length)
     ends = np.atleast_1d([] if defaults.eos_token_id is None else defaults.eos_token_id)
     ends = ends.astype(np.int64)
     writable = ends[ends < model.config.vocab_size]
-    if pixel_values is None:
-        cache = KeyValueCache(model.config.num_hidden_layers)
-    else:
-        cache = model.encode_image(pixel_values)
     finished = np.zeros(len(ids), bool)
     filler = defaults.pad_token_id if defaults.pad_token_id is not None else next(iter(ends), 0)
     new, mask = ids, attention_mask
     if mask is None and input_ids is not None and defaults.pad_token_id not in (None, *ends):
         mask = ids != defaults.pad_token_id
     while True:
-        logits = model.next_token_logits(new, cache, attention_mask=mask)
+        logits = model.next_token_logits(new, cache, attention_mask=mask, head_mask=head_mask)
         scores = model.backend.to_numpy(logits)  # (B, V)
         chosen = _likeliest(scores, writable if ids.shape[1] < shortest else None)
         chosen = np.where(finished, filler, chosen)
@@ -165,44 +173,88 @@ def _likeliest(scores: Ids, forbidden: Ids | None) -> Ids:
     return best
 
 
-def _prompt(model: GitForCausalLM, pixel_values: Any, input_ids: Any) -> Ids:
+def _images(
+    model: GitForCausalLM,
+    pixel_values: Any,
+    past: KeyValueCache | None,
+    head_mask: Any,
+    any_size: bool,
+) -> KeyValueCache:
+    """A cache that holds the images and nothing else, for this call alone."""
+    if past is None and pixel_values is None:
+        return KeyValueCache(model.config.num_hidden_layers)
+    if past is None:
+        return model.encode_image(
+            pixel_values, head_mask=head_mask, interpolate_pos_encoding=any_size
+        )
+    if not isinstance(past, KeyValueCache):
+        raise TypeError(
+            f"past_key_values is a {type(past).__name__}; expected the KeyValueCache that "
+            "model.encode_image returned."
+        )
+    if pixel_values is not None:
+        raise ValueError(
+            "pixel_values and past_key_values were given together; the cache holds the images "
+            "already, so leave pixel_values out."
+        )
+    if past.text_length:
+        raise ValueError(
+            f"past_key_values holds {past.text_length} text tokens; expected images alone, as "
+            "model.encode_image returns them. Give the text as input_ids."
+        )
+    return past.fork()
+
+
+def _prompt(model: GitForCausalLM, input_ids: Any, n_images: int) -> Ids:
     """What the texts start with, on the host."""
     if input_ids is not None:
-        ids = model._numbers("input_ids", input_ids)
+        ids = model.numbers("input_ids", input_ids)
         checks.input_ids(ids, model.config)
         return ids.astype(np.int64)
     start = model.generation_defaults.bos_token_id
     if start is None:
         raise ValueError("neither input_ids nor a bos_token_id in the config; expected one.")
-    shape = (1,) if pixel_values is None else model._floats("pixel_values", pixel_values)[1].shape
-    return np.full((shape[0] if shape else 1, 1), start, np.int64)
+    return np.full((n_images, 1), start, np.int64)
+
+
+def text_room(config: GitConfig, n_image: int) -> int:
+    """Text tokens a model has positions for, below an image of `n_image` tokens.
+
+    Absolute positions are the text's alone; relative distances run over image and text.
+    """
+    absolute = config.position_embedding_type == "absolute"
+    return config.max_position_embeddings - (0 if absolute else n_image)
 
 
 def _longest(
-    model: GitForCausalLM, prompt: int, max_length: int | None, max_new_tokens: int | None
+    defaults: GenerationDefaults,
+    prompt: int,
+    max_length: int | None,
+    max_new_tokens: int | None,
+    room: int,
 ) -> int:
     """Tokens at which to stop, prompt included."""
     if max_new_tokens is not None:
         longest = prompt + _count("max_new_tokens", max_new_tokens, least=1)
     elif max_length is not None:
         longest = _count("max_length", max_length, least=1)
-    elif model.generation_defaults.max_length == DEFAULT_LENGTH:
+    elif defaults.max_new_tokens is not None:
+        longest = prompt + defaults.max_new_tokens
+    elif defaults.max_length == DEFAULT_LENGTH:
         # transformers takes the default for the number of new tokens
-        longest = max(
-            prompt + 1, min(prompt + DEFAULT_LENGTH, model.config.max_position_embeddings)
-        )
+        longest = max(prompt + 1, min(prompt + DEFAULT_LENGTH, room))
     else:
-        longest = model.generation_defaults.max_length
+        longest = defaults.max_length
     if prompt >= longest:
         raise ValueError(
             f"input_ids has {prompt} tokens and max_length is {longest}; expected a larger "
             "max_length, or max_new_tokens in its place."
         )
-    positions = model.config.max_position_embeddings
-    if longest > positions + 1:  # the last word written is never read
+    if longest > room + 1:  # the last word written is never read
         raise ValueError(
             f"texts of {longest} tokens were asked for; this model has learned positions for "
-            f"{positions} (config.max_position_embeddings). Lower max_length or max_new_tokens."
+            f"{max(room, 0)} (config.max_position_embeddings, less the image's tokens with "
+            "relative positions). Lower max_length or max_new_tokens."
         )
     return longest
 

@@ -36,4 +36,6 @@ from refgit.layers.operations import Operations as Operations
 from refgit.layers.patch_embedding import patch_embedding as patch_embedding
 from refgit.layers.patch_embedding import patchify as patchify
 from refgit.layers.position import add_absolute_positions as add_absolute_positions
+from refgit.layers.sequence import join_image_and_text as join_image_and_text
+from refgit.layers.sequence import string_frames as string_frames
 from refgit.layers.softmax import softmax as softmax

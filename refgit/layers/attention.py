@@ -20,14 +20,47 @@ PastKeysValues: TypeAlias = Callable[[Array, Array], tuple[Sequence[Array], Sequ
 
 
 def split_heads(x: Array, num_heads: int) -> Array:
-    """Deal the width out to the heads: (B, L, D) -> (B, H, L, D/H), head by head in order."""
+    r"""Deal the width out to the heads, head by head in order.
+
+    .. math:: y_{b,h,l,i} = x_{b,l,\,h D/H + i}
+
+    Parameters
+    ----------
+    x : array (B, L, D)
+    num_heads : int
+        H, a divisor of D.
+
+    Returns
+    -------
+    array (B, H, L, D/H)
+
+    Notes
+    -----
+    Source: Vaswani et al., arXiv 1706.03762, section 3.2.2. One map to D channels stands for
+    their H maps to D/H channels each; head h has the h-th run of D/H.
+    """
     xp = array_namespace(x)
     b, length, d = x.shape
     return xp.permute_dims(xp.reshape(x, (b, length, num_heads, d // num_heads)), (0, 2, 1, 3))
 
 
 def merge_heads(x: Array) -> Array:
-    """Put the heads side by side again: (B, H, L, D/H) -> (B, L, D)."""
+    r"""Put the heads side by side again; undoes `split_heads`.
+
+    .. math:: y_{b,l,\,h D/H + i} = x_{b,h,l,i}
+
+    Parameters
+    ----------
+    x : array (B, H, L, D/H)
+
+    Returns
+    -------
+    array (B, L, D)
+
+    Notes
+    -----
+    Source: Vaswani et al., arXiv 1706.03762, section 3.2.2, "Concat".
+    """
     xp = array_namespace(x)
     b, heads, length, d = x.shape
     return xp.reshape(xp.permute_dims(x, (0, 2, 1, 3)), (b, length, heads * d))
@@ -155,9 +188,31 @@ def project_keys_values(
     num_heads: int,
     ops: Operations = DEFINITIONS,
 ) -> tuple[Array, Array]:
-    """Map tokens to keys and values, (B, L, D) -> twice (B, H, L, D/H).
+    r"""Map tokens to keys and values, and deal them out to the heads.
+
+    .. math:: K = x W_K^\top + b_K, \qquad V = x W_V^\top + b_V
 
     It stands by itself because the last decoder layer needs nothing else of image tokens.
+
+    Parameters
+    ----------
+    x : array (B, L, D)
+    p : mapping
+        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`.
+    names : two str
+        What the checkpoint calls the maps to keys and values.
+    num_heads : int
+        H.
+    ops : Operations
+        Which version of each operation runs.
+
+    Returns
+    -------
+    keys, values : arrays (B, H, L, D/H)
+
+    Notes
+    -----
+    Source: Vaswani et al., arXiv 1706.03762, section 3.2.2.
     """
     k_name, v_name = names
     k = split_heads(ops.tap(k_name, ops.linear(x, **p[k_name])), num_heads)

@@ -13,7 +13,6 @@ from typing import Any
 
 from refgit.layers.activation import ACTIVATIONS, gelu, quick_gelu
 from refgit.layers.array_api import Array
-from refgit.layers.erf import erf
 from refgit.layers.linear import linear
 from refgit.layers.normalization import layer_norm
 from refgit.layers.softmax import softmax
@@ -27,7 +26,7 @@ class Operations:
 
     Attributes
     ----------
-    erf, linear, layer_norm, softmax, quick_gelu, gelu : callable
+    linear, layer_norm, softmax, quick_gelu, gelu : callable
         The definitions in refgit/layers, or a backend's kernels for them.
     listener : callable or None
         Called as ``listener(name, array)`` with every named intermediate.
@@ -35,7 +34,6 @@ class Operations:
         Where in the model we are; names given to `tap` are completed with it.
     """
 
-    erf: Callable[..., Array] = erf
     linear: Callable[..., Array] = linear
     layer_norm: Callable[..., Array] = layer_norm
     softmax: Callable[..., Array] = softmax
@@ -53,7 +51,7 @@ class Operations:
         if unknown:
             raise ValueError(
                 f"kernels for unknown operations: {', '.join(sorted(unknown))}; an operation is "
-                "one of erf, linear, layer_norm, softmax, quick_gelu, gelu."
+                "one of linear, layer_norm, softmax, quick_gelu, gelu."
             )
         chosen: dict[str, Any] = {name: _serving(kernels[name], name) for name in kernels}
         return cls(**chosen)

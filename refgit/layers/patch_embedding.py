@@ -7,7 +7,7 @@ one learned token, the class token, is put in front. (Paper, section 3.1; ViT, s
 from __future__ import annotations
 
 from refgit.layers.array_api import Array, array_namespace
-from refgit.layers.linear import linear
+from refgit.layers.operations import DEFINITIONS, Operations
 
 
 def patchify(pixels: Array, patch_size: int) -> Array:
@@ -41,7 +41,7 @@ def patchify(pixels: Array, patch_size: int) -> Array:
     return xp.reshape(x, (b, rows * columns, c * patch_size * patch_size))
 
 
-def patch_embedding(pixels: Array, weight: Array) -> Array:
+def patch_embedding(pixels: Array, weight: Array, *, ops: Operations = DEFINITIONS) -> Array:
     r"""Map each patch to a token: a convolution with kernel and stride P, written as a product.
 
     .. math:: z_n = W \, \operatorname{vec}(\text{patch}_n)
@@ -50,6 +50,8 @@ def patch_embedding(pixels: Array, weight: Array) -> Array:
     ----------
     pixels : array (B, C, height, width)
     weight : array (D, C, P, P)
+    ops : Operations
+        Which linear runs.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def patch_embedding(pixels: Array, weight: Array) -> Array:
     xp = array_namespace(pixels)
     d, c, p, _ = weight.shape
     patches = patchify(pixels, p)
-    return linear(patches, xp.reshape(weight, (d, c * p * p)))  # (B, n, CPP) -> (B, n, D)
+    return ops.linear(patches, xp.reshape(weight, (d, c * p * p)))  # (B, n, CPP) -> (B, n, D)
 
 
 def prepend_class_token(tokens: Array, class_embedding: Array) -> Array:

@@ -116,7 +116,11 @@ def bicubic_weights(n_in: int, n_out: int, *, like: Array) -> Array:
 
 @dataclass(frozen=True)
 class RelativePositions:
-    """Learned vectors for distances, and where the queries of this call stand.
+    r"""Learned vectors for distances, and where the queries of this call stand.
+
+    .. math:: E_{q-k} = \text{table}_{M - 1 + q - k}, \qquad -(M - 1) \le q - k \le M - 1
+
+    with q and k counted over the joint sequence of image and text.
 
     Attributes
     ----------
@@ -127,6 +131,11 @@ class RelativePositions:
         False for relative_key, true for relative_key_query.
     first_query : int
         Index of the first query in the joint sequence.
+
+    Notes
+    -----
+    Source: Shaw et al., arXiv 1803.02155, section 3.2: one vector a distance. Theirs share a vector
+    beyond a clipping distance; here every distance that a sequence of M tokens has its own.
     """
 
     table: Array

@@ -1,14 +1,11 @@
 """The named arrays a processor returns and a model takes: `model(**processor(images=...))`.
 
-Also the two conversions every part of this package shares: host arrays in, requested arrays out.
+Also the check of `return_tensors` that every part of this package shares.
 """
 
 from __future__ import annotations
 
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 
 class BatchFeature(dict[str, Any]):
@@ -46,11 +43,3 @@ def check_return_tensors(return_tensors: str | None) -> None:
             f'return_tensors is {return_tensors!r}; refgit accepts "np" (NumPy arrays) or None '
             "(lists). The model takes NumPy arrays on every backend."
         )
-
-
-def to_host(value: Any) -> NDArray[Any]:
-    """Copy an array from wherever it lives (NumPy, CuPy, anything with `__array__`) to NumPy."""
-    if hasattr(value, "__cuda_array_interface__") and hasattr(value, "get"):
-        # CuPy refuses np.asarray on purpose; `get` is its explicit copy to the host.
-        value = value.get()
-    return np.asarray(value)

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgit.errors import CheckpointError
+from refgit.json_file import check_directory, read_json, write_json
 
 from .feature import BatchFeature, check_return_tensors
 from .image_input import Layout, read_images
 from .image_steps import center_crop, normalize, rescale, resize, shortest_edge_size
-from .json_file import check_directory, read_json, write_json
 
 logger = logging.getLogger(__name__)
 

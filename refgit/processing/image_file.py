@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import IO
 
@@ -41,9 +42,12 @@ def load_image(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Image.Imag
     """
     name, stream = _describe(source)
     try:
-        with Image.open(stream) as image:
-            image.load()
-            return image.copy()  # a plain image: closing the file cannot take its pixels away
+        with warnings.catch_warnings():
+            # What Pillow warns of (many pixels, odd metadata) is decoded all the same.
+            warnings.simplefilter("ignore")
+            with Image.open(stream) as image:
+                image.load()
+                return image.copy()  # a plain image: closing the file cannot take its pixels away
     except FileNotFoundError as error:
         raise ImageFileError(f"{name} does not exist.") from error
     except IsADirectoryError as error:

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from .feature import to_host
+from refgit.arrays import to_numpy
 
 Layout: TypeAlias = Literal["channels_first", "channels_last"]
 
 logger = logging.getLogger(__name__)
 
 _CHANNEL_COUNTS = (1, 3)  # grey, RGB
+_ARRAY_WAYS = ("array", "cuda_array_interface", "dlpack")  # of handing an array over
 
 
 def read_images(
@@ -85,7 +86,7 @@ def _flatten(images: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _flatten(item, f"{name}[{index}]")
     elif isinstance(images, Image.Image):
         yield name, images
-    elif hasattr(images, "__array__") or hasattr(images, "__cuda_array_interface__"):
+    elif any(hasattr(images, f"__{way}__") for way in _ARRAY_WAYS):
         array = _to_array(images, name)
         if array.ndim == 4:
             for index, item in enumerate(array):
@@ -106,7 +107,7 @@ def _is_path(value: Any) -> bool:
 
 def _to_array(value: Any, name: str) -> NDArray[Any]:
     try:
-        return to_host(value)
+        return to_numpy(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} cannot be read as a NumPy array: {error}") from error
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from .feature import to_host
+import numpy as np
+from numpy.typing import NDArray
+
+from refgit.arrays import to_numpy
 
 
 def as_ids(token_ids: Any) -> list[int]:
@@ -19,7 +22,7 @@ def as_ids(token_ids: Any) -> list[int]:
         If an id is negative or the array has more than one dimension.
     """
     if not isinstance(token_ids, (int, list, tuple)):
-        array = to_host(token_ids)
+        array = id_array(token_ids)
         if array.ndim > 1:
             raise ValueError(
                 f"The token ids have shape {array.shape}; expected one sequence (T,). "
@@ -43,3 +46,20 @@ def as_ids(token_ids: Any) -> list[int]:
             )
         ids.append(index)
     return ids
+
+
+def id_array(token_ids: Any) -> NDArray[np.generic]:
+    """Bring an array of ids home from any library and device.
+
+    Raises
+    ------
+    TypeError
+        If it is no array.
+    """
+    try:
+        return to_numpy(token_ids)
+    except ValueError as error:  # among them every BackendError
+        raise TypeError(
+            f"Token ids are a whole number, a list or an array of them; found "
+            f"{type(token_ids).__name__}: {error}"
+        ) from error

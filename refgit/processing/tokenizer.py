@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from tokenizers import pre_tokenizers as pre
 from tokenizers import processors as post
 
 from refgit.errors import CheckpointError
+from refgit.json_file import write_json, write_whole
 
-from .feature import BatchFeature, check_return_tensors, to_host
-from .json_file import write_json
+from .feature import BatchFeature, check_return_tensors
 from .text_input import as_batch, check_text
-from .token_ids import as_ids
+from .token_ids import as_ids, id_array
 from .tokenizer_files import content_of, read_tokenizer_files
 from .vocabulary import Vocabulary
 
@@ -177,8 +178,10 @@ class BertTokenizer(Vocabulary):
         """
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        self.backend.save(str(folder / "tokenizer.json"))
-        self.backend.model.save(str(folder))
+        write_whole(folder / "tokenizer.json", self.backend.to_str(pretty=True))
+        with TemporaryDirectory(dir=folder) as partial:  # whole or not at all, as the others
+            for file in self.backend.model.save(partial):
+                Path(file).replace(folder / Path(file).name)
         added = self.backend.get_added_tokens_decoder()
         config = {
             **self.config,
@@ -387,7 +390,7 @@ class BertTokenizer(Vocabulary):
             As for `decode`.
         """
         if not isinstance(sequences, (list, tuple)):
-            array = to_host(sequences)
+            array = id_array(sequences)
             if array.ndim == 0:
                 raise TypeError(
                     f"batch_decode takes an array (B, T) or a list of sequences of token ids; "

@@ -13,8 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from refgit.errors import CheckpointError
-
-from .json_file import check_directory, read_json
+from refgit.json_file import check_directory, read_json
 
 # The order in which transformers adds special tokens that a vocabulary lacks.
 SPECIAL_NAMES = (

@@ -1,6 +1,6 @@
-"""Reading and writing the JSON files of a checkpoint directory.
+"""The JSON files of a checkpoint directory: read with a reason for every failure, written whole.
 
-Every failure becomes a `CheckpointError` that names the file.
+All of refgit reads and writes its settings here; the weights are in refgit/checkpoint.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        If the file is missing, unreadable, not UTF-8, not JSON, or not an object.
+        The file is missing, unreadable, not UTF-8, not JSON, nested without end, or no object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} does not exist; expected a checkpoint directory that holds {path.name}."
+        ) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise CheckpointError(f"{path} cannot be read: {reason}.") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
+    except (ValueError, RecursionError) as error:  # no UTF-8 and no JSON are both ValueErrors
         raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -36,9 +40,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object the way transformers does: two spaces, sorted keys, final newline."""
+    """Write a JSON object as transformers does: two spaces, sorted keys, a newline at the end."""
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a failed write leaves an older file alone."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def check_directory(directory: str | Path) -> Path:
@@ -47,7 +61,7 @@ def check_directory(directory: str | Path) -> Path:
     Raises
     ------
     CheckpointError
-        If there is no such directory.
+        There is no such directory.
     """
     path = Path(directory)
     if not path.is_dir():

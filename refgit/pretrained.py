@@ -1,0 +1,159 @@
+"""What the three models share: configuration, parameters, backend, loading and saving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from refgit.config import GitConfig, GitVisionConfig
+from refgit.layers.array_api import Array
+from refgit.layers.operations import Operations, Tap
+from refgit.parameters import Shapes, flatten, nest, random_parameters
+from refgit_backends import Backend, get_backend
+from refgit_backends.base import BackendError, host_array
+
+FLOAT_DTYPES = ("float16", "float32", "float64")
+
+
+class PretrainedModel:
+    """What the three models share: configuration, parameters, backend, loading and saving."""
+
+    config_class: ClassVar[type[GitConfig] | type[GitVisionConfig]]
+    # Where a checkpoint of the whole model keeps what belongs to this one.
+    prefix: ClassVar[str]
+
+    def __init__(
+        self,
+        config: Any,
+        *,
+        seed: int = 0,
+        backend: str | Backend | None = None,
+        dtype: str = "float32",
+        kernels: str = "auto",
+        _parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(config, self.config_class):
+            raise TypeError(
+                f"{type(self).__name__} got a config of type {type(config).__name__}; expected "
+                f"{self.config_class.__name__}."
+            )
+        if dtype not in FLOAT_DTYPES:
+            raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
+        self.config = config
+        self.dtype = dtype
+        self.backend = get_backend(backend, kernels=kernels)
+        self.operations = Operations.with_kernels(self.backend.kernels)
+        if _parameters is None:
+            _parameters = self._random(config, seed)
+        moved = {id(x): self.backend.asarray(x, dtype) for x in _parameters.values()}
+        self.parameters = nest({name: moved[id(x)] for name, x in _parameters.items()})
+
+    @classmethod
+    def shapes(cls, config: Any) -> Shapes:
+        """Name and shape of every parameter of a model with this config."""
+        raise NotImplementedError
+
+    @classmethod
+    def tied(cls, config: Any) -> dict[str, str]:
+        """Parameters that are one array with another, by the other's name."""
+        return {}
+
+    @classmethod
+    def _random(cls, config: Any, seed: int) -> Mapping[str, Any]:
+        vision = config.vision_config if isinstance(config, GitConfig) else config
+        drawn = random_parameters(
+            cls.shapes(config),
+            seed=seed,
+            std=config.initializer_range,
+            vision_std=vision.initializer_range,
+            pad_token_id=getattr(config, "pad_token_id", None),
+        )
+        return drawn | {name: drawn[other] for name, other in cls.tied(config).items()}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        backend: str | Backend | None = None,
+        dtype: str = "float32",
+        kernels: str = "auto",
+    ) -> Self:
+        """Load a model from a checkpoint directory that transformers or refgit has written.
+
+        Parameters
+        ----------
+        path : str or Path
+            Directory with config.json and model.safetensors (or its shards and index).
+        backend : str, Backend or None
+            Where it computes: "numpy", "cupy", ...; None takes REFGIT_BACKEND, else "numpy".
+        dtype : str
+            "float32", "float64" or "float16". Weights stored otherwise are converted; those
+            stored so are mapped from the file, not copied (NumPy).
+        kernels : {"auto", "off"}
+            "off" runs the definitions of refgit/layers alone.
+
+        Raises
+        ------
+        CheckpointError
+            Something is wrong with a file; the message names file, tensor, found and expected.
+        """
+        from refgit.checkpoint import load_parameters
+
+        config = cls.config_class.from_pretrained(path)
+        parameters = load_parameters(
+            Path(path), cls.shapes(config), prefix=cls.prefix, tied=cls.tied(config)
+        )
+        return cls(config, backend=backend, dtype=dtype, kernels=kernels, _parameters=parameters)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json and model.safetensors, which transformers loads as well.
+
+        Parameters
+        ----------
+        directory : str or Path
+            Made if need be; files of the same names are replaced.
+        """
+        from refgit.checkpoint import save_parameters
+
+        arrays = {
+            name: self.backend.to_numpy(x)
+            for name, x in self.state_dict().items()
+            if name not in self.tied(self.config)
+        }
+        save_parameters(Path(directory), arrays)
+        architecture = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
+        extra = {**self.config.extra, **architecture}
+        self.config.replace(extra=extra).save_pretrained(directory)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Every parameter by its checkpoint name."""
+        return dict(flatten(self.parameters))
+
+    def num_parameters(self) -> int:
+        """How many numbers the model has learned."""
+        return sum(int(x.size) for x in self.state_dict().values())
+
+    def tapped(self, listener: Tap | None) -> Operations:
+        """The model's operations, with `listener` shown every named intermediate."""
+        return replace(self.operations, listener=listener)
+
+    def floats(self, name: str, x: Any) -> tuple[Array, np.ndarray[Any, Any]]:
+        """An argument as a floating array of the backend, and a host view of it for the checks."""
+        host = self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
+        return (x if self.backend.owns(x) else self.backend.asarray(host)), host
+
+    def numbers(self, name: str, x: Any) -> np.ndarray[Any, Any]:
+        """An argument on the host, for checks and bookkeeping."""
+        return self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
+
+
+def _host(name: str, x: Any) -> np.ndarray[Any, Any]:
+    try:
+        return host_array(x)
+    except BackendError as error:
+        raise TypeError(f"{name}: {error}") from error

@@ -343,6 +343,16 @@ class GitConfig(_JsonConfig):
             f"less than vocab_size, which is {self.vocab_size}",
         )
 
+    @property
+    def pruned_heads(self) -> dict[int, set[int]]:
+        """Heads of each decoder layer that have been taken out; config.json's ``pruned_heads``."""
+        stored = self.extra.get("pruned_heads") or {}
+        return {int(layer): set(heads) for layer, heads in stored.items() if heads}
+
+    def heads_of(self, layer: int) -> int:
+        """Heads left in a decoder layer."""
+        return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
+
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> GitConfig:
         """Read the config.json in `directory`.

@@ -98,7 +98,7 @@ def read_image(
                 x,
                 weights["attention"]["self"],
                 ("key", "value"),
-                num_heads=config.num_attention_heads,
+                num_heads=config.heads_of(i),
                 ops=layer.at("attention.self"),
             )
             cache.set_image(i, key, value)
@@ -212,12 +212,14 @@ def decoder_block(
             first_query=first_query,
         )
     eps = config.layer_norm_eps
+    head_width = config.hidden_size // config.num_attention_heads
+    left = p["attention"]["self"]["query"]["weight"].shape[0] // head_width  # some may be pruned
     context, probabilities = multi_head_attention(
         x,
         p["attention"]["self"],
         ("query", "key", "value"),
         bias,
-        num_heads=config.num_attention_heads,
+        num_heads=left,
         past=past,
         relative=relative,
         head_mask=head_mask,

@@ -25,8 +25,9 @@ from refgit.layers.lm_head import language_model_loss, lm_head
 from refgit.layers.operations import Operations, Tap
 from refgit.layers.sequence import join_image_and_text, string_frames
 from refgit.outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from refgit.parameters import Shapes, causal_lm_shapes, model_shapes
+from refgit.parameters import Shapes, causal_lm_shapes, model_shapes, nest
 from refgit.pretrained import PretrainedModel
+from refgit.surgery import checked_heads, with_vocabulary, without_heads
 from refgit.vision import image_encoder, visual_projection
 from refgit_backends import Backend
 
@@ -133,8 +134,8 @@ class GitModel(PretrainedModel):
         options: dict[str, Any] = {
             "head_mask": self._head_mask(head_mask),
             "ops": ops.at("encoder"),
-            "keep_hidden_states": bool(output_hidden_states),
-            "keep_attentions": bool(output_attentions),
+            "keep_hidden_states": self.wanted("output_hidden_states", output_hidden_states),
+            "keep_attentions": self.wanted("output_attentions", output_attentions),
         }
         n_image = 0 if pixels is None else self._count_image_tokens(pixels)
         n_images = 0 if pixels is None else pixels.shape[0]
@@ -153,7 +154,75 @@ class GitModel(PretrainedModel):
                 options |= {"n_image": n_image, "n_images": n_images, "cache": cache}
                 out = decode(x, weights, self.config, text_mask=mask, **options)
         output = BaseModelOutputWithPast(out.hidden, cache, out.hidden_states, out.attentions)
-        return output.to_tuple() if return_dict is False else output
+        return output if self.wanted("return_dict", return_dict) else output.to_tuple()
+
+    def get_input_embeddings(self) -> Array:
+        """Return the word embedding's weight, (V, D)."""
+        return self._trunk["embeddings"]["word_embeddings"]["weight"]
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None
+    ) -> Array:
+        """Change the number of words; new ones start as the mean of the old ones.
+
+        Parameters
+        ----------
+        new_num_tokens : int, optional
+            Words from now on; the present number by default.
+        pad_to_multiple_of : int, optional
+            Round the number up to a multiple of this.
+
+        Returns
+        -------
+        array (V', D)
+            The word embedding's weight. The config's vocab_size is changed, and the head of a
+            GitForCausalLM with it.
+
+        Raises
+        ------
+        ValueError
+            The number is not positive, or a special token's id lies beyond it.
+        """
+        size = self.config.vocab_size if new_num_tokens is None else new_num_tokens
+        if pad_to_multiple_of is not None:
+            size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
+        config = self.config.replace(vocab_size=size)
+        names = tuple(
+            name
+            for name, shape in self.shapes(self.config).items()
+            if name.endswith(("word_embeddings.weight", "output.weight", "output.bias"))
+            and shape[0] == self.config.vocab_size
+            and ".encoder." not in f".{name}"
+        )
+        self._replace(config, with_vocabulary(self.state_dict(), names, size))
+        return self.get_input_embeddings()
+
+    def prune_heads(self, heads_to_prune: Mapping[int, Any]) -> None:
+        """Take heads out of the text decoder for good; they cost nothing afterwards.
+
+        Parameters
+        ----------
+        heads_to_prune : mapping of int to iterable of int
+            Layer to heads, counted as in the unpruned model.
+
+        Raises
+        ------
+        ValueError
+            A layer or head does not exist, or a layer would be left without heads.
+        """
+        for layer, heads in checked_heads(self.config, heads_to_prune).items():
+            prefix = f"{self.path}." if self.path else ""
+            state = without_heads(self.state_dict(), prefix, self.config, layer, heads)
+            gone = {k: sorted(v) for k, v in self.config.pruned_heads.items()}
+            gone[layer] = sorted(heads | self.config.pruned_heads.get(layer, set()))
+            stored = {str(k): v for k, v in gone.items()}
+            extra = {**self.config.extra, "pruned_heads": stored}
+            self._replace(self.config.replace(extra=extra), state)
+
+    def _replace(self, config: GitConfig, state: Mapping[str, Array]) -> None:
+        """Put another config and other parameters in place; tied ones stay one array."""
+        shared = {**state, **{name: state[other] for name, other in self.tied(config).items()}}
+        self.config, self.parameters = config, nest(shared)
 
     def encode_image(
         self,
@@ -212,8 +281,8 @@ class GitModel(PretrainedModel):
                 f"past_key_values has {past.num_layers} layers; this model has "
                 f"{self.config.num_hidden_layers}. It belongs to another model."
             )
-        heads = self.config.num_attention_heads
-        wanted_heads = (heads, self.config.hidden_size // heads)
+        width = self.config.hidden_size // self.config.num_attention_heads
+        wanted_heads = (self.config.heads_of(0), width)
         if past.head_shape not in (None, wanted_heads):
             raise ValueError(
                 f"past_key_values has (heads, width of each) {past.head_shape}; this model has "
@@ -269,6 +338,11 @@ class GitModel(PretrainedModel):
         if head_mask is None:
             return None
         mask = self.numbers("head_mask", head_mask)
+        if self.config.pruned_heads:
+            raise ValueError(
+                f"head_mask was given to a model whose heads {self.config.pruned_heads} are "
+                "pruned; prune the others too, or mask the heads of the unpruned model."
+            )
         checks.head_mask(mask, self.config)
         shape = (self.config.num_hidden_layers, self.config.num_attention_heads)
         return self.backend.asarray(np.broadcast_to(mask, shape).copy(), self.dtype)
@@ -399,6 +473,14 @@ class GitForCausalLM(GitModel):
         model.generation_defaults = GenerationDefaults.from_pretrained(path, model.config)
         return model
 
+    def get_output_embeddings(self) -> Array:
+        """Return the head's weight, (V, D)."""
+        return self.parameters["output"]["weight"]
+
+    def tie_weights(self) -> None:
+        """Make the head's weight and the word embedding's one array, if the config says so."""
+        self._replace(self.config, self.state_dict())
+
     def save_pretrained(self, directory: str | Path) -> None:
         """Write config.json, generation_config.json and model.safetensors."""
         super().save_pretrained(directory)
@@ -463,6 +545,7 @@ class GitForCausalLM(GitModel):
                 output_attentions,
                 output_hidden_states,
                 interpolate_pos_encoding,
+                return_dict=True,
                 tap=tap,
             )
             assert isinstance(out, BaseModelOutputWithPast)
@@ -477,7 +560,7 @@ class GitForCausalLM(GitModel):
         output = CausalLMOutputWithPast(
             loss, logits, out.past_key_values, out.hidden_states, out.attentions
         )
-        return output.to_tuple() if return_dict is False else output
+        return output if self.wanted("return_dict", return_dict) else output.to_tuple()
 
     def _labels(self, labels: Any, input_ids: Any, inputs_embeds: Any) -> Array:
         """The labels on the device, once they are found to fit the text."""
@@ -514,7 +597,13 @@ class GitForCausalLM(GitModel):
             The head runs on the last position alone.
         """
         out = super().__call__(
-            input_ids, attention_mask, head_mask=head_mask, past_key_values=cache
+            input_ids,
+            attention_mask,
+            head_mask=head_mask,
+            past_key_values=cache,
+            output_attentions=False,
+            output_hidden_states=False,
+            return_dict=True,
         )
         assert isinstance(out, BaseModelOutputWithPast)
         last = out.last_hidden_state[:, -1, :]  # (B, T, D) -> (B, D)

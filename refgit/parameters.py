@@ -48,13 +48,14 @@ def model_shapes(config: GitConfig) -> Shapes:
     shapes |= {f"image_encoder.{name}": shape for name, shape in vision_shapes(vision).items()}
     for i in range(config.num_hidden_layers):
         layer = f"encoder.layer.{i}."
+        inside = d // config.num_attention_heads * config.heads_of(i)  # less where heads are pruned
         for name in ("query", "key", "value"):
-            shapes |= _linear(f"{layer}attention.self.{name}", d, d)
+            shapes |= _linear(f"{layer}attention.self.{name}", d, inside)
         if config.position_embedding_type != "absolute":
             distances = 2 * config.max_position_embeddings - 1
             width = d // config.num_attention_heads
             shapes[f"{layer}attention.self.distance_embedding.weight"] = (distances, width)
-        shapes |= _linear(f"{layer}attention.output.dense", d, d)
+        shapes |= _linear(f"{layer}attention.output.dense", inside, d)
         shapes |= _norm(f"{layer}attention.output.LayerNorm", d)
         shapes |= _linear(f"{layer}intermediate.dense", d, f)
         shapes |= _linear(f"{layer}output.dense", f, d)

@@ -138,6 +138,40 @@ class PretrainedModel:
         """How many numbers the model has learned."""
         return sum(int(x.size) for x in self.state_dict().values())
 
+    def to(self, backend: str | Backend | None = None, dtype: str | None = None) -> Self:
+        """Return the same model on another backend or in another dtype.
+
+        Parameters
+        ----------
+        backend : str, Backend or None
+            None keeps the model's.
+        dtype : str or None
+            "float16", "float32" or "float64"; None keeps the model's.
+
+        Returns
+        -------
+        The same class; arrays that need no change are shared.
+        """
+        state = self.state_dict()
+        if backend is not None and get_backend(backend).name != self.backend.name:
+            state = {name: self.backend.to_numpy(x) for name, x in state.items()}
+        return type(self)(
+            self.config,
+            backend=self.backend if backend is None else backend,
+            dtype=dtype or self.dtype,
+            _parameters=state,
+        )
+
+    def astype(self, dtype: str) -> Self:
+        """Return the same model in another dtype; see `to`."""
+        return self.to(dtype=dtype)
+
+    def wanted(self, name: str, value: bool | None) -> bool:
+        """An option of a call, or what config.json says of it, or transformers' default."""
+        if value is not None:
+            return bool(value)
+        return bool(self.config.extra.get(name, name == "return_dict"))
+
     def tapped(self, listener: Tap | None) -> Operations:
         """The model's operations, with `listener` shown every named intermediate."""
         return replace(self.operations, listener=listener)

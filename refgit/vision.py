@@ -141,6 +141,10 @@ class GitVisionModel(PretrainedModel):
         """Name and shape of every parameter of a model with this config."""
         return vision_shapes(config)
 
+    def get_input_embeddings(self) -> Array:
+        """Return the patch embedding's weight, (D, C, P, P)."""
+        return self.parameters["vision_model"]["embeddings"]["patch_embedding"]["weight"]
+
     def __call__(
         self,
         pixel_values: Any,
@@ -184,8 +188,8 @@ class GitVisionModel(PretrainedModel):
             self.config,
             interpolate=interpolate_pos_encoding,
             ops=self.tapped(tap).at("vision_model"),
-            keep_hidden_states=bool(output_hidden_states),
-            keep_attentions=bool(output_attentions),
+            keep_hidden_states=self.wanted("output_hidden_states", output_hidden_states),
+            keep_attentions=self.wanted("output_attentions", output_attentions),
         )
         output = BaseModelOutput(encoded.tokens, encoded.hidden_states, encoded.attentions)
-        return output.to_tuple() if return_dict is False else output
+        return output if self.wanted("return_dict", return_dict) else output.to_tuple()

@@ -142,12 +142,13 @@ ARROWS = {
     "layers": set(),
     "model": {
         "cache", "checks", "config", "decoder", "generation", "layers", "outputs", "parameters",
-        "pretrained", "refgit_backends", "vision",
+        "pretrained", "refgit_backends", "surgery", "vision",
     },
     "outputs": {"cache", "layers"},
     "parameters": {"config"},
     "processing": {"arrays", "json_file"},
     "pretrained": {"checkpoint", "config", "layers", "parameters", "refgit_backends"},
+    "surgery": {"config", "layers"},
     "vision": {"checks", "config", "layers", "outputs", "parameters", "pretrained"},
 }  # fmt: skip
 

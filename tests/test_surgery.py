@@ -1,0 +1,132 @@
+"""Changing a model's shape: vocabulary, heads, backend, dtype."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
+from refgit_backends import Backend
+
+LAYERS, HEADS = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.num_attention_heads
+
+
+def model(config: GitConfig = tiny.CONFIG, **options: object) -> GitForCausalLM:
+    return GitForCausalLM(config, seed=4, **options)
+
+
+def logits(m: GitForCausalLM, **options: object) -> np.ndarray:
+    return to_numpy(m(tiny.tokens(1, 5), pixel_values=tiny.pixels(), **options).logits)
+
+
+def test_new_words_start_as_the_mean_and_old_ones_stay(backend: Backend) -> None:
+    m = model(backend=backend)
+    before, words = logits(m), to_numpy(m.get_input_embeddings())
+    rows = to_numpy(m.resize_token_embeddings(words.shape[0] + 3))
+    np.testing.assert_array_equal(rows[:-3], words)
+    np.testing.assert_allclose(rows[-3:], np.tile(words.mean(0), (3, 1)), rtol=1e-5, atol=1e-7)
+    assert m.config.vocab_size == words.shape[0] + 3
+    after = logits(m)
+    np.testing.assert_allclose(after[..., :-3], before, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after[..., -1], before.mean(-1), rtol=1e-4, atol=1e-5)
+
+
+def test_fewer_words_keep_the_first_and_a_number_may_be_rounded_up() -> None:
+    m = model()
+    before, size = logits(m), tiny.CONFIG.vocab_size
+    m.resize_token_embeddings(size - 2)
+    np.testing.assert_allclose(
+        m(tiny.tokens(1, 5) % (size - 2), pixel_values=tiny.pixels()).logits.shape[-1], size - 2
+    )
+    assert before.shape[-1] == size
+    m.resize_token_embeddings(pad_to_multiple_of=8)
+    assert m.config.vocab_size % 8 == 0
+    assert m.get_output_embeddings().shape[0] == m.config.vocab_size
+    with pytest.raises(ValueError, match="vocab_size"):
+        m.resize_token_embeddings(0)
+
+
+def test_tied_embeddings_stay_one_array_when_resized() -> None:
+    m = model(tiny.CONFIG.replace(tie_word_embeddings=True))
+    assert m.get_output_embeddings() is m.get_input_embeddings()
+    m.resize_token_embeddings(40)
+    assert m.get_output_embeddings() is m.get_input_embeddings()
+    m.tie_weights()
+    assert m.get_output_embeddings() is m.get_input_embeddings()
+
+
+def test_pruning_heads_is_masking_them(backend: Backend, tmp_path: Path) -> None:
+    m = model(backend=backend)
+    mask = np.ones((LAYERS, HEADS), np.float32)
+    mask[0, [1, 3]] = mask[2, 0] = 0
+    wanted, parameters = logits(m, head_mask=mask), m.num_parameters()
+    m.prune_heads({0: [1]})
+    m.prune_heads({0: [3, 1], 2: [0]})  # counted as in the unpruned model
+    assert m.config.pruned_heads == {0: {1, 3}, 2: {0}}
+    np.testing.assert_allclose(logits(m), wanted, rtol=1e-4, atol=1e-5)
+    assert m.num_parameters() < parameters
+    assert {k: tuple(x.shape) for k, x in m.state_dict().items()} == m.shapes(m.config)
+    m.save_pretrained(tmp_path)
+    again = GitForCausalLM.from_pretrained(tmp_path, backend=backend)
+    np.testing.assert_array_equal(logits(again), logits(m))
+    ids = to_numpy(again.generate(tiny.pixels(), max_length=8))
+    assert ids.shape[1] <= 8
+
+
+@pytest.mark.parametrize(
+    ("heads", "said"),
+    [
+        ({LAYERS: [0]}, f"layer {LAYERS}"),
+        ({0: [HEADS]}, f"head {HEADS}"),
+        ({0: range(HEADS)}, f"all {HEADS} heads"),
+    ],
+)
+def test_heads_that_cannot_be_pruned_are_named(heads: dict[int, list[int]], said: str) -> None:
+    m = model()
+    before = copy.copy(m.state_dict())
+    with pytest.raises(ValueError, match=said):
+        m.prune_heads(heads)
+    assert m.state_dict().keys() == before.keys()
+    assert not m.config.pruned_heads
+
+
+def test_a_head_mask_for_a_pruned_model_is_refused() -> None:
+    m = model()
+    m.prune_heads({1: [2]})
+    with pytest.raises(ValueError, match="pruned"):
+        logits(m, head_mask=np.ones(HEADS))
+
+
+def test_a_model_moves_to_another_dtype_and_backend() -> None:
+    m = model()
+    double = m.astype("float64")
+    assert double.dtype == "float64"
+    assert double.get_input_embeddings().dtype == np.float64
+    np.testing.assert_allclose(logits(double), logits(m), rtol=1e-4, atol=1e-5)
+    there = m.to("strict")
+    assert there.backend.name == "strict"
+    np.testing.assert_allclose(logits(there), logits(m), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(logits(there.to("numpy", "float32")), logits(m))
+    assert m.to().get_input_embeddings() is m.get_input_embeddings()  # nothing to convert
+
+
+def test_the_input_embeddings_of_each_model_are_its_first_weights() -> None:
+    assert model().get_input_embeddings().shape == (tiny.CONFIG.vocab_size, tiny.CONFIG.hidden_size)
+    assert GitModel(tiny.CONFIG).get_input_embeddings().shape[0] == tiny.CONFIG.vocab_size
+    assert GitVisionModel(tiny.VISION).get_input_embeddings().ndim == 4
+
+
+def test_options_of_config_json_are_the_defaults_of_a_call() -> None:
+    extra = {"output_attentions": True, "output_hidden_states": True, "return_dict": False}
+    m = model(tiny.CONFIG.replace(extra=extra, use_cache=False))
+    out = m(tiny.tokens(1, 3), pixel_values=tiny.pixels())
+    assert isinstance(out, tuple)
+    assert len(out) == 3
+    assert len(out[1]) == LAYERS + 1
+    named = m(tiny.tokens(1, 3), pixel_values=tiny.pixels(), return_dict=True)
+    assert named.keys() == ["logits", "hidden_states", "attentions"]
+    assert m.generate(tiny.pixels(), max_length=5).shape[1] <= 5

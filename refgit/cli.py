@@ -92,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
         help="image file, directory of image files, or - for standard input",
     )
     caption.add_argument(
-        "--model", metavar="DIR", help="checkpoint directory; the bundled emoji model by default"
+        "--model",
+        metavar="MODEL",
+        help="checkpoint directory or name on the model hub; the bundled emoji model by default",
     )
     caption.add_argument(
         "--backend", help="numpy, cupy ...; the variable REFGIT_BACKEND, else numpy, by default"
@@ -142,6 +144,7 @@ def _one_line(text: str) -> str:
 
 
 def _caption(arguments: argparse.Namespace) -> int:
+    from refgit.checkpoint.hub import find_checkpoint
     from refgit.demo import FOR_PHOTOGRAPHS, NAME, demo_path
     from refgit.generation.greedy import text_room
     from refgit.model import GitForCausalLM
@@ -150,9 +153,9 @@ def _caption(arguments: argparse.Namespace) -> int:
     if arguments.model is None:
         _say(
             f"using the bundled model {NAME}, which knows emoji only; for photographs pass "
-            f"--model with a copy of {FOR_PHOTOGRAPHS}."
+            f"--model {FOR_PHOTOGRAPHS}."
         )
-    path = Path(arguments.model) if arguments.model is not None else demo_path()
+    path = find_checkpoint(arguments.model) if arguments.model is not None else demo_path()
     processor = GitProcessor.from_pretrained(path)
     model = GitForCausalLM.from_pretrained(path, backend=arguments.backend, dtype=arguments.dtype)
     room = text_room(model.config, model.config.vision_config.num_positions)

@@ -16,6 +16,7 @@ import numpy as np
 
 from refgit import checks
 from refgit.cache import KeyValueCache
+from refgit.checkpoint.hub import find_checkpoint
 from refgit.config import GitConfig
 from refgit.decoder import continue_text, decode, read_image
 from refgit.generation.config import GenerationDefaults
@@ -467,8 +468,11 @@ class GitForCausalLM(GitModel):
         backend: str | Backend | None = None,
         dtype: str = "float32",
         kernels: str = "auto",
+        revision: str | None = None,
+        token: str | bool | None = None,
     ) -> Self:
         """Load a model and its generation_config.json; see `GitVisionModel.from_pretrained`."""
+        path = find_checkpoint(path, revision=revision, token=token)
         model = super().from_pretrained(path, backend=backend, dtype=dtype, kernels=kernels)
         model.generation_defaults = GenerationDefaults.from_pretrained(path, model.config)
         return model

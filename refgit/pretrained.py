@@ -82,13 +82,16 @@ class PretrainedModel:
         backend: str | Backend | None = None,
         dtype: str = "float32",
         kernels: str = "auto",
+        revision: str | None = None,
+        token: str | bool | None = None,
     ) -> Self:
-        """Load a model from a checkpoint directory that transformers or refgit has written.
+        """Load a model from a checkpoint that transformers or refgit has written.
 
         Parameters
         ----------
         path : str or Path
-            Directory with config.json and model.safetensors (or its shards and index).
+            Directory with config.json and weights; or the id of a repository on the model hub,
+            such as "microsoft/git-base-coco", which is downloaded into huggingface_hub's cache.
         backend : str, Backend or None
             Where it computes: "numpy", "cupy", ...; None takes REFGIT_BACKEND, else "numpy".
         dtype : str
@@ -96,6 +99,8 @@ class PretrainedModel:
             stored so are mapped from the file, not copied (NumPy).
         kernels : {"auto", "off"}
             "off" runs the definitions of refgit/layers alone.
+        revision, token : optional
+            Which version to download, and with what right; see `checkpoint.hub`.
 
         Raises
         ------
@@ -103,7 +108,9 @@ class PretrainedModel:
             Something is wrong with a file; the message names file, tensor, found and expected.
         """
         from refgit.checkpoint import load_parameters
+        from refgit.checkpoint.hub import find_checkpoint
 
+        path = find_checkpoint(path, revision=revision, token=token)
         config = cls.config_class.from_pretrained(path)
         parameters = load_parameters(
             Path(path), cls.shapes(config), prefix=cls.prefix, tied=cls.tied(config)

@@ -1,0 +1,83 @@
+"""Checkpoints by name: downloads through huggingface_hub into its own cache.
+
+The client honours HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE by itself. Weights are taken
+as safetensors where the repository has them, else as pytorch_model.bin.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from refgit.errors import CheckpointError
+
+# "microsoft/git-base-coco": an owner, a slash, a name; nothing that a relative path would have.
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_SMALL_FILES = ["*.json", "vocab.txt"]
+_SAFETENSORS = ["model.safetensors", "model-*.safetensors"]
+_BIN = ["pytorch_model.bin", "pytorch_model-*.bin"]
+
+
+def find_checkpoint(
+    path: str | Path, *, weights: bool = True, revision: str | None = None, token: Any = None
+) -> Path:
+    """Return the directory of a checkpoint, downloaded first if `path` is no directory.
+
+    Parameters
+    ----------
+    path : str or Path
+        A directory, or the id of a repository on the model hub, such as
+        "microsoft/git-base-coco". A directory of that name comes first.
+    weights : bool
+        Whether the weights are needed, or the small files alone.
+    revision : str, optional
+        Branch, tag or commit; the main branch by default.
+    token : str or bool, optional
+        As in huggingface_hub; by default what the user has logged in with.
+
+    Returns
+    -------
+    Path
+        The directory itself, or the downloaded snapshot in huggingface_hub's cache.
+
+    Raises
+    ------
+    CheckpointError
+        `path` is neither a directory nor a repository's id; huggingface_hub is not installed; or
+        the download failed.
+    """
+    if Path(path).is_dir():
+        return Path(path)
+    if not _REPOSITORY.fullmatch(str(path)):
+        raise CheckpointError(
+            f"{path} is no directory; expected a checkpoint directory, or the id of a repository "
+            'on the model hub, such as "microsoft/git-base-coco".'
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} is no directory, and downloading it from the model hub needs the package "
+            "huggingface_hub, which is not installed here: run pip install 'refgit[hub]'."
+        ) from error
+
+    def fetch(patterns: list[str]) -> Path:
+        try:
+            folder = snapshot_download(
+                str(path), revision=revision, token=token, allow_patterns=patterns
+            )
+        except Exception as error:  # the client's errors come from three libraries
+            raise CheckpointError(
+                f"{path} is no directory here and could not be had from the model hub "
+                f"({type(error).__name__}: {str(error).strip().splitlines()[0]}). Check the name, "
+                "the network, and HF_HUB_OFFLINE."
+            ) from error
+        return Path(folder)
+
+    if not weights:
+        return fetch(_SMALL_FILES)
+    folder = fetch(_SMALL_FILES + _SAFETENSORS)
+    if not any(folder.glob("*.safetensors")):
+        folder = fetch(_SMALL_FILES + _BIN)
+    return folder

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from refgit.config import GitConfig, GitVisionConfig
     from refgit.errors import CheckpointError
     from refgit.model import GitForCausalLM, GitModel
-    from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
+    from refgit.processing import (
+        BertTokenizer,
+        CLIPImageProcessor,
+        GitProcessor,
+        VideoMAEImageProcessor,
+    )
     from refgit.vision import GitVisionModel
 
 __version__ = "0.1.0"
@@ -30,6 +35,7 @@ _HOMES = {
     "GitVisionConfig": "refgit.config",
     "GitVisionModel": "refgit.vision",
     "KeyValueCache": "refgit.cache",
+    "VideoMAEImageProcessor": "refgit.processing",
     "to_numpy": "refgit.arrays",
 }
 
@@ -44,6 +50,7 @@ __all__ = [
     "GitVisionConfig",
     "GitVisionModel",
     "KeyValueCache",
+    "VideoMAEImageProcessor",
     "to_numpy",
 ]
 

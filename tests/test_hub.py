@@ -19,6 +19,7 @@ import tiny
 from conftest import ROOT
 from refgit import CheckpointError, GitForCausalLM
 from refgit.checkpoint.hub import find_checkpoint
+from refgit.demo import demo_path
 
 pytest.importorskip("huggingface_hub", reason="pip install 'refgit[hub]'")
 
@@ -160,6 +161,19 @@ def test_a_model_is_downloaded_by_name_into_the_clients_cache_and_found_there_of
     assert offline.stdout == "equal\n", offline.stderr
 
 
+def test_a_processor_takes_the_small_files_alone(hub: Hub, tmp_path: Path) -> None:
+    for file in demo_path().iterdir():
+        if file.suffix in (".json", ".txt") and file.name != "config.json":
+            (hub.folder / file.name).write_bytes(file.read_bytes())
+    home = tmp_path / "home"
+    home.mkdir()
+    code = f"from refgit import GitProcessor; p = GitProcessor.from_pretrained({REPOSITORY!r}); "
+    found = run(hub, home, code + "print(p.decode(p(text='red apple').input_ids))")
+    assert found.stdout == "[CLS] red apple [SEP]\n", found.stderr
+    assert "vocab.txt" in hub.asked
+    assert not [name for name in hub.asked if name.endswith((".safetensors", ".bin"))]
+
+
 def test_revision_and_token_reach_the_hub(hub: Hub, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -191,8 +205,10 @@ def test_without_the_client_the_message_says_what_to_install(
 
 @pytest.mark.parametrize("path", ["no-such-folder", "./no/such", "/no/such", "a/b/c"])
 def test_what_is_neither_a_folder_nor_a_repositorys_name_is_said_so(path: str) -> None:
-    with pytest.raises(CheckpointError, match="no directory"):
+    with pytest.raises(CheckpointError, match="does not exist; expected a checkpoint directory"):
         find_checkpoint(path)
+    with pytest.raises(CheckpointError, match="is no directory"):
+        find_checkpoint(__file__)
 
 
 def test_a_directory_is_taken_before_a_repository_of_its_name(

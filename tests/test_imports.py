@@ -146,7 +146,7 @@ ARROWS = {
     },
     "outputs": {"cache", "layers"},
     "parameters": {"config"},
-    "processing": {"arrays", "json_file"},
+    "processing": {"arrays", "checkpoint", "json_file"},
     "pretrained": {"checkpoint", "config", "layers", "parameters", "refgit_backends"},
     "surgery": {"config", "layers"},
     "vision": {"checks", "config", "layers", "outputs", "parameters", "pretrained"},

@@ -398,9 +398,9 @@ def test_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["image_processor_type", "feature_extractor_type"])
-def test_videomae_settings_are_refused_by_name(tmp_path: Path, key: str) -> None:
+def test_videomae_settings_are_not_those_of_pictures(tmp_path: Path, key: str) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({key: "VideoMAEImageProcessor"}))
-    with pytest.raises(NotImplementedError, match="VideoMAEImageProcessor"):
+    with pytest.raises(CheckpointError, match="VideoMAEImageProcessor"):
         CLIPImageProcessor.from_pretrained(tmp_path)
 
 

@@ -199,9 +199,6 @@ def test_another_image_processor_is_refused(processor: GitProcessor, tmp_path: P
     path.write_text('{"image_processor_type": "ViTImageProcessor"}')
     with pytest.raises(CheckpointError, match="ViTImageProcessor"):
         GitProcessor.from_pretrained(tmp_path)
-    path.write_text('{"image_processor_type": "VideoMAEImageProcessor"}')
-    with pytest.raises(NotImplementedError, match="VideoMAEImageProcessor"):
-        GitProcessor.from_pretrained(tmp_path)
 
 
 def test_entries_of_a_batch_feature_are_attributes_that_survive_copying() -> None:

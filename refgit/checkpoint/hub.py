@@ -50,8 +50,9 @@ def find_checkpoint(
     if Path(path).is_dir():
         return Path(path)
     if not _REPOSITORY.fullmatch(str(path)):
+        found = "is no directory" if Path(path).exists() else "does not exist"
         raise CheckpointError(
-            f"{path} is no directory; expected a checkpoint directory, or the id of a repository "
+            f"{path} {found}; expected a checkpoint directory, or the id of a repository "
             'on the model hub, such as "microsoft/git-base-coco".'
         )
     try:

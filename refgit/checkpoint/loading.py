@@ -1,22 +1,28 @@
 """A directory of weights, held against the list of parameters a model needs.
 
-Reads model.safetensors, or the shards that model.safetensors.index.json lists.
+Reads model.safetensors, or the shards that model.safetensors.index.json lists; where there are
+none, pytorch_model.bin, or the shards that pytorch_model.bin.index.json lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refgit.checkpoint.safetensors_file import dtype_name, open_safetensors
+from refgit.checkpoint.torch_file import open_torch
 from refgit.errors import CheckpointError
 from refgit.json_file import read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+TORCH_WEIGHTS = "pytorch_model.bin"
+TORCH_INDEX = "pytorch_model.bin.index.json"
+# The first of these that is there is read: what the whole file is called, its index, the reader.
+_FORMATS = ((WEIGHTS, INDEX, open_safetensors), (TORCH_WEIGHTS, TORCH_INDEX, open_torch))
 # Buffers that older versions of transformers wrote: 0, 1, 2, ..., nothing learned.
 _BUFFERS = ("position_ids",)
 # transformers 5 spells the time embeddings of videos rightly; the hub's checkpoints do not.
@@ -39,7 +45,8 @@ def load_parameters(
     Parameters
     ----------
     directory : Path
-        Holds model.safetensors, or model.safetensors.index.json and what it lists.
+        Holds model.safetensors, or model.safetensors.index.json and what it lists; or the same of
+        pytorch_model.bin.
     shapes : mapping of str to tuple
         Name and shape of every parameter the model needs.
     prefix : str
@@ -106,11 +113,19 @@ def _some(names: list[str]) -> str:
 
 def _read_all(directory: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Path]:
     """Every tensor of the directory, and the file to name in messages."""
-    single, index = directory / WEIGHTS, directory / INDEX
-    if single.is_file():
-        return open_safetensors(single), single
-    if not index.is_file():
-        raise CheckpointError(f"{directory} holds neither {WEIGHTS} nor {INDEX}; expected one.")
+    for whole, index, reader in _FORMATS:
+        if (directory / whole).is_file():
+            return reader(directory / whole), directory / whole
+        if (directory / index).is_file():
+            return _read_shards(directory / index, reader), directory / index
+    names = ", ".join(name for whole, index, _ in _FORMATS for name in (whole, index))
+    raise CheckpointError(f"{directory} holds none of {names}; expected one.")
+
+
+def _read_shards(
+    index: Path, reader: Callable[[Path], dict[str, np.ndarray[Any, Any]]]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Every tensor that an index lists, each from the file that it names."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise CheckpointError(f'{index} has no "weight_map"; expected tensor names with files.')
@@ -119,12 +134,12 @@ def _read_all(directory: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Path]:
         if not isinstance(file, str) or file in ("", "..") or Path(file).name != file:
             raise CheckpointError(f"{index} names {file!r}; expected a file of its own directory.")
     for file in sorted(set(weight_map.values())):
-        held = open_safetensors(directory / file)
+        held = reader(index.parent / file)
         tensors |= {name: x for name, x in held.items() if weight_map.get(name, file) == file}
     absent = sorted(set(weight_map) - set(tensors))
     if absent:
         raise CheckpointError(f"{index} lists {_some(absent)}, which its files do not hold.")
-    return tensors, index
+    return tensors
 
 
 def save_parameters(directory: Path, arrays: Arrays) -> None:

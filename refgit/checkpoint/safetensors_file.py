@@ -58,7 +58,7 @@ def open_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         if name != "__metadata__":
             first, stop = entry["data_offsets"]
             raw = data[start + first : start + stop]
-            tensors[name] = _view(raw, entry["dtype"], entry["shape"], path, name)
+            tensors[name] = typed_view(raw, entry["dtype"], entry["shape"], path, name)
     return tensors
 
 
@@ -77,9 +77,32 @@ def _validate(path: Path) -> None:
         ) from error
 
 
-def _view(
+def typed_view(
     raw: np.ndarray[Any, Any], dtype: str, shape: list[int], path: Path, name: str
 ) -> np.ndarray[Any, Any]:
+    """View the bytes `raw` as the format's `dtype`; bfloat16 is widened to float32.
+
+    Parameters
+    ----------
+    raw : array of bytes
+        Contiguous, as many as the shape needs.
+    dtype : str
+        As the format calls it, such as F32.
+    shape : list of int
+        Of the tensor.
+    path, name : Path, str
+        For the message.
+
+    Returns
+    -------
+    array
+        A view of `raw`, or a float32 copy of bfloat16.
+
+    Raises
+    ------
+    CheckpointError
+        The dtype is unknown.
+    """
     if dtype == "BF16":
         # bfloat16 is the upper half of a float32
         bits = np.frombuffer(raw, "<u2").astype("<u4") << 16

@@ -10,6 +10,8 @@ from .image import CLIPImageProcessor
 from .image_file import ImageFileError, load_image
 from .processor import GitProcessor
 from .tokenizer import BertTokenizer
+from .video import VideoFileError, read_video, sample_frame_indices
+from .video_image import VideoMAEImageProcessor
 
 __all__ = [
     "BatchFeature",
@@ -17,5 +19,9 @@ __all__ = [
     "CLIPImageProcessor",
     "GitProcessor",
     "ImageFileError",
+    "VideoFileError",
+    "VideoMAEImageProcessor",
     "load_image",
+    "read_video",
+    "sample_frame_indices",
 ]

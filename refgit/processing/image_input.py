@@ -24,7 +24,12 @@ _ARRAY_WAYS = ("array", "cuda_array_interface", "dlpack")  # of handing an array
 
 
 def read_images(
-    images: Any, *, convert_rgb: bool, layout: Layout | None, exif_transpose: bool
+    images: Any,
+    *,
+    convert_rgb: bool,
+    layout: Layout | None,
+    exif_transpose: bool = False,
+    called: str = "images",
 ) -> list[NDArray[Any]]:
     """Turn one image, a batch array, or (nested) lists of them into (H, W, 3) arrays.
 
@@ -39,6 +44,8 @@ def read_images(
         for the batch, as in transformers, unless a later image cannot be read that way.
     exif_transpose : bool
         Whether Pillow images are turned as their EXIF orientation says.
+    called : str
+        What errors call `images`.
 
     Returns
     -------
@@ -58,7 +65,7 @@ def read_images(
         )
     arrays = []
     previous: Layout | None = None
-    for name, image in _flatten(images, "images"):
+    for name, image in _flatten(images, called):
         is_picture = isinstance(image, Image.Image)
         if is_picture:
             array = _picture_to_array(image, name, convert_rgb, exif_transpose)
@@ -75,7 +82,7 @@ def read_images(
             array = np.repeat(array, 3, axis=2)  # (H, W, 1) -> (H, W, 3)
         arrays.append(array)
     if not arrays:
-        raise ValueError("images is empty; expected at least one image.")
+        raise ValueError(f"{called} is empty; expected at least one image.")
     return arrays
 
 

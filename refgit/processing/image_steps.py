@@ -38,6 +38,46 @@ def shortest_edge_size(height: int, width: int, shortest_edge: int) -> tuple[int
     return (longer, shortest_edge) if width <= height else (shortest_edge, longer)
 
 
+def min_max_size(height: int, width: int, shortest_edge: int, longest: int) -> tuple[int, int]:
+    """Compute the size for a whole picture: the aspect ratio kept, both sides within limits.
+
+    With s = min(height, width), l = max(height, width):
+
+    short' = shortest_edge                 if shortest_edge * l / s <= longest
+    short' = round(longest * s / l)        else, half to even, and at least 1
+    long'  = floor(short' * l / s)
+
+    So the rounding is in the short side, and the long one follows: it may end below `longest`, or,
+    where the short side was rounded up, above it, by at most l / (2 s) pixels.
+
+    Parameters
+    ----------
+    height, width : int
+        The present size.
+    shortest_edge : int
+        The wanted length of the short side.
+    longest : int
+        The limit for the long side.
+
+    Returns
+    -------
+    tuple of int
+        New height and width.
+
+    Notes
+    -----
+    Source: github.com/microsoft/GenerativeImage2Text, `inference.py`, `MinMaxResizeForTest`. Where
+    short' would be 0 (l more than twice `longest` times s) that one fails; here such a strip
+    becomes 1 pixel wide and `longest` pixels long.
+    """
+    short, long = min(height, width), max(height, width)
+    if long / short * shortest_edge > longest:
+        shortest_edge = round(longest * short / long)
+        if shortest_edge == 0:
+            return (longest, 1) if width <= height else (1, longest)
+    return shortest_edge_size(height, width, shortest_edge)
+
+
 def resize(image: NDArray[Any], height: int, width: int, resample: int) -> NDArray[Any]:
     """Resize with Pillow, which filters 8-bit pixels.
 

@@ -8,29 +8,61 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+from refgit.checkpoint.hub import find_checkpoint
+from refgit.errors import CheckpointError
 
 from .feature import BatchFeature, check_return_tensors
 from .image import CLIPImageProcessor
+from .image_settings import read_image_settings, type_of
 from .tokenizer import BertTokenizer
+from .video_image import VideoMAEImageProcessor
+
+ImageProcessor: TypeAlias = CLIPImageProcessor | VideoMAEImageProcessor
 
 
 def _options(function: Any, first: str) -> frozenset[str]:
     names = set(inspect.signature(function).parameters)
-    return frozenset(names - {"self", first, "return_tensors", "overrides", "extra"})
+    return frozenset(names - {"self", first, "return_tensors", "overrides"})
 
 
 TEXT_OPTIONS = _options(BertTokenizer.__call__, "text")
-IMAGE_OPTIONS = _options(CLIPImageProcessor.__call__, "images") | _options(CLIPImageProcessor, "")
+
+
+def _image_options(image_processor: ImageProcessor) -> frozenset[str]:
+    kind = type(image_processor)
+    first = "videos" if isinstance(image_processor, VideoMAEImageProcessor) else "images"
+    return _options(kind.__call__, first) | frozenset(kind.setting_names())
+
+
+def load_image_processor(directory: str | Path) -> ImageProcessor:
+    """Read the image processor of a checkpoint directory, of the type its settings name.
+
+    Settings without a type are those of a CLIP processor.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or invalid, or names another image processor.
+    """
+    path, config = read_image_settings(directory)
+    kind = type_of(config)
+    if kind is None or kind in CLIPImageProcessor.TYPES:
+        return CLIPImageProcessor.from_pretrained(directory)
+    if kind in VideoMAEImageProcessor.TYPES:
+        return VideoMAEImageProcessor.from_pretrained(directory)
+    names = ", ".join(CLIPImageProcessor.TYPES + VideoMAEImageProcessor.TYPES)
+    raise CheckpointError(f"{path}: The image processor type is {kind!r}; expected one of {names}.")
 
 
 class GitProcessor:
-    """Prepare pictures and texts for GIT, and read its answers.
+    """Prepare pictures, videos and texts for GIT, and read its answers.
 
     Parameters
     ----------
-    image_processor : CLIPImageProcessor
-        Makes `pixel_values`.
+    image_processor : CLIPImageProcessor or VideoMAEImageProcessor
+        Makes `pixel_values`, from pictures or from videos.
     tokenizer : BertTokenizer
         Makes `input_ids` and `attention_mask`, and turns ids into text.
 
@@ -40,24 +72,36 @@ class GitProcessor:
     unknown keyword arguments, and what needs another framework, return_tensors "pt", "tf", "jax".
     """
 
-    def __init__(self, image_processor: CLIPImageProcessor, tokenizer: BertTokenizer) -> None:
+    def __init__(self, image_processor: ImageProcessor, tokenizer: BertTokenizer) -> None:
         self.image_processor = image_processor
         self.tokenizer = tokenizer
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> GitProcessor:
-        """Read both parts from a checkpoint directory.
+    def from_pretrained(
+        cls,
+        directory: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> GitProcessor:
+        """Read both parts from a checkpoint.
+
+        Parameters
+        ----------
+        directory : str or Path
+            A checkpoint directory, or the id of a repository on the model hub, of which the small
+            files are downloaded.
+        revision, token : optional
+            Which version to download, and with what right; see `refgit.checkpoint.hub`.
 
         Raises
         ------
         CheckpointError
-            If a file is missing or invalid, or names another image processor.
-        NotImplementedError
-            If preprocessor_config.json describes a VideoMAE processor.
+            If a file is missing or invalid, or names another image processor; or if the download
+            failed.
         """
-        return cls(
-            CLIPImageProcessor.from_pretrained(directory), BertTokenizer.from_pretrained(directory)
-        )
+        directory = find_checkpoint(directory, weights=False, revision=revision, token=token)
+        return cls(load_image_processor(directory), BertTokenizer.from_pretrained(directory))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the files of both parts; transformers reads them again."""
@@ -81,7 +125,8 @@ class GitProcessor:
         Parameters
         ----------
         images : PIL image, array, or list of them, optional
-            As for `CLIPImageProcessor`.
+            As for the image processor. With `CLIPImageProcessor`, a list is a batch of pictures;
+            with `VideoMAEImageProcessor`, it is one video, and a list of lists several.
         text : str or sequence, optional
             As for `BertTokenizer`.
         return_tensors : "np" or None
@@ -93,7 +138,8 @@ class GitProcessor:
         Returns
         -------
         BatchFeature
-            `input_ids` and `attention_mask` if there is text, `pixel_values` if there are images.
+            `input_ids` and `attention_mask` if there is text, `pixel_values` if there are images:
+            (B, 3, H, W) of pictures, (B, F, 3, H, W) of videos.
 
         Raises
         ------
@@ -105,7 +151,7 @@ class GitProcessor:
         if images is None and text is None:
             raise ValueError("Neither images nor text are given; expected at least one of them.")
         return_tensors = _take_return_tensors(kwargs, return_tensors)
-        text_kwargs, images_kwargs = _split_options(kwargs)
+        text_kwargs, images_kwargs = _split_options(kwargs, _image_options(self.image_processor))
         feature = BatchFeature()
         if text is not None:
             # A checkpoint may carry call options, such as max_length, in its tokenizer files.
@@ -138,14 +184,16 @@ def _take_return_tensors(kwargs: dict[str, Any], return_tensors: str | None) -> 
     return chosen
 
 
-def _split_options(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_options(
+    kwargs: Mapping[str, Any], image_options: frozenset[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Hand each option to the part it belongs to."""
     flat = dict(kwargs)
     text_kwargs = dict(flat.pop("text_kwargs", {}))
     images_kwargs = dict(flat.pop("images_kwargs", {}))
     for part, names, options in (
         ("text_kwargs", TEXT_OPTIONS, text_kwargs),
-        ("images_kwargs", IMAGE_OPTIONS, images_kwargs),
+        ("images_kwargs", image_options, images_kwargs),
     ):
         unknown = sorted(set(options) - names)
         twice = sorted(set(options) & set(flat))
@@ -158,11 +206,11 @@ def _split_options(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     for name, value in flat.items():
         if name in TEXT_OPTIONS:
             text_kwargs[name] = value
-        elif name in IMAGE_OPTIONS:
+        elif name in image_options:
             images_kwargs[name] = value
         else:
             raise TypeError(
                 f"{name} is no option of the processor; options for text are "
-                f"{', '.join(sorted(TEXT_OPTIONS))}; for images {', '.join(sorted(IMAGE_OPTIONS))}."
+                f"{', '.join(sorted(TEXT_OPTIONS))}; for images {', '.join(sorted(image_options))}."
             )
     return text_kwargs, images_kwargs

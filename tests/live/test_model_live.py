@@ -35,17 +35,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from golden_cases import make_weights
-
-torch = pytest.importorskip("torch", reason="the oracle needs torch: pip install refgit[oracle]")
-transformers = pytest.importorskip("transformers", reason="pip install refgit[oracle]")
-if transformers.__version__ != "4.56.2":
-    pytest.skip(
-        f"the oracle is transformers 4.56.2, not {transformers.__version__}: "
-        "pip install refgit[oracle]",
-        allow_module_level=True,
-    )
-
-from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy  # noqa: E402
+from oracle import torch, transformers
+from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
 
 pytestmark = pytest.mark.oracle
 

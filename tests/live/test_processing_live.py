@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-pytest.importorskip("torch", reason="the oracle needs torch: pip install refgit[oracle]")
-transformers = pytest.importorskip("transformers", reason="pip install refgit[oracle]")
-
-from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor  # noqa: E402
+from oracle import transformers
+from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
 
 pytestmark = pytest.mark.oracle
 

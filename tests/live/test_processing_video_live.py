@@ -14,10 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-pytest.importorskip("torch", reason="the oracle needs torch: pip install refgit[oracle]")
-transformers = pytest.importorskip("transformers", reason="pip install refgit[oracle]")
-
-from refgit.processing import GitProcessor, VideoMAEImageProcessor  # noqa: E402
+from oracle import transformers
+from refgit.processing import GitProcessor, VideoMAEImageProcessor
 
 pytestmark = pytest.mark.oracle
 

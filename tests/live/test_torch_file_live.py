@@ -13,18 +13,9 @@ import numpy as np
 import pytest
 
 import tiny
-
-torch = pytest.importorskip("torch", reason="the oracle needs torch: pip install refgit[oracle]")
-transformers = pytest.importorskip("transformers", reason="pip install refgit[oracle]")
-if transformers.__version__ != "4.56.2":
-    pytest.skip(
-        f"the oracle is transformers 4.56.2, not {transformers.__version__}: "
-        "pip install refgit[oracle]",
-        allow_module_level=True,
-    )
-
-from refgit import CheckpointError, GitForCausalLM, GitModel, GitVisionModel  # noqa: E402
-from refgit.checkpoint import open_torch, read_torch  # noqa: E402
+from oracle import torch, transformers
+from refgit import CheckpointError, GitForCausalLM, GitModel, GitVisionModel
+from refgit.checkpoint import open_torch, read_torch
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 TWO_FORMATS = pytest.mark.parametrize("form", ["zip", "legacy"])

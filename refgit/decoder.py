@@ -98,7 +98,7 @@ def read_image(
                 x,
                 weights["attention"]["self"],
                 ("key", "value"),
-                num_heads=config.heads_of(i),
+                num_heads=heads_in(weights, config),
                 ops=layer.at("attention.self"),
             )
             cache.set_image(i, key, value)
@@ -212,14 +212,12 @@ def decoder_block(
             first_query=first_query,
         )
     eps = config.layer_norm_eps
-    head_width = config.hidden_size // config.num_attention_heads
-    left = p["attention"]["self"]["query"]["weight"].shape[0] // head_width  # some may be pruned
     context, probabilities = multi_head_attention(
         x,
         p["attention"]["self"],
         ("query", "key", "value"),
         bias,
-        num_heads=left,
+        num_heads=heads_in(p, config),
         past=past,
         relative=relative,
         head_mask=head_mask,
@@ -240,3 +238,9 @@ def decoder_block(
     )
     x = ops.layer_norm(x + h, **p["output"]["LayerNorm"], eps=eps)
     return ops.tap("output.LayerNorm", x), probabilities
+
+
+def heads_in(p: Parameters, config: GitConfig) -> int:
+    """Heads of a block: as many as the config says, less those that are pruned."""
+    width = config.hidden_size // config.num_attention_heads
+    return int(p["attention"]["self"]["query"]["weight"].shape[0] // width)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from refgit import checks
 from refgit.cache import KeyValueCache
-from refgit.checkpoint.hub import find_checkpoint
 from refgit.config import GitConfig
 from refgit.decoder import continue_text, decode, read_image
 from refgit.generation.config import GenerationDefaults
@@ -30,7 +30,6 @@ from refgit.parameters import Shapes, causal_lm_shapes, model_shapes, nest
 from refgit.pretrained import PretrainedModel
 from refgit.surgery import checked_heads, with_vocabulary, without_heads
 from refgit.vision import image_encoder, visual_projection
-from refgit_backends import Backend
 
 
 class GitModel(PretrainedModel):
@@ -60,6 +59,11 @@ class GitModel(PretrainedModel):
     def _trunk(self) -> Mapping[str, Any]:
         """The branch of the parameters that is the GitModel."""
         return self.parameters
+
+    @property
+    def _root(self) -> str:
+        """What the names of the trunk's parameters begin with."""
+        return f"{self.path}." if self.path else ""
 
     def _trunk_operations(self, tap: Tap | None) -> Operations:
         ops = self.tapped(tap)
@@ -188,13 +192,8 @@ class GitModel(PretrainedModel):
         if pad_to_multiple_of is not None:
             size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
         config = self.config.replace(vocab_size=size)
-        names = tuple(
-            name
-            for name, shape in self.shapes(self.config).items()
-            if name.endswith(("word_embeddings.weight", "output.weight", "output.bias"))
-            and shape[0] == self.config.vocab_size
-            and ".encoder." not in f".{name}"
-        )
+        by_word = (f"{self._root}embeddings.word_embeddings.weight", "output.weight", "output.bias")
+        names = tuple(name for name in by_word if name in self.shapes(self.config))
         self._replace(config, with_vocabulary(self.state_dict(), names, size))
         return self.get_input_embeddings()
 
@@ -212,8 +211,7 @@ class GitModel(PretrainedModel):
             A layer or head does not exist, or a layer would be left without heads.
         """
         for layer, heads in checked_heads(self.config, heads_to_prune).items():
-            prefix = f"{self.path}." if self.path else ""
-            state = without_heads(self.state_dict(), prefix, self.config, layer, heads)
+            state = without_heads(self.state_dict(), self._root, self.config, layer, heads)
             gone = {k: sorted(v) for k, v in self.config.pruned_heads.items()}
             gone[layer] = sorted(heads | self.config.pruned_heads.get(layer, set()))
             stored = {str(k): v for k, v in gone.items()}
@@ -424,25 +422,10 @@ class GitForCausalLM(GitModel):
     prefix = ""
     path = "git"
 
-    def __init__(
-        self,
-        config: GitConfig,
-        *,
-        seed: int = 0,
-        backend: str | Backend | None = None,
-        dtype: str = "float32",
-        kernels: str = "auto",
-        _parameters: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            config,
-            seed=seed,
-            backend=backend,
-            dtype=dtype,
-            kernels=kernels,
-            _parameters=_parameters,
-        )
-        self.generation_defaults = GenerationDefaults.of(config)
+    @cached_property
+    def generation_defaults(self) -> GenerationDefaults:
+        """What `generate` does unless told otherwise: generation_config.json's, or the config's."""
+        return GenerationDefaults.of(self.config)
 
     @classmethod
     def shapes(cls, config: GitConfig) -> Shapes:
@@ -460,22 +443,8 @@ class GitForCausalLM(GitModel):
         trunk: Mapping[str, Any] = self.parameters["git"]
         return trunk
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        path: str | Path,
-        *,
-        backend: str | Backend | None = None,
-        dtype: str = "float32",
-        kernels: str = "auto",
-        revision: str | None = None,
-        token: str | bool | None = None,
-    ) -> Self:
-        """Load a model and its generation_config.json; see `GitVisionModel.from_pretrained`."""
-        path = find_checkpoint(path, revision=revision, token=token)
-        model = super().from_pretrained(path, backend=backend, dtype=dtype, kernels=kernels)
-        model.generation_defaults = GenerationDefaults.from_pretrained(path, model.config)
-        return model
+    def _read_further(self, directory: Path) -> None:
+        self.generation_defaults = GenerationDefaults.from_pretrained(directory, self.config)
 
     def get_output_embeddings(self) -> Array:
         """Return the head's weight, (V, D)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -41,16 +42,21 @@ class PretrainedModel:
                 f"{type(self).__name__} got a config of type {type(config).__name__}; expected "
                 f"{self.config_class.__name__}."
             )
+        self.config = config
+        self._place(
+            self._random(config, seed) if _parameters is None else _parameters,
+            get_backend(backend, kernels=kernels),
+            dtype,
+        )
+
+    def _place(self, parameters: Mapping[str, Any], backend: Backend, dtype: str) -> None:
+        """Take up the parameters, on a backend and in a dtype; tied ones stay one array."""
         if dtype not in FLOAT_DTYPES:
             raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
-        self.config = config
-        self.dtype = dtype
-        self.backend = get_backend(backend, kernels=kernels)
-        self.operations = Operations.with_kernels(self.backend.kernels)
-        if _parameters is None:
-            _parameters = self._random(config, seed)
-        moved = {id(x): self.backend.asarray(x, dtype) for x in _parameters.values()}
-        self.parameters = nest({name: moved[id(x)] for name, x in _parameters.items()})
+        moved = {id(x): backend.asarray(x, dtype) for x in parameters.values()}
+        self.dtype, self.backend = dtype, backend
+        self.operations = Operations.with_kernels(backend.kernels)
+        self.parameters = nest({name: moved[id(x)] for name, x in parameters.items()})
 
     @classmethod
     def shapes(cls, config: Any) -> Shapes:
@@ -115,7 +121,12 @@ class PretrainedModel:
         parameters = load_parameters(
             Path(path), cls.shapes(config), prefix=cls.prefix, tied=cls.tied(config)
         )
-        return cls(config, backend=backend, dtype=dtype, kernels=kernels, _parameters=parameters)
+        model = cls(config, backend=backend, dtype=dtype, kernels=kernels, _parameters=parameters)
+        model._read_further(Path(path))
+        return model
+
+    def _read_further(self, directory: Path) -> None:
+        """Read what else a checkpoint holds for this class."""
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write config.json and model.safetensors, which transformers loads as well.
@@ -159,15 +170,18 @@ class PretrainedModel:
         -------
         The same class; arrays that need no change are shared.
         """
+        target = self.backend
+        if isinstance(backend, Backend):
+            target = backend
+        elif backend not in (None, target.name):
+            target = get_backend(backend, kernels=target.kernel_setting)
         state = self.state_dict()
-        if backend is not None and get_backend(backend).name != self.backend.name:
-            state = {name: self.backend.to_numpy(x) for name, x in state.items()}
-        return type(self)(
-            self.config,
-            backend=self.backend if backend is None else backend,
-            dtype=dtype or self.dtype,
-            _parameters=state,
-        )
+        if target.name != self.backend.name:  # by way of the host; tied parameters once
+            home = {id(x): self.backend.to_numpy(x) for x in state.values()}
+            state = {name: home[id(x)] for name, x in state.items()}
+        other = copy(self)
+        other._place(state, target, dtype or self.dtype)
+        return other
 
     def astype(self, dtype: str) -> Self:
         """Return the same model in another dtype; see `to`."""

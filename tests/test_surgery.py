@@ -10,6 +10,7 @@ import pytest
 
 import tiny
 from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
+from refgit.generation import GenerationDefaults
 from refgit_backends import Backend
 
 LAYERS, HEADS = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.num_attention_heads
@@ -112,6 +113,16 @@ def test_a_model_moves_to_another_dtype_and_backend() -> None:
     np.testing.assert_allclose(logits(there), logits(m), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(logits(there.to("numpy", "float32")), logits(m))
     assert m.to().get_input_embeddings() is m.get_input_embeddings()  # nothing to convert
+
+
+def test_a_moved_model_keeps_its_generation_defaults_and_its_choice_of_kernels() -> None:
+    m = model(kernels="off")
+    m.generation_defaults = GenerationDefaults(max_length=7, bos_token_id=1)
+    for moved in (m.astype("float64"), m.to("numpy"), m.to("strict")):
+        assert moved.generation_defaults == m.generation_defaults
+        assert moved is not m
+        assert not moved.backend.kernels
+    assert m.dtype == "float32"
 
 
 def test_the_input_embeddings_of_each_model_are_its_first_weights() -> None:

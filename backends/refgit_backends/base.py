@@ -46,6 +46,8 @@ class Backend(ABC):
         Faster versions of named operations of ``refgit.layers.operations``; each has the
         signature and the meaning of the definition it stands in for. Empty with ``kernels="off"``.
         A kernel with an attribute `dtypes`, names such as "float32", serves those alone.
+    kernel_setting : {"auto", "off"}
+        What it was made with.
     """
 
     name: ClassVar[str]
@@ -53,6 +55,7 @@ class Backend(ABC):
     float_names: tuple[str, ...] = ("float16", "float32", "float64")
 
     def __init__(self, kernels: str = "auto") -> None:
+        self.kernel_setting = kernels
         self.kernels: Mapping[str, Kernel] = self._kernels() if kernels == "auto" else {}
 
     def _kernels(self) -> Mapping[str, Kernel]:

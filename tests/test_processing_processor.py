@@ -16,7 +16,7 @@ from PIL import Image
 
 from refgit.errors import CheckpointError
 from refgit.processing import BatchFeature, BertTokenizer, CLIPImageProcessor, GitProcessor
-from refgit_backends import get_backend
+from refgit_backends import Backend, get_backend
 
 DATA = Path(__file__).parents[1] / "golden" / "data"
 VOCAB = json.loads((DATA / "processing.json").read_text(encoding="utf-8"))["vocab"]
@@ -122,6 +122,28 @@ def test_calls_without_meaning_are_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(error, match=words):
         processor(**options)
+
+
+def test_tensors_are_returned_on_the_backend_asked_for(
+    processor: GitProcessor, backend: Backend
+) -> None:
+    options: dict[str, Any] = {"images": [IMAGE, IMAGE], "text": ["a cat", "the dog"]}
+    plain = processor(**options, return_tensors="np")
+    moved = processor(**options, return_tensors=backend.name)
+    assert list(moved) == list(plain)
+    for name, array in moved.items():
+        assert backend.owns(array)
+        np.testing.assert_array_equal(backend.to_numpy(array), plain[name], strict=True)
+    ids = moved["input_ids"]
+    assert processor.batch_decode(ids) == processor.batch_decode(plain["input_ids"])
+
+
+def test_a_gpu_that_is_missing_is_named_before_any_work(
+    processor: GitProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ValueError, match=r'backend "cupy" needs the CuPy package'):
+        processor(images="not looked at", return_tensors="cupy")
 
 
 def test_saved_processor_reads_back_the_same(processor: GitProcessor, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from refgit_backends import available, get_backend
+
 
 class BatchFeature(dict[str, Any]):
     """A dictionary whose entries can also be read as attributes.
@@ -31,15 +33,27 @@ class BatchFeature(dict[str, Any]):
 
 
 def check_return_tensors(return_tensors: str | None) -> None:
-    """Accept "np" and None; refuse the other frameworks of transformers by name.
+    """Accept None, "np" and the backends of refgit; refuse other frameworks by name.
 
     Raises
     ------
     ValueError
-        If `return_tensors` is anything else.
+        If `return_tensors` is anything else, or the backend's library or device is missing.
     """
-    if return_tensors not in (None, "np"):
+    if return_tensors in (None, "np"):
+        return
+    if return_tensors not in available():
         raise ValueError(
-            f'return_tensors is {return_tensors!r}; refgit accepts "np" (NumPy arrays) or None '
-            "(lists). The model takes NumPy arrays on every backend."
+            f'return_tensors is {return_tensors!r}; refgit accepts "np" (NumPy arrays), "cupy" '
+            "(CuPy arrays on the GPU) or None (lists). The model takes NumPy arrays on every "
+            "backend."
         )
+    get_backend(return_tensors)  # may say that there is no GPU, before any work is done
+
+
+def on_device(feature: BatchFeature, return_tensors: str | None) -> BatchFeature:
+    """Move NumPy arrays to where `return_tensors` says: "np" is the host, others a backend's."""
+    if return_tensors in (None, "np"):
+        return feature
+    backend = get_backend(return_tensors)
+    return BatchFeature({name: backend.asarray(x) for name, x in feature.items()})

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .feature import BatchFeature, check_return_tensors
+from .feature import BatchFeature, check_return_tensors, on_device
 from .image_input import Layout, read_images
 from .image_settings import ImageSettings, looks_rescaled
 from .image_steps import min_max_size
@@ -130,8 +130,8 @@ class CLIPImageProcessor(ImageSettings):
         images : PIL image, array, or list of them
             Arrays: (H, W), (H, W, C), (C, H, W) or a batch of the latter two, C 1 or 3, values
             0..255, or 0..1 with do_rescale=False.
-        return_tensors : "np" or None
-            "np": one array; None: a list with one array per picture.
+        return_tensors : "np", "cupy" or None
+            "np": one array; "cupy": one on the GPU; None: a list with one array per picture.
         input_data_format : "channels_first", "channels_last" or None
             Where arrays have their channels; None infers it from the shape.
         exif_transpose : bool
@@ -149,7 +149,7 @@ class CLIPImageProcessor(ImageSettings):
         TypeError
             If something is not an image, or an override is not a setting.
         ValueError
-            If an image or an override has a wrong shape or value, or sizes differ under "np".
+            If an image or an override has a wrong shape or value, or sizes differ as arrays.
         """
         check_return_tensors(return_tensors)
         settings = self._with(overrides)
@@ -174,7 +174,7 @@ class CLIPImageProcessor(ImageSettings):
                 "do_center_crop=True without respect_ratio_max, a size with height and width, or "
                 "return_tensors=None."
             )
-        return BatchFeature(pixel_values=np.stack(arrays))
+        return on_device(BatchFeature(pixel_values=np.stack(arrays)), return_tensors)
 
     preprocess = __call__
 

@@ -129,8 +129,8 @@ class GitProcessor:
             with `VideoMAEImageProcessor`, it is one video, and a list of lists several.
         text : str or sequence, optional
             As for `BertTokenizer`.
-        return_tensors : "np" or None
-            "np" gives arrays; None gives lists.
+        return_tensors : "np", "cupy" or None
+            "np" gives arrays, "cupy" arrays on the GPU; None gives lists.
         **kwargs
             Options of either part (`padding`, `max_length`, `size`, `do_resize`, ...), or all
             options of one part as `text_kwargs={...}` or `images_kwargs={...}`.

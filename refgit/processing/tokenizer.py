@@ -18,7 +18,7 @@ from tokenizers import processors as post
 from refgit.errors import CheckpointError
 from refgit.json_file import write_json, write_whole
 
-from .feature import BatchFeature, check_return_tensors
+from .feature import BatchFeature, check_return_tensors, on_device
 from .text_input import as_batch, check_text
 from .token_ids import as_ids, id_array
 from .tokenizer_files import content_of, read_tokenizer_files
@@ -237,8 +237,9 @@ class BertTokenizer(Vocabulary):
             Whether the texts are split into words already.
         pad_to_multiple_of : int, optional
             Padded lengths are rounded up to a multiple of this.
-        return_tensors : "np" or None
-            "np" gives int64 arrays (B, T), B = 1 for a single text; None gives lists.
+        return_tensors : "np", "cupy" or None
+            "np" gives int64 arrays (B, T), B = 1 for a single text; "cupy" puts them on the GPU;
+            None gives lists.
         return_attention_mask, return_token_type_ids : bool, optional
             Which further entries to return; by default those in `model_input_names`.
 
@@ -252,7 +253,7 @@ class BertTokenizer(Vocabulary):
         TypeError
             If the text is not made of strings.
         ValueError
-            If an option has no meaning, the batch is empty, or lengths differ under "np".
+            If an option has no meaning, the batch is empty, or lengths differ as arrays.
         """
         check_return_tensors(return_tensors)
         batch, single = as_batch(text, is_split_into_words)
@@ -282,7 +283,7 @@ class BertTokenizer(Vocabulary):
         return _as_feature(columns, single, return_tensors)
 
     def encode(self, text: str, add_special_tokens: bool = True, **options: Any) -> Any:
-        """Return the `input_ids` of one text: a list, or an array (1, T) under "np".
+        """Return the `input_ids` of one text: a list, or an array (1, T) as arrays.
 
         Options and errors are those of calling the tokenizer.
         """
@@ -462,7 +463,8 @@ def _as_feature(
             f"The texts have different lengths in tokens, {lengths}, and cannot form one array; "
             "pass padding=True."
         )
-    return BatchFeature({name: np.array(rows, np.int64) for name, rows in columns.items()})
+    arrays = BatchFeature({name: np.array(rows, np.int64) for name, rows in columns.items()})
+    return on_device(arrays, return_tensors)
 
 
 def _default(value: bool | None, default: bool) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .feature import BatchFeature, check_return_tensors
+from .feature import BatchFeature, check_return_tensors, on_device
 from .image_input import Layout, read_images
 from .image_settings import ImageSettings, looks_rescaled
 
@@ -90,8 +90,9 @@ class VideoMAEImageProcessor(ImageSettings):
             One video or several. A frame is a PIL image or an array (H, W), (H, W, C) or
             (C, H, W), C 1 or 3, values 0..255, or 0..1 with do_rescale=False. A frame alone is a
             video of one frame.
-        return_tensors : "np" or None
-            "np": one array; None: a list with one list of arrays (3, H, W) per video.
+        return_tensors : "np", "cupy" or None
+            "np": one array; "cupy": one on the GPU; None: a list with one list of arrays
+            (3, H, W) per video.
         input_data_format : "channels_first", "channels_last" or None
             Where arrays have their channels; None infers it from the shape of each frame.
         **overrides
@@ -108,7 +109,7 @@ class VideoMAEImageProcessor(ImageSettings):
             If something is not a frame, or an override is not a setting.
         ValueError
             If a frame or an override has a wrong shape or value, or if videos differ in their
-            number of frames, or frames in size, under "np".
+            number of frames, or frames in size, as arrays.
         """
         check_return_tensors(return_tensors)
         settings = self._with(overrides)
@@ -136,7 +137,8 @@ class VideoMAEImageProcessor(ImageSettings):
                 f"The processed frames have different sizes {sizes} and cannot form one array; use "
                 "do_center_crop=True, a size with height and width, or return_tensors=None."
             )
-        return BatchFeature(pixel_values=np.stack([np.stack(video) for video in arrays]))
+        stacked = np.stack([np.stack(video) for video in arrays])  # (B, F, 3, H, W)
+        return on_device(BatchFeature(pixel_values=stacked), return_tensors)
 
     preprocess = __call__
 

@@ -1,0 +1,1 @@
+"""The commands of `refgit`, a file each: `add_parser` declares one, `run` does it."""

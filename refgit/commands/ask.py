@@ -1,0 +1,128 @@
+"""`refgit ask`: answer questions about an image or video, which is read once.
+
+A question is a prompt: the opening token, then the question's, and the model goes on with the
+answer. (GIT paper, section 3.3.)
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from refgit.commands.inputs import (
+    add_model_options,
+    add_output_options,
+    count_of,
+    load_model,
+    read_pixels,
+)
+from refgit.commands.output import one_line, print_json, reason, say
+
+if TYPE_CHECKING:
+    from refgit.cache import KeyValueCache
+    from refgit.model import GitForCausalLM
+    from refgit.processing import GitProcessor
+
+_EPILOG = """\
+examples:
+  refgit ask docs/images/star.png "what kind of thing is this?"
+  refgit ask photo.jpg "how many dogs?" "what colour is the car?" --model microsoft/git-base-vqav2
+  refgit ask clip.mp4 "what is he doing?" --model microsoft/git-base-msrvtt-qa
+
+One question prints its answer, several print a line each: question, tab, answer. The image is
+read once, however many there are.
+
+exit codes: 0 all well, 1 some questions failed, 2 nothing could be started
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "ask",
+        help="answer questions about an image or video",
+        description="Answer questions about an image or video.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("image", metavar="IMAGE", help="image or video file, or - for stdin")
+    parser.add_argument("questions", nargs="+", metavar="QUESTION", help="in quotes, each")
+    add_model_options(parser)
+    parser.add_argument(
+        "--max-new-tokens",
+        type=count_of(1),
+        default=20,
+        metavar="N",
+        help="longest answer, in tokens (default: 20)",
+    )
+    add_output_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer each question; one that fails does not stop the others."""
+    model, processor = load_model(arguments)
+    frames = model.config.num_image_with_embedding
+    image = model.encode_image(read_pixels(arguments.image, processor, frames))
+    failures = 0
+    for question in arguments.questions:
+        try:
+            text = answer(question, image, model, processor, arguments.max_new_tokens)
+        except Exception as error:
+            if arguments.debug:
+                raise
+            failures += 1
+            why = f"{question!r}: {reason(error)}"
+            say(why)
+            if arguments.json:
+                print_json(image=arguments.image, question=question, error=why)
+            continue
+        if arguments.json:
+            print_json(image=arguments.image, question=question, answer=text)
+        else:
+            alone = len(arguments.questions) == 1
+            print(text if alone else f"{one_line(question)}\t{text}", flush=True)
+    return 1 if failures else 0
+
+
+def answer(
+    question: str,
+    image: KeyValueCache,
+    model: GitForCausalLM,
+    processor: GitProcessor,
+    max_new_tokens: int,
+) -> str:
+    """Answer one question about an image that has been read.
+
+    Parameters
+    ----------
+    question : str
+    image : KeyValueCache
+        From `model.encode_image`; left as it was.
+    model : GitForCausalLM
+    processor : GitProcessor
+    max_new_tokens : int
+        Longest answer; less where the model has no positions for so many.
+
+    Raises
+    ------
+    ValueError
+        The question is empty, or leaves no positions for an answer.
+    """
+    from refgit.generation.greedy import text_room
+
+    words = processor.tokenizer(question, add_special_tokens=False)["input_ids"]
+    if not words:
+        raise ValueError("the question has no words; expected some, in quotes.")
+    prompt = [processor.tokenizer.cls_token_id, *words]
+    room = text_room(model.config, image.image_length) - len(prompt)
+    if room < 1:
+        raise ValueError(
+            f"the question is {len(prompt)} tokens, its opening one included; this model has "
+            f"positions for {len(prompt) + room}, the answer included. Ask a shorter one."
+        )
+    ids = model.generate(
+        past_key_values=image, input_ids=[prompt], max_new_tokens=min(max_new_tokens, room)
+    )
+    written = model.backend.to_numpy(ids)[:, len(prompt) :]
+    return processor.batch_decode(written, skip_special_tokens=True)[0].strip()

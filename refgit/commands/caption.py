@@ -1,0 +1,112 @@
+"""`refgit caption`: say in words what is on images and videos."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from refgit.commands.inputs import (
+    add_model_options,
+    add_output_options,
+    count_of,
+    files_of,
+    load_model,
+    read_pixels,
+)
+from refgit.commands.output import one_line, print_json, reason, say
+
+if TYPE_CHECKING:
+    from refgit.model import GitForCausalLM
+    from refgit.processing import GitProcessor
+
+_EPILOG = """\
+examples:
+  refgit caption photo.jpg --model DIR        one caption
+  refgit caption a.png b.png                  a line for each: file, tab, caption
+  refgit caption pictures/ --json             a JSON object for each image of a directory
+  refgit caption clip.mp4 --model microsoft/git-base-vatex
+  cat photo.jpg | refgit caption -            an image from standard input
+
+exit codes: 0 all well, 1 some images failed, 2 nothing could be started
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "caption",
+        help="say what is on an image or video",
+        description="Say in words what is on each image or video.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image or video file, directory of such files, or - for an image on standard input",
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--max-length",
+        type=count_of(2),
+        default=50,
+        metavar="N",
+        help="longest caption, in tokens, the opening one included (default: 50)",
+    )
+    add_output_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Caption what the arguments name; a file that fails does not stop the others."""
+    from refgit.generation.greedy import text_room
+    from refgit.processing import ImageFileError, VideoFileError
+
+    model, processor = load_model(arguments)
+    frames = model.config.num_image_with_embedding
+    image_tokens = model.config.vision_config.num_positions * (frames or 1)
+    longest = min(arguments.max_length, text_room(model.config, image_tokens))
+    alone = len(arguments.images) == 1 and not os.path.isdir(arguments.images[0])
+    failures = 0
+    for file in files_of(arguments.images, videos=frames is not None):
+        try:
+            text = caption_one(file, model, processor, longest)
+        except Exception as error:
+            if arguments.debug:
+                raise
+            failures += 1
+            named = isinstance(error, ImageFileError | VideoFileError)
+            why = reason(error) if named else f"{file}: {reason(error)}"
+            say(why)
+            if arguments.json:
+                print_json(image=file, error=why)
+            continue
+        if arguments.json:
+            print_json(image=file, caption=text)
+        else:
+            print(text if alone else f"{one_line(file)}\t{text}", flush=True)
+    return 1 if failures else 0
+
+
+def caption_one(file: str, model: GitForCausalLM, processor: GitProcessor, max_length: int) -> str:
+    """Caption one image or video.
+
+    Parameters
+    ----------
+    file : str
+        File name, or - for standard input.
+    model : GitForCausalLM
+    processor : GitProcessor
+    max_length : int
+        Longest caption in tokens.
+
+    Raises
+    ------
+    refgit.processing.ImageFileError, refgit.processing.VideoFileError
+        The file is missing, truncated or no image or video.
+    """
+    pixels = read_pixels(file, processor, model.config.num_image_with_embedding)
+    ids = model.generate(pixel_values=pixels, max_length=max_length)
+    return processor.batch_decode(model.backend.to_numpy(ids), skip_special_tokens=True)[0].strip()

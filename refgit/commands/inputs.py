@@ -1,0 +1,178 @@
+"""What the commands read: a model with its processor, and the files they are asked about."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refgit.commands.output import say
+
+if TYPE_CHECKING:
+    from refgit.model import GitForCausalLM
+    from refgit.processing import GitProcessor
+
+STDIN = "-"
+# By name, since what is inside is for PyAV to find out, and that is an extra.
+_VIDEOS = frozenset(
+    [
+        ".3gp",
+        ".avi",
+        ".flv",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".ogv",
+        ".ts",
+        ".webm",
+        ".wmv",
+    ]
+)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Declare which model a command runs, and where."""
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="checkpoint directory or name on the model hub; the bundled emoji model by default",
+    )
+    parser.add_argument(
+        "--backend", help="numpy, cupy ...; the variable REFGIT_BACKEND, else numpy, by default"
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float16", "float32", "float64"),
+        help="what to compute in (default: float32)",
+    )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how a command prints."""
+    parser.add_argument("--json", action="store_true", help="print a JSON object a line")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def count_of(least: int) -> Any:
+    """A type of argparse: integers of at least `least`."""
+
+    def count(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no integer of {least} or more")
+        return int(text)
+
+    return count
+
+
+def load_model(arguments: argparse.Namespace) -> tuple[GitForCausalLM, GitProcessor]:
+    """Load the model that the arguments name, and its processor."""
+    from refgit.checkpoint.hub import find_checkpoint
+    from refgit.demo import FOR_PHOTOGRAPHS, NAME, demo_path
+    from refgit.model import GitForCausalLM
+    from refgit.processing import GitProcessor
+
+    if arguments.model is None:
+        say(
+            f"using the bundled model {NAME}, which knows emoji only; for photographs pass "
+            f"--model {FOR_PHOTOGRAPHS}."
+        )
+    path = find_checkpoint(arguments.model) if arguments.model is not None else demo_path()
+    processor = GitProcessor.from_pretrained(path)
+    model = GitForCausalLM.from_pretrained(path, backend=arguments.backend, dtype=arguments.dtype)
+    return model, processor
+
+
+def is_video(file: str) -> bool:
+    """Whether a file's name says that it is a video."""
+    return Path(file).suffix.lower() in _VIDEOS
+
+
+def files_of(names: Sequence[str], *, videos: bool) -> Iterator[str]:
+    """The files that arguments stand for: files themselves, and the pictures in directories.
+
+    With `videos` those in directories count too. A directory in which there is nothing stands for
+    itself, and `read_pixels` says so.
+    """
+    for name in names:
+        if name != STDIN and os.path.isdir(name):
+            yield from _files_in(name, videos=videos) or [name]
+        else:
+            yield name
+
+
+def _files_in(directory: str, *, videos: bool) -> list[str]:
+    """Image files of a directory, and its videos if wanted; none where it cannot be read."""
+    from PIL import Image
+
+    formats = Image.registered_extensions()  # {".png": "PNG", ...}, those to write only as well
+    known = {suffix for suffix, name in formats.items() if name in Image.OPEN}
+    try:
+        files = sorted(Path(directory).iterdir())
+    except OSError:
+        return []
+    wanted = (f for f in files if f.suffix.lower() in known or (videos and is_video(f.name)))
+    return [str(f) for f in wanted if f.is_file()]
+
+
+def read_pixels(
+    file: str, processor: GitProcessor, frames: int | None
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Read an image or a video as the model takes it.
+
+    Parameters
+    ----------
+    file : str
+        File name, or - for an image on standard input.
+    processor : GitProcessor
+    frames : int or None
+        Frames that the model looks at, config.num_image_with_embedding.
+
+    Returns
+    -------
+    float32 array (1, 3, H, W), or (1, F, 3, H, W) where the model takes videos
+
+    Raises
+    ------
+    refgit.processing.ImageFileError, refgit.processing.VideoFileError
+        The file is missing, truncated or no image or video, or the model takes no videos.
+    ImportError
+        The file is a video and PyAV is not installed.
+    """
+    from refgit.processing import VideoFileError, read_video
+
+    if file == STDIN or not is_video(file) or os.path.isdir(file):
+        pixels = processor(images=_read_image(file), return_tensors="np")["pixel_values"]
+    elif frames is None:
+        raise VideoFileError(
+            f"{file} is a video; this model takes images only (its num_image_with_embedding is "
+            "null). Pass a video model, such as --model microsoft/git-base-vatex."
+        )
+    else:
+        pixels = processor(images=read_video(file, frames), return_tensors="np")["pixel_values"]
+    if frames is not None and pixels.ndim == 4:  # a CLIP processor: frames are a batch to it
+        pixels = pixels[None]  # (F, 3, H, W) -> (1, F, 3, H, W)
+    return pixels  # type: ignore[no-any-return]
+
+
+def _read_image(file: str) -> Any:
+    """Read an image from a file or from standard input."""
+    from refgit.processing import ImageFileError, load_image
+
+    if file == STDIN:
+        try:
+            return load_image(sys.stdin.buffer.read())
+        except ImageFileError as error:
+            raise ImageFileError(f"standard input: {error}") from error
+    if os.path.isdir(file):
+        os.listdir(file)  # raises where it must not be read
+        raise ImageFileError(f"{file} holds no image files; expected some, such as .png or .jpg.")
+    return load_image(file)

@@ -1,0 +1,35 @@
+"""What the commands print: results on stdout, everything else on stderr, a line each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+from unicodedata import category
+
+# Unicode categories: control characters, halves of surrogate pairs, line and paragraph separators.
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+
+
+def say(message: str) -> None:
+    """Put one line on stderr, whatever the message holds."""
+    print("refgit: " + one_line(message), file=sys.stderr)
+
+
+def reason(error: Exception) -> str:
+    """Say what went wrong; an error that refgit did not foresee comes with its type."""
+    if isinstance(error, ValueError | OSError | NotImplementedError | ImportError):
+        return str(error)
+    return f"{type(error).__name__}: {error} (--debug shows where)"
+
+
+def one_line(text: str) -> str:
+    r"""Escape what would break a line or an encoding, as in "a\nb"; file names may hold it."""
+    return "".join(
+        c.encode("unicode_escape").decode() if category(c) in _UNPRINTABLE else c for c in text
+    )
+
+
+def print_json(**entries: Any) -> None:
+    """Print one JSON object on one line."""
+    print(json.dumps(entries), flush=True)  # ASCII, so one line on every terminal

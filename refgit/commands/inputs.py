@@ -19,23 +19,10 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 # By name, since what is inside is for PyAV to find out, and that is an extra.
-_VIDEOS = frozenset(
-    [
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".ogv",
-        ".ts",
-        ".webm",
-        ".wmv",
-    ]
-)
+_VIDEOS = (
+    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4",
+    ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv",
+)  # fmt: skip
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

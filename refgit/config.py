@@ -10,13 +10,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from refgit.errors import CheckpointError
 from refgit.json_file import read_json, write_whole
 
 CONFIG_NAME = "config.json"
+C = TypeVar("C", bound=type[Any])
 ACTIVATIONS = ("gelu", "gelu_new", "quick_gelu", "relu", "selu", "silu")
 
 
@@ -77,6 +80,30 @@ def _split(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     return known, rest
 
 
+def _takes_further_options(cls: C) -> C:
+    """Let a config be made with options that are no fields of it, which go to `extra`.
+
+    Every config of transformers takes those of its base class, such as output_attentions; what is
+    nearly a field's name is a slip of the pen and refused.
+    """
+    names = [f.name for f in fields(cls)]
+    fill: Any = cls.__init__  # the one that dataclass made
+
+    @wraps(fill)
+    def __init__(self: Any, *args: Any, **options: Any) -> None:  # noqa: N807
+        further = {k: options.pop(k) for k in [*options] if k not in names}
+        for name in further:
+            near = get_close_matches(name, names, 1, cutoff=0.85)
+            if near:
+                raise TypeError(f"{cls.__name__} has no field {name!r}; did you mean {near[0]}?")
+        if further:
+            options["extra"] = {**options.get("extra", {}), **further}
+        fill(self, *args, **options)
+
+    cls.__init__ = __init__
+    return cls
+
+
 class _JsonConfig:
     """What both configs share: to and from config.json."""
 
@@ -118,6 +145,21 @@ class _JsonConfig:
             )
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
+    @property
+    def output_attentions(self) -> bool:
+        """Whether a forward pass returns its attention probabilities unless told otherwise."""
+        return bool(self.extra.get("output_attentions", False))
+
+    @property
+    def output_hidden_states(self) -> bool:
+        """Whether a forward pass returns its hidden states unless told otherwise."""
+        return bool(self.extra.get("output_hidden_states", False))
+
+    @property
+    def return_dict(self) -> bool:
+        """Whether a forward pass returns a ModelOutput unless told otherwise, and not a tuple."""
+        return bool(self.extra.get("return_dict", True))
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, validated anew."""
         return replace(self, **changes)  # type: ignore[type-var]  # see to_dict
@@ -144,6 +186,7 @@ class _JsonConfig:
             raise CheckpointError(f"{path}: {error}") from error
 
 
+@_takes_further_options
 @dataclass(frozen=True)
 class GitVisionConfig(_JsonConfig):
     """The image encoder, CLIP's vision transformer.
@@ -222,20 +265,33 @@ class GitVisionConfig(_JsonConfig):
         return self.num_patches + 1
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> GitVisionConfig:
-        """Read the config.json in `directory`, of an image encoder alone or of a whole model.
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> GitVisionConfig:
+        """Read the config.json of an image encoder alone or of a whole model.
+
+        Parameters
+        ----------
+        path, revision, token
+            See `GitConfig.from_pretrained`.
 
         Raises
         ------
         CheckpointError
             The file is missing or broken, or describes another kind of model.
         """
-        found = read_json(Path(directory) / CONFIG_NAME).get("model_type")
+        directory = _find(path, revision, token)
+        found = read_json(directory / CONFIG_NAME).get("model_type")
         if found == GitConfig.model_type:
             return GitConfig.from_pretrained(directory).vision_config
         return cls._read(directory)
 
 
+@_takes_further_options
 @dataclass(frozen=True)
 class GitConfig(_JsonConfig):
     """The whole model: the image encoder's config inside the text decoder's.
@@ -331,7 +387,7 @@ class GitConfig(_JsonConfig):
             f"one of {', '.join(types)}",
         )
         _require_activation(self)
-        _require_numbers(self, "layer_norm_eps initializer_range")
+        _require_numbers(self, "layer_norm_eps initializer_range embedding_layer_norm_eps")
         _require_numbers(self, "hidden_dropout_prob attention_probs_dropout_prob", most=1)
         for name in ("use_cache", "tie_word_embeddings"):
             require(self, name, isinstance(getattr(self, name), bool), "True or False")
@@ -344,6 +400,16 @@ class GitConfig(_JsonConfig):
         )
 
     @property
+    def embedding_layer_norm_eps(self) -> float:
+        """Added to the variance in the text embedding's layer norm.
+
+        It is `layer_norm_eps`, but for checkpoints that were converted from Microsoft's: there
+        config.json has a key of this name.
+        """
+        eps: float = self.extra.get("embedding_layer_norm_eps", self.layer_norm_eps)
+        return eps
+
+    @property
     def pruned_heads(self) -> dict[int, set[int]]:
         """Heads of each decoder layer that have been taken out; config.json's ``pruned_heads``."""
         stored = self.extra.get("pruned_heads") or {}
@@ -354,12 +420,32 @@ class GitConfig(_JsonConfig):
         return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> GitConfig:
-        """Read the config.json in `directory`.
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> GitConfig:
+        """Read the config.json of a checkpoint.
+
+        Parameters
+        ----------
+        path : str or Path
+            A checkpoint directory, or the id of a repository on the model hub.
+        revision, token : optional
+            Which version to download, and with what right; see `checkpoint.hub`.
 
         Raises
         ------
         CheckpointError
-            The file is missing or broken, or describes another kind of model.
+            The file is missing or broken, or describes another kind of model; or the download
+            failed.
         """
-        return cls._read(directory)
+        return cls._read(_find(path, revision, token))
+
+
+def _find(path: str | Path, revision: str | None, token: str | bool | None) -> Path:
+    from refgit.checkpoint.hub import find_checkpoint
+
+    return find_checkpoint(path, weights=False, revision=revision, token=token)

@@ -156,6 +156,14 @@ class PretrainedModel:
         """How many numbers the model has learned."""
         return sum(int(x.size) for x in self.state_dict().values())
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model; ``model(...)`` does the same."""
+        return self(*args, **kwargs)  # type: ignore[operator]  # every model can be called
+
+    def eval(self) -> Self:
+        """Return the model itself, which knows inference alone; dropout is never applied."""
+        return self
+
     def to(self, backend: str | Backend | None = None, dtype: str | None = None) -> Self:
         """Return the same model on another backend or in another dtype.
 
@@ -191,7 +199,7 @@ class PretrainedModel:
         """An option of a call, or what config.json says of it, or transformers' default."""
         if value is not None:
             return bool(value)
-        return bool(self.config.extra.get(name, name == "return_dict"))
+        return bool(getattr(self.config, name))
 
     def tapped(self, listener: Tap | None) -> Operations:
         """The model's operations, with `listener` shown every named intermediate."""

@@ -147,7 +147,7 @@ class GitVisionModel(PretrainedModel):
 
     def __call__(
         self,
-        pixel_values: Any,
+        pixel_values: Any = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         interpolate_pos_encoding: bool = False,
@@ -180,6 +180,12 @@ class GitVisionModel(PretrainedModel):
         ValueError, TypeError
             `pixel_values` has the wrong rank, channels, size or dtype.
         """
+        if pixel_values is None:
+            side, channels = self.config.image_size, self.config.num_channels
+            raise ValueError(
+                "pixel_values was not given; expected images, an array of shape "
+                f"(batch, {channels}, {side}, {side})."
+            )
         pixels, host = self.floats("pixel_values", pixel_values)
         checks.pixel_values(host, self.config, any_size=interpolate_pos_encoding)
         encoded = image_encoder(

@@ -86,6 +86,46 @@ class KeyValueCache:
         other._text_mask = self._text_mask
         return other
 
+    def select(self, rows: Array) -> None:
+        """Go on with these text rows, in this order: some may be gone, others stand twice.
+
+        Parameters
+        ----------
+        rows : int64 array (R,), on the device
+            Row r continues what was row rows[r]. Images are not touched; R is a multiple of their
+            number, and row r belongs to image r modulo that.
+        """
+        for i, part in enumerate(self._text):
+            self._text[i] = None if part is None else part.selected(rows)
+        if self._text_mask is not None:
+            self._text_mask = array_namespace(rows).take(self._text_mask, rows, axis=0)
+
+    def select_images(self, images: Array) -> None:
+        """Keep some of the images, by index; select the rows that belong to them next."""
+        xp = array_namespace(images)
+        for i, pair in enumerate(self._image):
+            if pair is not None:
+                key, value = pair
+                self._image[i] = (xp.take(key, images, axis=0), xp.take(value, images, axis=0))
+
+    def crop(self, length: int) -> None:
+        """Forget all text tokens but the first `length`.
+
+        Raises
+        ------
+        ValueError
+            The cache holds fewer.
+        """
+        if not 0 <= length <= self.text_length:
+            raise ValueError(
+                f"length is {length}; expected 0 to {self.text_length}, the text tokens in the "
+                "cache."
+            )
+        mask = self._text_mask
+        self._text_mask = None if mask is None or length == 0 else mask[:, :length]
+        for i, part in enumerate(self._text):
+            self._text[i] = None if part is None or length == 0 else part.cropped(length)
+
     def get_seq_length(self) -> int:
         """Text tokens in the cache, under transformers' name for it."""
         return self.text_length
@@ -181,6 +221,20 @@ class _Growing:
         key, value = self.in_use()
         xp = array_namespace(key)
         return _Growing(xp.asarray(key, copy=True), xp.asarray(value, copy=True))
+
+    def selected(self, rows: Array) -> _Growing:
+        """Rows by index, with the same room to grow."""
+        xp = array_namespace(self.buffers[0])
+        key, value = (xp.take(buffer, rows, axis=0) for buffer in self.buffers)
+        other = _Growing(key, value)
+        other.length = self.length
+        return other
+
+    def cropped(self, length: int) -> _Growing:
+        """The same buffers, of which less is in use."""
+        other = _Growing(*self.buffers)
+        other.length = length
+        return other
 
     def in_use(self) -> tuple[Array, Array]:
         """The part in use, as views (B, H, T, D/H)."""

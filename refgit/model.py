@@ -19,7 +19,7 @@ from refgit import checks
 from refgit.cache import KeyValueCache
 from refgit.config import GitConfig
 from refgit.decoder import continue_text, decode, read_image
-from refgit.generation.config import GenerationDefaults
+from refgit.generation.config import GenerationConfig
 from refgit.layers.array_api import Array
 from refgit.layers.embedding import embed, text_embedding
 from refgit.layers.lm_head import language_model_loss, lm_head
@@ -130,7 +130,7 @@ class GitModel(PretrainedModel):
         cache = self._cache_for(past_key_values, use_cache, pixel_values)
         pixels = None
         if pixel_values is not None:
-            pixels = self._pixels(pixel_values, any_size=interpolate_pos_encoding)
+            pixels = self.checked_pixels(pixel_values, any_size=interpolate_pos_encoding)
         words = self._words(input_ids, inputs_embeds, ops)
         batch, length, _ = words.shape
         past_length = 0 if cache is None else cache.text_length
@@ -142,7 +142,7 @@ class GitModel(PretrainedModel):
             "keep_hidden_states": self.wanted("output_hidden_states", output_hidden_states),
             "keep_attentions": self.wanted("output_attentions", output_attentions),
         }
-        n_image = 0 if pixels is None else self._count_image_tokens(pixels)
+        n_image = 0 if pixels is None else self.count_image_tokens(pixels)
         n_images = 0 if pixels is None else pixels.shape[0]
         past = self._past_rows(batch, n_images, cache)
         checks.joint_length(past + n_image + length, self.config)
@@ -249,10 +249,16 @@ class GitModel(PretrainedModel):
         KeyValueCache
             Holds the images; pass it as `past_key_values`.
         """
+        pixels = self.checked_pixels(pixel_values, any_size=interpolate_pos_encoding)
+        return self.encode_checked(pixels, head_mask=head_mask, tap=tap)
+
+    def encode_checked(
+        self, pixels: Array, *, head_mask: Any = None, tap: Tap | None = None
+    ) -> KeyValueCache:
+        """Do what `encode_image` does, with what `checked_pixels` returned."""
         ops = self._trunk_operations(tap)
         cache = KeyValueCache(self.config.num_hidden_layers)
-        pixels = self._pixels(pixel_values, any_size=interpolate_pos_encoding)
-        checks.joint_length(self._count_image_tokens(pixels), self.config)
+        checks.joint_length(self.count_image_tokens(pixels), self.config)
         read_image(
             self._image_tokens(pixels, ops),
             self._trunk["encoder"],
@@ -294,15 +300,18 @@ class GitModel(PretrainedModel):
             )
         return past
 
-    def _pixels(self, pixel_values: Any, *, any_size: bool) -> Array:
-        """The pixels on the device, in the model's dtype, once they are found to fit."""
+    def checked_pixels(self, pixel_values: Any, *, any_size: bool) -> Array:
+        """Return the pixels on the device, in the model's dtype, once they are found to fit.
+
+        `any_size` allows any height and width; errors are those of a call.
+        """
         pixels, host = self.floats("pixel_values", pixel_values)
         frames = self.config.num_image_with_embedding
         checks.pixel_values(host, self.config.vision_config, any_size=any_size, frames=frames)
         return self.backend.asarray(pixels, self.dtype)
 
-    def _count_image_tokens(self, pixels: Array) -> int:
-        """N: the patches and the class token, of each frame."""
+    def count_image_tokens(self, pixels: Array) -> int:
+        """Return N: the patches and the class token, of each frame."""
         patch = self.config.vision_config.patch_size
         height, width = pixels.shape[-2:]
         frames = pixels.shape[1] if pixels.ndim == 5 else 1
@@ -379,7 +388,7 @@ class GitModel(PretrainedModel):
             words,
             self.backend.asarray(ids, "int64") if absolute else None,
             self._trunk["embeddings"],
-            eps=self.config.layer_norm_eps,
+            eps=self.config.embedding_layer_norm_eps,
             ops=ops.at("embeddings"),
         )
 
@@ -423,9 +432,9 @@ class GitForCausalLM(GitModel):
     path = "git"
 
     @cached_property
-    def generation_defaults(self) -> GenerationDefaults:
+    def generation_config(self) -> GenerationConfig:
         """What `generate` does unless told otherwise: generation_config.json's, or the config's."""
-        return GenerationDefaults.of(self.config)
+        return GenerationConfig.of(self.config)
 
     @classmethod
     def shapes(cls, config: GitConfig) -> Shapes:
@@ -444,7 +453,7 @@ class GitForCausalLM(GitModel):
         return trunk
 
     def _read_further(self, directory: Path) -> None:
-        self.generation_defaults = GenerationDefaults.from_pretrained(directory, self.config)
+        self.generation_config = GenerationConfig.from_pretrained(directory, self.config)
 
     def get_output_embeddings(self) -> Array:
         """Return the head's weight, (V, D)."""
@@ -457,7 +466,7 @@ class GitForCausalLM(GitModel):
     def save_pretrained(self, directory: str | Path) -> None:
         """Write config.json, generation_config.json and model.safetensors."""
         super().save_pretrained(directory)
-        self.generation_defaults.save_pretrained(directory)
+        self.generation_config.save_pretrained(directory)
 
     def __call__(  # type: ignore[override]  # `labels` stands where transformers has it
         self,
@@ -549,8 +558,12 @@ class GitForCausalLM(GitModel):
         cache: KeyValueCache,
         *,
         attention_mask: Any = None,
+        position_ids: Any = None,
         head_mask: Any = None,
-    ) -> Array:
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        tap: Tap | None = None,
+    ) -> CausalLMOutputWithPast:
         """Score the word after each text: the step of generation.
 
         Parameters
@@ -559,59 +572,45 @@ class GitForCausalLM(GitModel):
             Tokens the cache has not seen.
         cache : KeyValueCache
             From `encode_image` or empty; it takes up the new tokens.
-        attention_mask : array (B, past + T), optional
+        attention_mask : array (B, T) or (B, past + T), optional
             1 for text, 0 for padding.
-        head_mask : array (H,) or (layers, H), optional
-            1 for heads that count, 0 for heads to silence.
+        position_ids, head_mask, output_attentions, output_hidden_states, tap
+            See `GitModel`.
 
         Returns
         -------
-        array (B, V)
-            The head runs on the last position alone.
+        CausalLMOutputWithPast
+            ``logits`` (B, V): the head runs on the last position alone.
         """
         out = super().__call__(
             input_ids,
             attention_mask,
+            position_ids,
             head_mask=head_mask,
             past_key_values=cache,
-            output_attentions=False,
-            output_hidden_states=False,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
             return_dict=True,
+            tap=tap,
         )
         assert isinstance(out, BaseModelOutputWithPast)
+        ops = self.tapped(tap)
         last = out.last_hidden_state[:, -1, :]  # (B, T, D) -> (B, D)
-        return lm_head(last, self.parameters["output"], ops=self.operations)
+        logits = ops.tap("output", lm_head(last, self.parameters["output"], ops=ops))
+        return CausalLMOutputWithPast(
+            None, logits, out.past_key_values, out.hidden_states, out.attentions
+        )
 
     def generate(
         self,
         pixel_values: Any = None,
         input_ids: Any = None,
-        *,
-        attention_mask: Any = None,
-        head_mask: Any = None,
-        past_key_values: KeyValueCache | None = None,
-        interpolate_pos_encoding: bool = False,
-        max_length: int | None = None,
-        max_new_tokens: int | None = None,
-        min_length: int | None = None,
-        **unsupported: Any,
-    ) -> Array:
-        """Write texts, word by word, always the likeliest; see `refgit.generation.generate`."""
-        from refgit.generation.greedy import generate
+        **options: Any,
+    ) -> Any:
+        """Write texts below images; see `refgit.generation.generate` for the options."""
+        from refgit.generation.generate import generate
 
-        return generate(
-            self,
-            pixel_values,
-            input_ids,
-            attention_mask=attention_mask,
-            head_mask=head_mask,
-            past_key_values=past_key_values,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            max_length=max_length,
-            max_new_tokens=max_new_tokens,
-            min_length=min_length,
-            **unsupported,
-        )
+        return generate(self, pixel_values, input_ids, **options)
 
 
 def _all_or_nothing(cache: KeyValueCache | None) -> AbstractContextManager[None]:

@@ -426,26 +426,42 @@ def test_a_refused_call_leaves_an_empty_cache_empty(bad: dict[str, Any], image: 
 # ---- generate
 
 
+class Streamer:
+    """What `generate` shows its words to."""
+
+    def put(self, ids: np.ndarray) -> None: ...
+
+    def end(self) -> None: ...
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("arguments", "error", "words"),
     [
-        ("num_beams", 4),
-        ("do_sample", True),
-        ("temperature", 0.7),
-        ("num_return_sequences", 2),
-        ("use_cache", False),
-        ("repetition_penalty", 1.2),
-        ("no_repeat_ngram_size", 3),
-        ("inputs_embeds", np.zeros((1, 2, 16), np.float32)),
-        ("position_ids", np.arange(4)[None]),
-        ("num_beams", np.array([1, 1])),
-        ("streamer", print),
-        ("max_lenght", 7),
+        ({"temperature": 0.7}, ValueError, ["temperature is 0.7", "do_sample=True"]),
+        ({"num_return_sequences": 2}, ValueError, ["num_return_sequences is 2", "do_sample"]),
+        ({"length_penalty": 2.0}, ValueError, ["length_penalty is 2.0", "num_beams above 1"]),
+        ({"output_scores": True}, ValueError, ["output_scores", "return_dict_in_generate"]),
+        ({"num_beams": 2, "num_return_sequences": 3}, ValueError, ["num_return_sequences is 3"]),
+        ({"num_beams": 2, "streamer": Streamer()}, ValueError, ["streamer", "num_beams=1"]),
+        ({"streamer": print}, TypeError, ["streamer is a builtin_function", "put", "end"]),
+        ({"inputs_embeds": np.zeros((1, 2, 16))}, TypeError, ["no argument 'inputs_embeds'"]),
+        ({"position_ids": np.arange(4)[None]}, TypeError, ["no argument 'position_ids'"]),
+        ({"num_beams": np.array([1, 1])}, ValueError, ["num_beams is [1, 1]"]),
+        ({"max_lenght": 7}, TypeError, ["max_lenght", "did you mean max_length"]),
+        ({"assistant_model": MODEL}, ValueError, ["assistant_model", "speculative"]),
+        ({"preset": "magazine"}, ValueError, ["preset is 'magazine'"]),
+        ({"seed": "seven"}, TypeError, ["seed is 'seven'", "integer"]),
+        ({"seed": -1}, TypeError, ["seed is -1", "integer"]),
     ],
 )
-def test_unknown_generate_arguments_are_named(name: str, value: Any) -> None:
-    with pytest.raises(NotImplementedError, match=rf"generate does not support .*{name}"):
-        MODEL.generate(PIXELS, **{name: value})
+def test_arguments_of_generate_without_meaning_are_refused_before_the_image_is_read(
+    arguments: dict[str, Any],
+    error: type[Exception],
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(GitForCausalLM, "encode_checked", None)
+    refused(lambda: MODEL.generate(PIXELS, **arguments), error, words)
 
 
 def test_arguments_that_ask_for_greedy_search_are_taken() -> None:
@@ -461,13 +477,13 @@ def test_arguments_that_ask_for_greedy_search_are_taken() -> None:
     [
         ({"max_length": 4}, ["4 tokens", "max_length is 4", "max_new_tokens"]),
         ({"max_length": 1}, ["4 tokens", "max_length is 1"]),
-        ({"max_length": 0}, ["max_length is 0", "at least 1"]),
+        ({"max_length": 0}, ["max_length is 0", "a positive integer"]),
         ({"max_length": -3}, ["max_length is -3"]),
         ({"max_length": 7.5}, ["max_length is 7.5"]),
         ({"max_length": "7"}, ["max_length is '7'"]),
         ({"max_length": True}, ["max_length is True"]),
         ({"max_length": LONGEST + 2}, ["26 tokens", "24", "max_position_embeddings"]),
-        ({"max_new_tokens": 0}, ["max_new_tokens is 0", "at least 1"]),
+        ({"max_new_tokens": 0}, ["max_new_tokens is 0", "a positive integer"]),
         ({"max_new_tokens": -1}, ["max_new_tokens is -1"]),
         ({"max_new_tokens": LONGEST}, ["28 tokens", "max_position_embeddings"]),
         ({"min_length": -1}, ["min_length is -1"]),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tiny
 from refgit import GitConfig, GitForCausalLM, KeyValueCache, to_numpy
 from refgit import model as model_module
-from refgit.generation import GenerationDefaults
+from refgit.generation import GenerationConfig
 from refgit_backends import Backend
 
 MODEL = tiny.tiny_model()
@@ -223,19 +223,39 @@ def test_without_an_image_the_text_is_continued() -> None:
     assert MODEL.generate(max_length=4).shape[0] == 1
 
 
-@given(seed=seeds, padding=st.integers(1, 4))
-def test_what_is_padding_in_a_prompt_does_not_matter(seed: int, padding: int) -> None:
+@given(seed=seeds, padding=st.integers(1, 4), side=st.sampled_from(["left", "right", "middle"]))
+def test_below_a_padded_prompt_each_text_becomes_what_it_becomes_alone(
+    seed: int, padding: int, side: str
+) -> None:
     prompts = tiny.tokens(2, 3 + padding, seed)
+    first = {"left": 0, "right": 3, "middle": 1}[side]
     mask = np.ones_like(prompts)
-    mask[0, :padding] = 0
-    options = {"attention_mask": mask, "max_length": 3 + padding + 5}
-    found = endless(MODEL, tiny.pixels(2), input_ids=prompts, **options)
-    other = prompts.copy()
-    other[0, :padding] = (other[0, :padding] + 7) % tiny.CONFIG.vocab_size
-    again = endless(MODEL, tiny.pixels(2), input_ids=other, **options)
-    np.testing.assert_array_equal(found[:, 3 + padding :], again[:, 3 + padding :])
-    free = endless(MODEL, tiny.pixels(2)[1:], input_ids=prompts[1:], max_length=8 + padding)
-    np.testing.assert_array_equal(found[1:], free)
+    mask[0, first : first + padding] = 0
+    found = endless(MODEL, tiny.pixels(2), input_ids=prompts, attention_mask=mask, max_new_tokens=6)
+    for row in range(2):
+        prompt = prompts[row : row + 1, mask[row] != 0]
+        alone = endless(MODEL, tiny.pixels(2)[row:][:1], input_ids=prompt, max_new_tokens=6)
+        np.testing.assert_array_equal(found[row, -6:], alone[0, -6:])
+    np.testing.assert_array_equal(found[:, :-6], prompts)  # as they were given
+
+
+def test_lengths_count_a_texts_own_tokens_without_padding() -> None:
+    prompts = tiny.tokens(2, 6)
+    mask = np.ones_like(prompts)
+    mask[0, :4] = 0
+    options: dict[str, Any] = {"input_ids": prompts, "attention_mask": mask, "max_length": 9}
+    found = endless(MODEL, tiny.pixels(2), **options)
+    assert found.shape == (2, 6 + 7)
+    assert (found[1, 9:] == PAD).all()
+    alone = endless(MODEL, tiny.pixels(2)[:1], input_ids=prompts[:1, 4:], max_length=9)
+    np.testing.assert_array_equal(found[0, 6:], alone[0, 2:])
+
+
+def test_a_prompt_of_padding_alone_is_refused() -> None:
+    with pytest.raises(ValueError, match="row 1 of input_ids is nothing but padding"):
+        MODEL.generate(
+            tiny.pixels(2), tiny.tokens(2, 3), attention_mask=[[1, 1, 1], [0, 0, 0]], max_length=9
+        )
 
 
 # ---- generation_config.json
@@ -303,7 +323,7 @@ def test_any_of_several_end_tokens_ends_a_text(folder: Path) -> None:
 def test_without_the_file_the_ids_of_config_json_serve(folder: Path) -> None:
     (folder / "generation_config.json").unlink()
     model = GitForCausalLM.from_pretrained(folder)
-    assert model.generation_defaults == GenerationDefaults.of(model.config)
+    assert model.generation_config == GenerationConfig.of(model.config)
     assert model.generate(tiny.pixels())[0, 0] == BOS
 
 
@@ -331,22 +351,24 @@ def test_the_file_is_written_back_as_it_was(folder: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "value", "plain"),
     [
-        ("num_beams", 4, 1),
-        ("do_sample", True, False),
-        ("repetition_penalty", 1.2, 1.0),
-        ("no_repeat_ngram_size", 3, 0),
-        ("suppress_tokens", [4], None),
+        ("bad_words_ids", [[10]], None),
+        ("repetition_penalty", 3.0, 1.0),
+        ("no_repeat_ngram_size", 1, 0),
+        ("suppress_tokens", [3, 4, 5, 6, 7, 8, 9, 10, 11, 12], None),
         ("forced_bos_token_id", 4, None),
     ],
 )
-def test_a_file_that_asks_for_more_than_greedy_search_is_not_ignored(
+def test_what_a_file_asks_for_is_done_unless_the_caller_says_otherwise(
     name: str, value: Any, plain: Any, folder: Path
 ) -> None:
     model = loaded(folder, bos_token_id=BOS, **{name: value})
-    with pytest.raises(NotImplementedError, match=rf"generation_config.json.*{name}.*{plain}"):
-        model.generate(tiny.pixels())
-    found = model.generate(tiny.pixels(), max_length=8, **{name: plain})
-    np.testing.assert_array_equal(found, endless(MODEL, tiny.pixels(), max_length=8))
+    found = model.generate(tiny.pixels(), max_length=12)
+    asked = endless(MODEL, tiny.pixels(), max_length=12, **{name: value})
+    np.testing.assert_array_equal(found, asked)
+    found = model.generate(tiny.pixels(), max_length=12, **{name: plain})
+    greedy = endless(MODEL, tiny.pixels(), max_length=12)
+    np.testing.assert_array_equal(found, greedy)
+    assert asked.shape != greedy.shape or (asked != greedy).any()
 
 
 def test_max_new_tokens_of_a_file_count_unless_the_caller_says_otherwise(folder: Path) -> None:

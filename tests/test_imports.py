@@ -130,15 +130,19 @@ ARROWS = {
     "__main__": {"cli"},
     "arrays": {"refgit_backends"},
     "cache": {"layers"},
-    "checkpoint": {"json_file"},
+    "checkpoint": {"config", "json_file", "parameters"},
     "checks": {"config"},
     "cli": {"commands", "refgit"},
-    "commands": {"cache", "checkpoint", "demo", "generation", "model", "processing"},
-    "config": {"json_file"},
+    "commands": {
+        "cache", "checkpoint", "demo", "generation", "json_file", "model", "processing",
+    },
+    "config": {"checkpoint", "json_file"},
     "decoder": {"cache", "config", "layers"},
     "demo": set(),
     "errors": set(),
-    "generation": {"cache", "checks", "config", "json_file", "layers", "model"},
+    "generation": {
+        "cache", "checks", "config", "json_file", "layers", "model", "outputs", "refgit_backends",
+    },
     "json_file": set(),
     "layers": set(),
     "model": {

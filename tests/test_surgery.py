@@ -10,7 +10,7 @@ import pytest
 
 import tiny
 from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
-from refgit.generation import GenerationDefaults
+from refgit.generation import GenerationConfig
 from refgit_backends import Backend
 
 LAYERS, HEADS = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.num_attention_heads
@@ -115,11 +115,11 @@ def test_a_model_moves_to_another_dtype_and_backend() -> None:
     assert m.to().get_input_embeddings() is m.get_input_embeddings()  # nothing to convert
 
 
-def test_a_moved_model_keeps_its_generation_defaults_and_its_choice_of_kernels() -> None:
+def test_a_moved_model_keeps_its_generation_config_and_its_choice_of_kernels() -> None:
     m = model(kernels="off")
-    m.generation_defaults = GenerationDefaults(max_length=7, bos_token_id=1)
+    m.generation_config = GenerationConfig(max_length=7, bos_token_id=1)
     for moved in (m.astype("float64"), m.to("numpy"), m.to("strict")):
-        assert moved.generation_defaults == m.generation_defaults
+        assert moved.generation_config == m.generation_config
         assert moved is not m
         assert not moved.backend.kernels
     assert m.dtype == "float32"
@@ -140,4 +140,6 @@ def test_options_of_config_json_are_the_defaults_of_a_call() -> None:
     assert len(out[1]) == LAYERS + 1
     named = m(tiny.tokens(1, 3), pixel_values=tiny.pixels(), return_dict=True)
     assert named.keys() == ["logits", "hidden_states", "attentions"]
-    assert m.generate(tiny.pixels(), max_length=5).shape[1] <= 5
+    written = m.generate(tiny.pixels(), max_length=5)  # as transformers, all that was asked for
+    assert written.sequences.shape[1] <= 5
+    assert len(written.attentions) == len(written.hidden_states) == written.sequences.shape[1] - 1

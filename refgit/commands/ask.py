@@ -109,7 +109,7 @@ def answer(
     ValueError
         The question is empty, or leaves no positions for an answer.
     """
-    from refgit.generation.greedy import text_room
+    from refgit.generation.prompt import text_room
 
     words = processor.tokenizer(question, add_special_tokens=False)["input_ids"]
     if not words:

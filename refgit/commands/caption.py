@@ -61,7 +61,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Caption what the arguments name; a file that fails does not stop the others."""
-    from refgit.generation.greedy import text_room
+    from refgit.generation.prompt import text_room
     from refgit.processing import ImageFileError, VideoFileError
 
     model, processor = load_model(arguments)

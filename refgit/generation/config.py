@@ -1,85 +1,265 @@
-"""What generation_config.json says: the lengths and special ids a checkpoint generates with."""
+"""How texts are written, as data: GenerationConfig, and generation_config.json beside a checkpoint.
+
+Names, defaults and meanings are those of transformers 4.56's class of the same name. What a call
+to `generate` may change, and what contradicts what, stands in `refgit.generation.call`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from refgit.config import GitConfig, is_integer, require, require_token_ids
+from refgit.config import GitConfig, require
 from refgit.errors import CheckpointError
+from refgit.generation.constraints import Constraint
+from refgit.generation.fields import RULES
 from refgit.json_file import read_json, write_whole
 
 DEFAULT_LENGTH = 20
 FILE = "generation_config.json"
+OUTPUT_FLAGS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
 
 
 @dataclass(frozen=True)
-class GenerationDefaults:
-    """Defaults of `generate`.
+class GenerationConfig:
+    """What `generate` does unless told otherwise.
+
+    None in a field that is a number by default turns it off, as in transformers.
 
     Attributes
     ----------
     max_length : int
-        Longest text in tokens, the prompt included; 20 as in transformers.
+        Longest text in tokens, the prompt included.
     max_new_tokens : int or None
         Longest continuation in tokens; where given, it counts in the place of `max_length`.
     min_length : int
         Shortest text in tokens, the prompt included.
-    bos_token_id, pad_token_id : int or None
-        Opens a text; fills the rows that ended before others.
+    min_new_tokens : int or None
+        Shortest continuation in tokens; where given, it counts in the place of `min_length`.
+    early_stopping : bool or "never"
+        When beam search ends: at `num_beams` complete texts (True), when better ones are unlikely
+        (False) or impossible ("never").
+    max_time : float or None
+        Seconds after which no further step is begun.
+    stop_strings : str, list of str or None
+        A text that contains one ends with the token that completes it.
+    do_sample : bool
+        Draw each word instead of taking the likeliest.
+    num_beams : int
+        Texts that are continued side by side for each image; 1 is no beam search.
+    num_beam_groups : int
+        Groups of beams that `diversity_penalty` keeps apart.
+    penalty_alpha : float or None
+        Weight of the degeneration penalty; contrastive search, together with `top_k` above 1.
+    use_cache : bool
+        Compute every position once; without it, all anew in each step.
+    temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff : number or None
+        What sampling draws from; see `refgit.generation.warpers`.
+    diversity_penalty : float or None
+        Taken from the score of a word for each beam of another group that chose it.
+    repetition_penalty, encoder_repetition_penalty : float or None
+        Divides the scores of words of the text; multiplies those of words of the prompt.
+    length_penalty : float
+        Beams compare the sum of log probabilities divided by length to this power.
+    no_repeat_ngram_size, encoder_no_repeat_ngram_size : int or None
+        So many tokens in a row never repeat within a text; never repeat the prompt.
+    bad_words_ids, force_words_ids : list of list of int or None
+        What no text may contain; what each must (an entry may be a list of alternatives).
+    renormalize_logits : bool
+        Make the scores log probabilities again after all processors.
+    constraints : list of Constraint or None
+        What each text must contain; see `refgit.generation.constraints`.
+    forced_bos_token_id, forced_eos_token_id : int, (the latter) list of int, or None
+        The token behind an opening token alone; the last one that `max_length` leaves room for.
+    remove_invalid_values : bool
+        Replace infinite scores, and those that are no numbers.
+    exponential_decay_length_penalty : (int, float) or None
+        After so many new tokens the end grows likelier, by this factor at each step.
+    suppress_tokens, begin_suppress_tokens : list of int or None
+        Tokens never to write; never to begin with.
+    sequence_bias : mapping of tuples of int to float, list of (list of int, float), or None
+        Added to the score of a token that completes the sequence.
+    guidance_scale : float or None
+        How far to move away from what would be written without the image; 1 is not at all.
+    no_immediate_repeat : bool
+        refgit's own: never the same token twice in a row, as in Microsoft's implementation.
+    num_return_sequences : int
+        Texts to return for each image.
+    output_attentions, output_hidden_states, output_scores, output_logits : bool or None
+        What to return beside the ids, with `return_dict_in_generate`.
+    return_dict_in_generate : bool
+        Return an object with names instead of the ids alone.
+    pad_token_id, bos_token_id : int or None
+        Fills the rows that ended before others; opens a text.
     eos_token_id : int, list of int or None
         Ends a text.
     extra : mapping
         Other keys of the file, written back as they were.
+
+    Raises
+    ------
+    ValueError
+        A field has an impossible value; the message names it.
     """
 
     max_length: int = DEFAULT_LENGTH
     max_new_tokens: int | None = None
     min_length: int = 0
+    min_new_tokens: int | None = None
+    early_stopping: bool | str = False
+    max_time: float | None = None
+    stop_strings: str | list[str] | None = None
+
+    do_sample: bool = False
+    num_beams: int = 1
+    num_beam_groups: int = 1
+    penalty_alpha: float | None = None
+    use_cache: bool = True
+
+    temperature: float | None = 1.0
+    top_k: int | None = 50
+    top_p: float | None = 1.0
+    min_p: float | None = None
+    typical_p: float | None = 1.0
+    epsilon_cutoff: float | None = 0.0
+    eta_cutoff: float | None = 0.0
+
+    diversity_penalty: float | None = 0.0
+    repetition_penalty: float | None = 1.0
+    encoder_repetition_penalty: float | None = 1.0
+    length_penalty: float = 1.0
+    no_repeat_ngram_size: int | None = 0
+    encoder_no_repeat_ngram_size: int | None = 0
+    bad_words_ids: list[list[int]] | None = None
+    force_words_ids: list[Any] | None = None
+    renormalize_logits: bool = False
+    constraints: list[Constraint] | None = None
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | list[int] | None = None
+    remove_invalid_values: bool = False
+    exponential_decay_length_penalty: Sequence[Any] | None = None
+    suppress_tokens: list[int] | None = None
+    begin_suppress_tokens: list[int] | None = None
+    sequence_bias: Mapping[tuple[int, ...], float] | list[Any] | None = None
+    guidance_scale: float | None = None
+    no_immediate_repeat: bool = False
+
+    num_return_sequences: int = 1
+    output_attentions: bool = False
+    output_hidden_states: bool = False
+    output_scores: bool = False
+    output_logits: bool | None = None
+    return_dict_in_generate: bool = False
+
+    pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
-    pad_token_id: int | None = None
+
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(self, "max_length", is_integer(self.max_length, 1), "a positive integer")
-        fits = self.max_new_tokens is None or is_integer(self.max_new_tokens, 1)
-        require(self, "max_new_tokens", fits, "None or a positive integer")
-        require(self, "min_length", is_integer(self.min_length), "an integer of at least 0")
-        require_token_ids(self, "bos_token_id eos_token_id pad_token_id")
+        for names, expected, holds in RULES:
+            for name in names.split():
+                require(self, name, bool(holds(getattr(self, name))), expected)
+
+    # ---- what the fields come to
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """The tokens that end a text, as a list."""
+        ends = self.eos_token_id
+        return [] if ends is None else list(ends) if isinstance(ends, list | tuple) else [ends]
+
+    @property
+    def filler_id(self) -> int:
+        """The token that fills the rows that ended: the padding token, or else the end token."""
+        return next(iter([self.pad_token_id] if self.pad_token_id is not None else self.eos_ids), 0)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated anew."""
+        return replace(self, **changes)
+
+    # ---- to and from files
 
     @classmethod
-    def of(cls, config: GitConfig) -> GenerationDefaults:
-        """Take the special ids of a model's config, and the lengths where an old one has them."""
-        lengths = {k: config.extra[k] for k in ("max_length", "min_length") if k in config.extra}
-        return cls(
-            **lengths,
-            bos_token_id=config.bos_token_id,
-            eos_token_id=config.eos_token_id,
-            pad_token_id=config.pad_token_id,
-        )
+    def of(cls, config: GitConfig) -> Self:
+        """Take the special ids of a model's config, and whatever an old one says of generation."""
+        values: dict[str, Any] = {k: v for k, v in config.extra.items() if k in NAMES}
+        values |= {name: getattr(config, name) for name in _OF_THE_MODEL}
+        if any(values.get(flag) for flag in OUTPUT_FLAGS):
+            values["return_dict_in_generate"] = True
+        return cls(**{k: v for k, v in values.items() if v is not None})
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, config: GitConfig) -> GenerationDefaults:
-        """Read generation_config.json; without one, take the ids of `config`."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a config from the entries of a generation_config.json; unknown ones go to `extra`.
+
+        null stands for the default where a field cannot be None.
+        """
+        known = {k: v for k, v in values.items() if k in NAMES}
+        known = {k: v for k, v in known.items() if v is not None or k in NULLABLE}
+        return cls(**known, extra={k: v for k, v in values.items() if k not in NAMES})
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, config: GitConfig) -> Self:
+        """Read generation_config.json; without one, take what `config` says.
+
+        Raises
+        ------
+        CheckpointError
+            The file is broken, or a value impossible.
+        """
         path = Path(directory) / FILE
         if not path.exists():
             return cls.of(config)
         values = read_json(path)
-        names = {f.name for f in fields(cls)} - {"extra"}
-        known = {k: v for k, v in values.items() if k in names and v is not None}
         try:
-            return cls(**known, extra={k: v for k, v in values.items() if k not in names})
+            return cls.from_dict(values)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, and the unknown keys of the file beside them."""
+        return {**self.extra, **{name: getattr(self, name) for name in NAMES}}
+
+    def changed(self) -> dict[str, Any]:
+        """Return the fields that differ from their defaults."""
+        values = {name: getattr(self, name) for name in NAMES}
+        return {name: value for name, value in values.items() if value != DEFAULTS[name]}
+
+    def to_json_string(self) -> str:
+        """Return the file's text: what differs from the defaults, and the unknown keys.
+
+        Raises
+        ------
+        ValueError
+            There are `constraints`; a file holds words alone.
+        """
+        none = self.constraints is None
+        require(self, "constraints", none, "None in a file; use force_words_ids in their place")
+        values = {**self.extra, **self.changed()}
+        if isinstance(self.sequence_bias, Mapping):  # JSON has no tuples for keys
+            values["sequence_bias"] = [[list(k), v] for k, v in self.sequence_bias.items()]
+        return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write generation_config.json."""
-        values = {**self.extra}
-        values |= {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
-        known = {k: v for k, v in values.items() if v is not None}
-        text = json.dumps(known, indent=2, sort_keys=True) + "\n"
-        write_whole(Path(directory) / FILE, text)
+        """Write generation_config.json into `directory`, which is made if need be."""
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        write_whole(path / FILE, self.to_json_string())
+
+
+DEFAULTS: Mapping[str, Any] = {
+    f.name: f.default for f in fields(GenerationConfig) if f.name != "extra"
+}
+NAMES = tuple(DEFAULTS)
+# Fields that None turns off; for the others None stands for the default.
+NULLABLE = frozenset(name for name in NAMES if DEFAULTS[name] is None) | {
+    "temperature", "top_k", "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
+    "diversity_penalty", "repetition_penalty", "encoder_repetition_penalty",
+    "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
+}  # fmt: skip
+_OF_THE_MODEL = ("use_cache", "pad_token_id", "bos_token_id", "eos_token_id")

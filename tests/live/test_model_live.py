@@ -759,8 +759,8 @@ def test_generation_config_written_by_the_oracle_is_obeyed_as_the_oracle_does(
 
 def test_generation_config_written_by_refgit_is_obeyed_by_the_oracle(tmp_path: Path) -> None:
     ours, _ = build(GitForCausalLM, GitConfig(**SMALL), 6)
-    ours.generation_defaults = replace(
-        ours.generation_defaults, max_length=13, min_length=4, eos_token_id=[2, 9, 11]
+    ours.generation_config = replace(
+        ours.generation_config, max_length=13, min_length=4, eos_token_id=[2, 9, 11]
     )
     ours.save_pretrained(tmp_path)
     pixels = any_inputs(GitVisionModel, ours.config.vision_config)["pixel_values"]

@@ -1,0 +1,81 @@
+"""What the arguments of generation have to be: predicates, and the sentence for those that are not.
+
+Integers of NumPy are as good as Python's; True and False are no numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+
+def expect(name: str, value: Any, holds: bool, expected: str) -> None:
+    """Raise a ValueError that names the argument, what it is and what was expected."""
+    if not holds:
+        raise ValueError(f"{name} is {reprlib.repr(value)}; expected {expected}.")
+
+
+def is_count(value: Any, least: int = 0) -> bool:
+    """Whether `value` is an integer of at least `least`."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and int(value) >= least
+
+
+def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+    """Whether `value` is a finite number from `least` to `most`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return math.isfinite(value) and least <= float(value) <= most
+
+
+def is_positive(value: Any) -> bool:
+    """Whether `value` is a finite number above 0."""
+    return is_number(value, 0) and value > 0
+
+
+def is_share(value: Any) -> bool:
+    """Whether `value` is a number between 0 and 1, neither included."""
+    return is_positive(value) and value < 1
+
+
+def are_ids(value: Any, least: int = 0) -> bool:
+    """Whether `value` is a list or tuple of at least `least` token ids."""
+    return isinstance(value, list | tuple) and len(value) >= least and all(map(is_count, value))
+
+
+def are_id_lists(value: Any) -> bool:
+    """Whether `value` is a list of lists of token ids, none of them empty."""
+    several = isinstance(value, list | tuple) and len(value) > 0
+    return several and all(are_ids(ids, 1) for ids in value)
+
+
+def are_strings(value: Any) -> bool:
+    """Whether `value` is a string or a list of strings, none of them empty."""
+    several = value if isinstance(value, list | tuple) else [value]
+    return len(several) > 0 and all(isinstance(s, str) and s for s in several)
+
+
+def is_decay(pair: Any) -> bool:
+    """Whether `pair` is the (start, factor) of an exponential decay."""
+    two = isinstance(pair, list | tuple) and len(pair) == 2
+    return two and is_count(pair[0]) and is_positive(pair[1])
+
+
+def is_biases(value: Any) -> bool:
+    """Whether `value` maps tuples of token ids to numbers, or is a list of such pairs.
+
+    An infinite number forbids a sequence, or prescribes it.
+    """
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, list | tuple) or not pairs:
+        return False
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        return False
+    return all(are_ids(ids, 1) and _is_bias(bias) for ids, bias in pairs)
+
+
+def _is_bias(value: Any) -> bool:
+    return is_number(value) or value in (math.inf, -math.inf)

@@ -1,0 +1,237 @@
+"""Rows of text that grow below images: what every search runs on.
+
+A search says which rows go on, and with which word; rows may stand twice (beams), change their
+order, or end. Here they are dealt out to the decoder, which wants as many rows for each image.
+Each image is read once, and its keys and values stand once, however many rows look at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refgit.cache import KeyValueCache
+from refgit.generation.scores import Ids, Scores
+
+if TYPE_CHECKING:
+    from refgit.model import GitForCausalLM
+
+# Of each layer: attention probabilities (R, H, Q, K), or hidden states (R, Q, D).
+Layers = tuple[np.ndarray[Any, Any], ...]
+
+
+class Decoding:
+    """Texts below images, one call of the decoder for each word of all of them.
+
+    Parameters
+    ----------
+    model : GitForCausalLM
+    images : KeyValueCache
+        Holds the images and no text; it is used up.
+    prompts : sequence of int64 arrays (T_b,)
+        What each text starts with, without padding. Text b belongs to image b modulo the number
+        of images. Each is read as if it were alone, whatever the lengths of the others.
+    head_mask : array, optional
+        See `GitModel`.
+    keep_attentions, keep_hidden_states : bool
+        Whether `attentions` and `hidden_states` are wanted.
+
+    Attributes
+    ----------
+    attentions : tuple of arrays (R, H, Q, K), or None
+        Each layer's probabilities of the last call, a row for each row of its result; Q is 1 after
+        the prompt. Shorter prompts stand on the right, with zeros in the place of padding.
+    hidden_states : tuple of arrays (R, Q, D), or None
+        Before each layer and after the last, likewise.
+    """
+
+    def __init__(
+        self,
+        model: GitForCausalLM,
+        images: KeyValueCache,
+        prompts: Sequence[Ids],
+        *,
+        head_mask: Any = None,
+        keep_attentions: bool = False,
+        keep_hidden_states: bool = False,
+    ) -> None:
+        options = {
+            "head_mask": head_mask,
+            "output_attentions": keep_attentions,
+            "output_hidden_states": keep_hidden_states,
+        }
+        lengths = np.array([len(prompt) for prompt in prompts])
+        # Distances to the image count padding in, so rows of other lengths go by themselves.
+        apart = model.config.position_embedding_type != "absolute"
+        kinds = np.unique(lengths) if apart else [lengths.max()]
+        self._batches = []
+        # Of each row: its batch, and its place in it.
+        self._batch_of = np.zeros(len(prompts), np.int64)
+        self._place = np.zeros(len(prompts), np.int64)
+        for i, length in enumerate(kinds):
+            rows = np.flatnonzero(lengths == length) if apart else np.arange(len(prompts))
+            cache = images if len(kinds) == 1 else images.fork()
+            batch = _Batch(model, cache, [prompts[row] for row in rows.tolist()], rows, options)
+            self._batches.append(batch)
+            self._batch_of[rows], self._place[rows] = i, np.arange(len(rows))
+        self.attentions: Layers | None = None
+        self.hidden_states: Layers | None = None
+
+    def read_prompts(self) -> Scores:
+        """Read the prompts; return the scores of the next word of each text, (B, V)."""
+        return self._gathered([batch.read_prompts() for batch in self._batches])
+
+    def step(self, parents: Ids, words: Ids) -> Scores:
+        """Go on with some rows, each by a word.
+
+        Parameters
+        ----------
+        parents : int64 array (R,)
+            Row r continues what was row parents[r] after the last call.
+        words : int64 array (R,)
+            With these words.
+
+        Returns
+        -------
+        array (R, V)
+            Scores of the word after.
+        """
+        batch_of, place = self._batch_of[parents], self._place[parents]
+        self._batch_of, self._place = batch_of, np.zeros(len(parents), np.int64)
+        scores = []
+        for i, batch in enumerate(self._batches):
+            rows = np.flatnonzero(batch_of == i)
+            self._place[rows] = np.arange(len(rows))
+            scores.append(batch.step(place[rows], words[rows]) if len(rows) else None)
+        return self._gathered(scores)
+
+    def _gathered(self, scores: Sequence[Scores | None]) -> Scores:
+        """Bring the batches' rows into the order of the search."""
+        live = [i for i, part in enumerate(scores) if part is not None]
+        found = [part for part in scores if part is not None]
+        self.attentions = self._joined([self._batches[i].attentions for i in live], keys=True)
+        self.hidden_states = self._joined([self._batches[i].hidden_states for i in live])
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate(found)[self._order()]
+
+    def _order(self) -> Ids:
+        """Where each row stands when the batches are put one below another."""
+        return np.argsort(np.argsort(self._batch_of, kind="stable"), kind="stable")
+
+    def _joined(self, parts: Sequence[Layers | None], *, keys: bool = False) -> Layers | None:
+        """Put the layers of the batches one below another, shorter ones padded with zeros."""
+        if any(part is None for part in parts):
+            return None
+        if len(parts) == 1:
+            return parts[0]
+        n_image = self._batches[0].image_length
+        layers = []
+        for arrays in zip(*parts, strict=True):
+            shape = tuple(max(x.shape[axis] for x in arrays) for axis in range(1, arrays[0].ndim))
+            wide = np.zeros((sum(len(x) for x in arrays), *shape), arrays[0].dtype)
+            start = 0
+            for x in arrays:
+                stop = start + len(x)
+                if keys:  # (R, H, Q, K): the image's keys on the left, the text's on the right
+                    queries, text = x.shape[2], x.shape[3] - n_image
+                    here = wide[start:stop, :, shape[1] - queries :]
+                    here[..., :n_image] = x[..., :n_image]
+                    here[..., shape[2] - text :] = x[..., n_image:]
+                else:  # (R, Q, D)
+                    wide[start:stop, shape[0] - x.shape[1] :] = x
+                start = stop
+            layers.append(wide[self._order()])
+        return tuple(layers)
+
+
+class _Batch:
+    """Rows that the decoder reads in one call.
+
+    They lie on a grid of n rows for each image, row j of image i at place j I + i, as the decoder
+    wants them. Where an image has fewer rows than another, a copy of one fills the gap.
+    """
+
+    def __init__(
+        self,
+        model: GitForCausalLM,
+        cache: KeyValueCache,
+        prompts: Sequence[Ids],
+        rows: Ids,
+        options: dict[str, Any],
+    ) -> None:
+        self.model, self.cache, self.options = model, cache, options
+        self.image_length = cache.image_length
+        self.n_images = cache.num_images or 1
+        self.prompts = prompts
+        self.attentions: Layers | None = None
+        self.hidden_states: Layers | None = None
+        self.image_of = rows % self.n_images
+        longest = max(len(prompt) for prompt in prompts)
+        # Padding on the left of each row, in the decoder's order, once that is known.
+        self.padding = np.array([longest - len(prompt) for prompt in prompts])
+        self.place = np.arange(len(prompts))
+
+    def read_prompts(self) -> Scores:
+        """Lay the rows out, the shorter ones padded on the left, and read them."""
+        longest = max(len(prompt) for prompt in self.prompts)
+        ids = np.zeros((len(self.prompts), longest), np.int64)
+        for row, prompt in zip(ids, self.prompts, strict=True):
+            row[longest - len(prompt) :] = prompt
+        source = self._deal(self.image_of)
+        self.padding = self.padding[source]
+        mask = None
+        if self.padding.any():  # (rows, T), 1 for text
+            mask = (np.arange(longest) >= self.padding[:, None]).astype(np.int64)
+        return self._read(ids[source], mask)
+
+    def step(self, parents: Ids, words: Ids) -> Scores:
+        """See `Decoding.step`; rows are counted within the batch."""
+        before = len(self.padding)
+        parent_place = self.place[parents]
+        source = self._deal(self.image_of[parents])  # which of the new rows stands at each place
+        places = parent_place[source]
+        if len(places) != before or (places != np.arange(before)).any():
+            self.cache.select(self.model.backend.asarray(places))
+            self.padding = self.padding[places]
+        return self._read(words[source][:, None], None)
+
+    def _deal(self, image_of: Ids) -> Ids:
+        """Find places for rows of these images; return which row stands at each place."""
+        kept = np.unique(image_of)
+        if len(kept) < self.n_images:
+            if self.cache.num_images is not None:
+                self.cache.select_images(self.model.backend.asarray(kept))
+            image_of = np.searchsorted(kept, image_of)
+            self.n_images = len(kept)
+        self.image_of = image_of
+        order = np.argsort(image_of, kind="stable")  # rows, image by image
+        counts = np.bincount(image_of, minlength=self.n_images)
+        first = np.cumsum(counts) - counts
+        number = np.empty_like(order)  # row r is the number[r]-th of its image
+        number[order] = np.arange(len(order)) - np.repeat(first, counts)
+        self.place = number * self.n_images + image_of
+        source = np.tile(order[first], counts.max())  # gaps are filled by each image's first row
+        source[self.place] = np.arange(len(image_of))
+        return source
+
+    def _read(self, ids: Ids, mask: Ids | None) -> Scores:
+        """Read new tokens (rows, Q); return scores and what else is kept in the search's order."""
+        positions = None
+        if self.padding.any():
+            start = self.cache.text_length + np.arange(ids.shape[1])
+            positions = np.maximum(start - self.padding[:, None], 0)
+        out = self.model.next_token_logits(
+            ids, self.cache, attention_mask=mask, position_ids=positions, **self.options
+        )
+        home = self.model.backend.to_numpy
+        if out.attentions is not None:
+            self.attentions = tuple(home(x)[self.place] for x in out.attentions)
+        if out.hidden_states is not None:
+            self.hidden_states = tuple(home(x)[self.place] for x in out.hidden_states)
+        scores = home(out.logits)
+        scores = scores.astype(np.promote_types(scores.dtype, np.float32), copy=False)
+        straight = len(self.place) == len(scores) and (self.place == np.arange(len(scores))).all()
+        return scores if straight else scores[self.place]

@@ -1,0 +1,53 @@
+"""What a text must keep to and where it ends: the processors and criteria of one prompt length.
+
+Texts of one batch may have prompts of different lengths, and each is to become what it would
+become alone; lengths count from each text's own beginning, without padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refgit.generation.logits_processors import Processor, process
+from refgit.generation.scores import Ids, Mask, Scores
+from refgit.generation.stopping import Criterion, done
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """Processors and criteria.
+
+    Attributes
+    ----------
+    processors : sequence of callables
+        Each takes ids (R, T) and scores (R, V) and returns scores.
+    criteria : sequence of callables
+        Each takes ids (R, T) and scores, and says which rows have ended, bool (R,).
+    longest : int
+        Tokens at which a text ends, its prompt included.
+    """
+
+    processors: Sequence[Processor]
+    criteria: Sequence[Criterion]
+    longest: int
+
+    def process(self, ids: Ids, scores: Scores, **options: Any) -> Scores:
+        """Scores (R, V) of the next word as the processors, one after another, leave them."""
+        return process(self.processors, ids, scores, **options)
+
+    def ended(self, ids: Ids, scores: Any = None) -> Mask:
+        """Say which texts (R, T) have ended, bool (R,)."""
+        return done(self.criteria, ids, scores)
+
+
+def by_rules(rules: Sequence[Rules], texts: Ids) -> Iterator[tuple[Rules, Ids]]:
+    """Sort rows by the rules of their texts: yields rules, and which rows are under them."""
+    if all(rule is rules[0] for rule in rules):
+        yield rules[0], np.arange(len(texts))
+        return
+    for rule in dict.fromkeys(rules[text] for text in texts):
+        yield rule, np.flatnonzero([rules[text] is rule for text in texts])

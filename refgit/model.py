@@ -7,11 +7,11 @@ transformers 4.56's classes of the same names, with arrays in the place of tenso
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from refgit.parameters import Shapes, causal_lm_shapes, model_shapes, nest
 from refgit.pretrained import PretrainedModel
 from refgit.surgery import checked_heads, with_vocabulary, without_heads
 from refgit.vision import image_encoder, visual_projection
+
+if TYPE_CHECKING:
+    from refgit.generation.stream import Word
 
 
 class GitModel(PretrainedModel):
@@ -611,6 +614,29 @@ class GitForCausalLM(GitModel):
         from refgit.generation.generate import generate
 
         return generate(self, pixel_values, input_ids, **options)
+
+    def stream(
+        self, pixel_values: Any = None, input_ids: Any = None, **options: Any
+    ) -> Iterator[Word]:
+        """Write texts below images and show each word as it comes; see `generation.stream`."""
+        from refgit.generation.stream import stream
+
+        return stream(self, pixel_values, input_ids, **options)
+
+    def compute_transition_scores(
+        self,
+        sequences: Any,
+        scores: Sequence[Any],
+        beam_indices: Any = None,
+        normalize_logits: bool = False,
+    ) -> Array:
+        """Pick each generated word's score; see `generation.transition_scores`."""
+        from refgit.generation.transition_scores import transition_scores
+
+        found = transition_scores(
+            sequences, scores, beam_indices, normalize_logits=normalize_logits
+        )
+        return self.backend.asarray(found)
 
 
 def _all_or_nothing(cache: KeyValueCache | None) -> AbstractContextManager[None]:

@@ -562,3 +562,11 @@ def test_an_interrupted_config_leaves_the_old_file_whole(
     with pytest.raises(OSError, match="No space"):
         tiny.CONFIG.replace(vocab_size=99).save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_saved_weights_may_be_read_by_whom_other_new_files_may(tmp_path: Path) -> None:
+    tiny.tiny_model().save_pretrained(tmp_path / "model")
+    other = tmp_path / "other"
+    other.touch()
+    for file in (tmp_path / "model").iterdir():
+        assert file.stat().st_mode == other.stat().st_mode, file.name

@@ -373,14 +373,14 @@ def test_what_was_not_foreseen_stays_one_line_and_one_image(
     run: Run, captions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, last = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 1)
-    real = caption_command.caption_one
+    real = caption_command.captions
 
     def fail(image: str, *others: Any) -> str:
         if image == str(first):
             raise KeyError("some\nthing")
         return real(image, *others)
 
-    monkeypatch.setattr(caption_command, "caption_one", fail)
+    monkeypatch.setattr(caption_command, "captions", fail)
     code, out, (line,) = run(first, last)
     assert (code, out) == (1, [f"{last}\t{captions[1]}"])
     assert str(first) in line

@@ -141,7 +141,8 @@ ARROWS = {
     "demo": set(),
     "errors": set(),
     "generation": {
-        "cache", "checks", "config", "json_file", "layers", "model", "outputs", "refgit_backends",
+        "arrays", "cache", "checks", "config", "json_file", "layers", "model", "outputs",
+        "refgit_backends",
     },
     "json_file": set(),
     "layers": set(),

@@ -158,7 +158,10 @@ def save_parameters(directory: Path, arrays: Arrays) -> None:
     partial = directory / f"{WEIGHTS}.partial"
     contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
     try:
+        partial.touch()
+        mode = partial.stat().st_mode  # as for any new file; safetensors locks others out
         save_file(contiguous, partial, metadata={"format": "pt"})
+        partial.chmod(mode)
         partial.replace(directory / WEIGHTS)
     finally:
         partial.unlink(missing_ok=True)

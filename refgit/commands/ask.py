@@ -7,16 +7,18 @@ answer. (GIT paper, section 3.3.)
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from refgit.commands.inputs import (
     add_model_options,
     add_output_options,
+    any_size,
     count_of,
     load_model,
     read_pixels,
 )
-from refgit.commands.output import one_line, print_json, reason, say
+from refgit.commands.output import one_line, print_as_it_comes, print_json, reason, say
 
 if TYPE_CHECKING:
     from refgit.cache import KeyValueCache
@@ -63,11 +65,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Answer each question; one that fails does not stop the others."""
     model, processor = load_model(arguments)
     frames = model.config.num_image_with_embedding
-    image = model.encode_image(read_pixels(arguments.image, processor, frames))
+    pixels = read_pixels(arguments.image, processor, frames)
+    image = model.encode_image(pixels, interpolate_pos_encoding=any_size(processor))
+    alone = len(arguments.questions) == 1
     failures = 0
     for question in arguments.questions:
         try:
-            text = answer(question, image, model, processor, arguments.max_new_tokens)
+            texts = answers(question, image, model, processor, arguments.max_new_tokens)
+            if arguments.json:
+                *_, text = texts
+                print_json(image=arguments.image, question=question, answer=text)
+            else:
+                print_as_it_comes(texts, "" if alone else f"{one_line(question)}\t")
+        except BrokenPipeError:
+            raise
         except Exception as error:
             if arguments.debug:
                 raise
@@ -76,22 +87,16 @@ def run(arguments: argparse.Namespace) -> int:
             say(why)
             if arguments.json:
                 print_json(image=arguments.image, question=question, error=why)
-            continue
-        if arguments.json:
-            print_json(image=arguments.image, question=question, answer=text)
-        else:
-            alone = len(arguments.questions) == 1
-            print(text if alone else f"{one_line(question)}\t{text}", flush=True)
     return 1 if failures else 0
 
 
-def answer(
+def answers(
     question: str,
     image: KeyValueCache,
     model: GitForCausalLM,
     processor: GitProcessor,
     max_new_tokens: int,
-) -> str:
+) -> Iterator[str]:
     """Answer one question about an image that has been read.
 
     Parameters
@@ -103,6 +108,11 @@ def answer(
     processor : GitProcessor
     max_new_tokens : int
         Longest answer; less where the model has no positions for so many.
+
+    Returns
+    -------
+    iterator of str
+        The answer so far, a word longer each time.
 
     Raises
     ------
@@ -121,8 +131,10 @@ def answer(
             f"the question is {len(prompt)} tokens, its opening one included; this model has "
             f"positions for {len(prompt) + room}, the answer included. Ask a shorter one."
         )
-    ids = model.generate(
-        past_key_values=image, input_ids=[prompt], max_new_tokens=min(max_new_tokens, room)
+    written = model.stream(
+        past_key_values=image,
+        input_ids=[prompt],
+        max_new_tokens=min(max_new_tokens, room),
+        tokenizer=processor.tokenizer,
     )
-    written = model.backend.to_numpy(ids)[:, len(prompt) :]
-    return processor.batch_decode(written, skip_special_tokens=True)[0].strip()
+    return ((word.text or "").strip() for word in written)

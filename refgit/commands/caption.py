@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from refgit.commands.inputs import (
     add_model_options,
     add_output_options,
+    any_size,
     count_of,
     files_of,
     load_model,
     read_pixels,
 )
-from refgit.commands.output import one_line, print_json, reason, say
+from refgit.commands.output import one_line, print_as_it_comes, print_json, reason, say
 
 if TYPE_CHECKING:
     from refgit.model import GitForCausalLM
@@ -72,7 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
     failures = 0
     for file in files_of(arguments.images, videos=frames is not None):
         try:
-            text = caption_one(file, model, processor, longest)
+            texts = captions(file, model, processor, longest)
+            if arguments.json:
+                *_, text = texts
+                print_json(image=file, caption=text)
+            else:
+                print_as_it_comes(texts, "" if alone else f"{one_line(file)}\t")
+        except BrokenPipeError:
+            raise
         except Exception as error:
             if arguments.debug:
                 raise
@@ -82,15 +91,12 @@ def run(arguments: argparse.Namespace) -> int:
             say(why)
             if arguments.json:
                 print_json(image=file, error=why)
-            continue
-        if arguments.json:
-            print_json(image=file, caption=text)
-        else:
-            print(text if alone else f"{one_line(file)}\t{text}", flush=True)
     return 1 if failures else 0
 
 
-def caption_one(file: str, model: GitForCausalLM, processor: GitProcessor, max_length: int) -> str:
+def captions(
+    file: str, model: GitForCausalLM, processor: GitProcessor, max_length: int
+) -> Iterator[str]:
     """Caption one image or video.
 
     Parameters
@@ -102,11 +108,21 @@ def caption_one(file: str, model: GitForCausalLM, processor: GitProcessor, max_l
     max_length : int
         Longest caption in tokens.
 
+    Returns
+    -------
+    iterator of str
+        The caption so far, a word longer each time.
+
     Raises
     ------
     refgit.processing.ImageFileError, refgit.processing.VideoFileError
         The file is missing, truncated or no image or video.
     """
     pixels = read_pixels(file, processor, model.config.num_image_with_embedding)
-    ids = model.generate(pixel_values=pixels, max_length=max_length)
-    return processor.batch_decode(model.backend.to_numpy(ids), skip_special_tokens=True)[0].strip()
+    words = model.stream(
+        pixel_values=pixels,
+        max_length=max_length,
+        interpolate_pos_encoding=any_size(processor),
+        tokenizer=processor.tokenizer,
+    )
+    return ((word.text or "").strip() for word in words)

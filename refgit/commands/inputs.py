@@ -78,6 +78,11 @@ def load_model(arguments: argparse.Namespace) -> tuple[GitForCausalLM, GitProces
     return model, processor
 
 
+def any_size(processor: GitProcessor) -> bool:
+    """Whether the processor keeps the aspect ratio, so that images come in all sizes."""
+    return getattr(processor.image_processor, "respect_ratio_max", None) is not None
+
+
 def is_video(file: str) -> bool:
     """Whether a file's name says that it is a video."""
     return Path(file).suffix.lower() in _VIDEOS

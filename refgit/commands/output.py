@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 from unicodedata import category
 
@@ -33,3 +34,26 @@ def one_line(text: str) -> str:
 def print_json(**entries: Any) -> None:
     """Print one JSON object on one line."""
     print(json.dumps(entries), flush=True)  # ASCII, so one line on every terminal
+
+
+def print_as_it_comes(texts: Iterator[str], before: str = "") -> None:
+    """Print a text that grows: word by word on a terminal, in one line at the end elsewhere.
+
+    Parameters
+    ----------
+    texts : iterator of str
+        The text so far, again and again.
+    before : str
+        What stands in front of it on the line.
+    """
+    live, shown, text = sys.stdout.isatty(), "", ""
+    for text in texts:
+        # The last word may still grow, or what looks like one turn out to be the start of another.
+        sure = text[: text.rfind(" ") + 1]
+        if live and len(sure) > len(shown) and sure.startswith(shown):
+            print((before if not shown else "") + sure[len(shown) :], end="", flush=True)
+            shown = sure
+    if text.startswith(shown):
+        print(("" if shown else before) + text[len(shown) :], flush=True)
+    else:
+        print(f"\r{before}{text}", flush=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refgit.generation.arguments import expect, is_number
+from refgit.generation.arguments import expect, is_count, is_number
 from refgit.generation.scores import Ids, Scores, log_probabilities
 
 
@@ -24,17 +24,27 @@ class ClassifierFreeGuidance:
 
     Notes
     -----
-    `unconditional` is called once a step, with the ids (B, T), and returns scores (B, V).
+    `unconditional` is called once a step, with ids (B, T - T0 + 1): the last of the T0 tokens of
+    the prompt and what was written since. It returns scores (B, V).
     Source: Sanchez et al. 2023, "Stay on topic with classifier-free guidance", arXiv 2306.17806.
+    In transformers 4.56.2 the scores without the image do not follow beams that change places;
+    here they do.
     """
 
-    def __init__(self, guidance_scale: float, unconditional: Callable[[Ids], Scores]) -> None:
+    def __init__(
+        self,
+        guidance_scale: float,
+        unconditional: Callable[[Ids], Scores],
+        prompt_length: int = 1,
+    ) -> None:
         expect("guidance_scale", guidance_scale, is_number(guidance_scale), "a number")
+        expect("prompt_length", prompt_length, is_count(prompt_length, 1), "a positive integer")
         self.scale, self.unconditional = float(guidance_scale), unconditional
+        self.start = prompt_length - 1
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         """Guide the scores (B, V)."""
-        without = log_probabilities(self.unconditional(input_ids))
+        without = log_probabilities(self.unconditional(input_ids[:, self.start :]))
         scale = scores.dtype.type(self.scale)
         with np.errstate(invalid="ignore"):  # words that both have struck out give NaN
             return np.asarray(scale * (log_probabilities(scores) - without) + without)

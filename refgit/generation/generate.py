@@ -180,8 +180,8 @@ def generate(
         prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
         tokenizer=tokenizer,
         use_model_defaults=use_model_defaults,
-        arguments=arguments,
         without_beams="streamer" if streamer is not None else None,
+        **arguments,
     )
     if call.config.num_beams > 1:
         return _by_beams(call)
@@ -193,22 +193,25 @@ def prepare(
     pixel_values: Any,
     input_ids: Any,
     *,
-    attention_mask: Any,
-    head_mask: Any,
-    past_key_values: KeyValueCache | None,
-    interpolate_pos_encoding: bool,
-    generation_config: GenerationConfig | None,
-    preset: str | None,
-    seed: int | np.random.Generator | None,
-    logits_processor: Iterable[Processor],
-    stopping_criteria: Iterable[Criterion],
-    prefix_allowed_tokens_fn: Callable[[int, Ids], Any] | None,
-    tokenizer: Any,
-    use_model_defaults: bool | None,
-    arguments: dict[str, Any],
+    attention_mask: Any = None,
+    head_mask: Any = None,
+    past_key_values: KeyValueCache | None = None,
+    interpolate_pos_encoding: bool = False,
+    generation_config: GenerationConfig | None = None,
+    preset: str | None = None,
+    seed: int | np.random.Generator | None = None,
+    logits_processor: Iterable[Processor] = (),
+    stopping_criteria: Iterable[Criterion] = (),
+    prefix_allowed_tokens_fn: Callable[[int, Ids], Any] | None = None,
+    tokenizer: Any = None,
+    use_model_defaults: bool | None = None,
     without_beams: str | None = None,
+    **arguments: Any,
 ) -> Call:
-    """Check everything, then read the images; see `generate`."""
+    """Check everything, then read the images; see `generate`.
+
+    `without_beams` is the name of what cannot be had with beams, if any.
+    """
     config = merge(
         model.generation_config,
         with_preset(preset, arguments),
@@ -331,12 +334,12 @@ def _check_past(past: KeyValueCache | None, pixel_values: Any) -> None:
 # ---- greedy search, sampling and contrastive search: every text has one row
 
 
-def steps(call: Call) -> Iterator[Step]:
-    """Run the search of a call that has no beams, step by step."""
+def steps(call: Call, **keep: bool) -> Iterator[Step]:
+    """Run the search of a call that has no beams, step by step; `keep` is for `Decoding`."""
     mode = search_mode(call.config)
     if mode == "contrastive":
         return contrastive_search(
-            call.decoding(keep_hidden_states=True),
+            call.decoding(**(keep | {"keep_hidden_states": True})),
             call.prompts.rows,
             call.rules,
             alpha=call.config.penalty_alpha or 0.0,
@@ -344,7 +347,7 @@ def steps(call: Call) -> Iterator[Step]:
         )
     choose = draw(call.random) if mode == "sample" else likeliest
     copies = call.config.num_return_sequences
-    return one_word_at_a_time(call.decoding(), call.prompts.rows, call.rules, choose, copies)
+    return one_word_at_a_time(call.decoding(**keep), call.prompts.rows, call.rules, choose, copies)
 
 
 def _by_words(call: Call, streamer: Any) -> Array | Output:

@@ -65,7 +65,6 @@ def build_processors(
     prompt_ids: Ids,
     vocab_size: int,
     prefix_allowed_tokens_fn: AllowedTokens | None = None,
-    first_image: int = 0,
     unconditional: Callable[[Ids], Scores] | None = None,
     user: Iterable[Processor] = (),
 ) -> list[Processor]:
@@ -82,12 +81,10 @@ def build_processors(
     vocab_size : int
         V.
     prefix_allowed_tokens_fn : callable, optional
-        ``(image, ids so far (T,)) -> token ids`` that may follow.
-    first_image : int
-        Number of the image that the first of the prompts belongs to, for that function.
+        ``(image, ids so far (T,)) -> token ids`` that may follow; images are those of `prompt_ids`.
     unconditional : callable, optional
-        ``(ids so far) -> scores (B, V)`` without the image; needed where `config.guidance_scale`
-        is not 1.
+        ``(ids) -> scores (B, V)`` without the image; needed where `config.guidance_scale` is not
+        1. The ids are those so far, from the last one of the prompt on.
     user : iterable of callables
         ``processor(input_ids, scores) -> scores`` of the caller; they stand behind the config's
         and before the warpers. One of a type that the config asks for too takes its place.
@@ -104,11 +101,11 @@ def build_processors(
     """
     _check_tokens(config, vocab_size)
     made = [
-        *_guidance(config, unconditional),
+        *_guidance(config, unconditional, prompt_length),
         *_biases(config),
         *_repetitions(config, prompt_ids),
         *_lengths(config, prompt_length),
-        *_prescriptions(config, prefix_allowed_tokens_fn, first_image),
+        *_prescriptions(config, prefix_allowed_tokens_fn),
         *_repairs(config, prompt_length),
         *_suppressions(config, prompt_length),
     ]
@@ -156,7 +153,7 @@ def _options_of(processor: Processor, options: dict[str, Any]) -> dict[str, Any]
 
 
 def _guidance(
-    config: GenerationConfig, unconditional: Callable[[Ids], Scores] | None
+    config: GenerationConfig, unconditional: Callable[[Ids], Scores] | None, prompt_length: int
 ) -> Iterator[Processor]:
     if config.guidance_scale not in (None, 1):
         if unconditional is None:
@@ -164,7 +161,7 @@ def _guidance(
                 f"guidance_scale is {config.guidance_scale}, and there are no scores without the "
                 "image; expected the argument unconditional."
             )
-        yield ClassifierFreeGuidance(config.guidance_scale, unconditional)
+        yield ClassifierFreeGuidance(config.guidance_scale, unconditional, prompt_length)
     if config.no_immediate_repeat:
         yield NoImmediateRepeat()
 
@@ -197,12 +194,9 @@ def _lengths(config: GenerationConfig, prompt_length: int) -> Iterator[Processor
         yield MinNewTokens(prompt_length, config.min_new_tokens, ends)
 
 
-def _prescriptions(
-    config: GenerationConfig, allowed: AllowedTokens | None, first_image: int
-) -> Iterator[Processor]:
+def _prescriptions(config: GenerationConfig, allowed: AllowedTokens | None) -> Iterator[Processor]:
     if allowed is not None:
-        beams = config.num_beams // config.num_beam_groups
-        yield PrefixConstrained(allowed, beams, first_image)
+        yield PrefixConstrained(allowed, config.num_beams // config.num_beam_groups)
     if config.forced_bos_token_id is not None:
         yield ForcedBos(config.forced_bos_token_id)
     if config.forced_eos_token_id is not None:

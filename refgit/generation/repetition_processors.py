@@ -137,8 +137,6 @@ class HammingDiversity:
     Source: Vijayakumar et al. 2016, "Diverse beam search", arXiv 1610.02424, section 3.
     """
 
-    between_groups = True  # it takes more than ids and scores
-
     def __init__(self, diversity_penalty: float, num_beams: int, num_beam_groups: int) -> None:
         penalty, beams, groups = diversity_penalty, num_beams, num_beam_groups
         expect("diversity_penalty", penalty, is_positive(penalty), _ABOVE_ZERO)

@@ -115,28 +115,25 @@ class PrefixConstrained:
 
     .. math:: s'_v = s_v \text{ if } v \in A(i, y_{1..T}) \text{, else } -\infty
 
-    where :math:`i` counts the images, from `first_image`, and :math:`A` is the caller's function.
+    where :math:`i` counts the images and :math:`A` is the caller's function.
 
     Notes
     -----
     Source: De Cao et al. 2020, "Autoregressive entity retrieval", arXiv 2010.00904, section 3.2.
     """
 
-    def __init__(
-        self, prefix_allowed_tokens_fn: AllowedTokens, num_beams: int, first_image: int = 0
-    ) -> None:
+    def __init__(self, prefix_allowed_tokens_fn: AllowedTokens, num_beams: int) -> None:
         allowed = prefix_allowed_tokens_fn
         expect("prefix_allowed_tokens_fn", allowed, callable(allowed), "a function")
         expect("num_beams", num_beams, is_count(num_beams, 1), "an integer of at least 1")
-        self.allowed, self.beams, self.first_image = allowed, num_beams, first_image
+        self.allowed, self.beams = allowed, num_beams
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         """Strike out of the scores (B n, V) what is not allowed behind the ids (B n, T)."""
         forbidden = np.ones(scores.shape, bool)
         for row, ids in enumerate(input_ids):
-            image = self.first_image + row // self.beams
-            found = np.asarray(self.allowed(image, ids)).reshape(-1)
-            self._check(found, image, scores.shape[-1])
+            found = np.asarray(self.allowed(row // self.beams, ids)).reshape(-1)
+            self._check(found, row // self.beams, scores.shape[-1])
             forbidden[row, found] = False
         return strike(scores, forbidden)
 

@@ -17,7 +17,9 @@ from refgit.parameters import Shapes, flatten, nest, random_parameters
 from refgit_backends import Backend, get_backend
 from refgit_backends.base import BackendError, host_array
 
-FLOAT_DTYPES = ("float16", "float32", "float64")
+FLOAT_DTYPES = ("float16", "float32", "float64", "bfloat16")
+# What config.json says of the file it was read with, no longer true of another.
+_OF_THE_FILE = ("dtype", "torch_dtype", "configuration_files", "transformers_weights")
 
 
 class PretrainedModel:
@@ -53,6 +55,8 @@ class PretrainedModel:
         """Take up the parameters, on a backend and in a dtype; tied ones stay one array."""
         if dtype not in FLOAT_DTYPES:
             raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
+        if dtype == "bfloat16" and dtype not in backend.float_names:
+            dtype = "float32"  # holds every bfloat16
         moved = {id(x): backend.asarray(x, dtype) for x in parameters.values()}
         self.dtype, self.backend = dtype, backend
         self.operations = Operations.with_kernels(backend.kernels)
@@ -101,8 +105,9 @@ class PretrainedModel:
         backend : str, Backend or None
             Where it computes: "numpy", "cupy", ...; None takes REFGIT_BACKEND, else "numpy".
         dtype : str
-            "float32", "float64" or "float16". Weights stored otherwise are converted; those
-            stored so are mapped from the file, not copied (NumPy).
+            "float32", "float64", "float16" or "bfloat16". Weights stored otherwise are converted;
+            those stored so are mapped from the file, not copied (NumPy). Where the backend has no
+            bfloat16, it is computed in float32, which holds every bfloat16.
         kernels : {"auto", "off"}
             "off" runs the definitions of refgit/layers alone.
         revision, token : optional
@@ -136,17 +141,27 @@ class PretrainedModel:
         directory : str or Path
             Made if need be; files of the same names are replaced.
         """
-        from refgit.checkpoint import save_parameters
+        from refgit.checkpoint.video_files import save_weights_and_config
 
         arrays = {
             name: self.backend.to_numpy(x)
             for name, x in self.state_dict().items()
             if name not in self.tied(self.config)
         }
-        save_parameters(Path(directory), arrays)
-        architecture = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
-        extra = {**self.config.extra, **architecture}
-        self.config.replace(extra=extra).save_pretrained(directory)
+        save_weights_and_config(Path(directory), arrays, self._config_to_save())
+
+    def _config_to_save(self) -> Any:
+        """The config with what is true of the file that is written; of others' keys, the rest."""
+
+        def without(extra: Mapping[str, Any]) -> dict[str, Any]:
+            return {k: v for k, v in extra.items() if k not in _OF_THE_FILE}
+
+        config = self.config
+        if isinstance(config, GitConfig):
+            vision = config.vision_config
+            config = config.replace(vision_config=vision.replace(extra=without(vision.extra)))
+        ours = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
+        return config.replace(extra={**without(config.extra), **ours})
 
     def state_dict(self) -> dict[str, Array]:
         """Every parameter by its checkpoint name."""
@@ -172,7 +187,7 @@ class PretrainedModel:
         backend : str, Backend or None
             None keeps the model's.
         dtype : str or None
-            "float16", "float32" or "float64"; None keeps the model's.
+            "float16", "bfloat16", "float32" or "float64"; None keeps the model's.
 
         Returns
         -------

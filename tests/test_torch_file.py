@@ -718,3 +718,13 @@ def test_a_wrong_tensor_or_file_is_named(folder: Path) -> None:
     refused(path, reader=lambda _: GitForCausalLM.from_pretrained(folder))
     path.unlink()
     refused(path, "does not exist", reader=lambda _: GitForCausalLM.from_pretrained(folder))
+
+
+@TWO_FORMATS
+def test_an_odd_escape_in_a_string_is_refused_like_any_other_string(
+    form: str, tmp_path: Path
+) -> None:
+    """pickletools warns of it, and warnings are errors here."""
+    path = write(tmp_path / "x.bin", {}, form, program=b"\x80\x02S'\\o'\n.")
+    with pytest.raises(CheckpointError, match="expected a dict of tensors"):
+        open_torch(path)

@@ -26,7 +26,7 @@ _FORMATS = ((WEIGHTS, INDEX, open_safetensors), (TORCH_WEIGHTS, TORCH_INDEX, ope
 # Buffers that older versions of transformers wrote: 0, 1, 2, ..., nothing learned.
 _BUFFERS = ("position_ids",)
 # transformers 5 spells the time embeddings of videos rightly; the hub's checkpoints do not.
-_OTHER_SPELLING = ("img_temporal_embedding", "img_temperal_embedding")
+OTHER_SPELLING = ("img_temporal_embedding", "img_temperal_embedding")
 _MODEL_PREFIX = "git."
 _HEAD = "output."
 
@@ -67,7 +67,7 @@ def load_parameters(
         message names the file, the tensor, found and expected.
     """
     found, source = _read_all(directory)
-    found = {name.replace(*_OTHER_SPELLING): x for name, x in found.items()}
+    found = {name.replace(*OTHER_SPELLING): x for name, x in found.items()}
     found = {name: x for name, x in found.items() if name.rpartition(".")[2] not in _BUFFERS}
     if prefix and not any(name in found for name in shapes):
         inside = {name[len(prefix) :]: x for name, x in found.items() if name.startswith(prefix)}
@@ -142,8 +142,8 @@ def _read_shards(
     return tensors
 
 
-def save_parameters(directory: Path, arrays: Arrays) -> None:
-    """Write model.safetensors, whole or not at all: a failed write leaves an older file alone.
+def save_parameters(directory: Path, arrays: Arrays, file: str = WEIGHTS) -> None:
+    """Write a file of weights, whole or not at all: a failed write leaves an older one alone.
 
     Parameters
     ----------
@@ -151,17 +151,19 @@ def save_parameters(directory: Path, arrays: Arrays) -> None:
         Made if need be.
     arrays : mapping of str to array
         On the host.
+    file : str
+        Its name.
     """
     from safetensors.numpy import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f"{WEIGHTS}.partial"
+    partial = directory / f"{file}.partial"
     contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
     try:
         partial.touch()
         mode = partial.stat().st_mode  # as for any new file; safetensors locks others out
         save_file(contiguous, partial, metadata={"format": "pt"})
         partial.chmod(mode)
-        partial.replace(directory / WEIGHTS)
+        partial.replace(directory / file)
     finally:
         partial.unlink(missing_ok=True)

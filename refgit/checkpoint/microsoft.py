@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from refgit.checkpoint.loading import save_parameters
 from refgit.checkpoint.microsoft_config import config_from
 from refgit.checkpoint.microsoft_names import UNUSED, correspondence
 from refgit.checkpoint.microsoft_settings import (
@@ -24,6 +23,7 @@ from refgit.checkpoint.microsoft_settings import (
 )
 from refgit.checkpoint.microsoft_yaml import read_parameters
 from refgit.checkpoint.torch_file import read_torch
+from refgit.checkpoint.video_files import save_weights_and_config
 from refgit.config import GitConfig
 from refgit.errors import CheckpointError
 from refgit.json_file import write_json
@@ -112,7 +112,7 @@ def read_microsoft(
 
 
 def save_microsoft(model: MicrosoftModel, directory: Path) -> None:
-    """Write model.safetensors, generation_config.json and config.json, in this order.
+    """Write generation_config.json, the weights and config.json, in this order.
 
     Parameters
     ----------
@@ -120,10 +120,10 @@ def save_microsoft(model: MicrosoftModel, directory: Path) -> None:
     directory : Path
         Made if need be.
     """
-    save_parameters(directory, model.parameters)
+    directory.mkdir(parents=True, exist_ok=True)
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     write_json(directory / "generation_config.json", {x: getattr(model.config, x) for x in ids})
-    model.config.save_pretrained(directory)
+    save_weights_and_config(directory, model.parameters, model.config)
 
 
 # ---- the settings

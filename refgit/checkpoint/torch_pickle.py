@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,10 +127,12 @@ class _Machine:
     def run(self, file: io.BytesIO) -> Any:
         """Follow the instructions from where the file stands up to STOP, and leave it there."""
         try:
-            for count, (code, argument, _) in enumerate(pickletools.genops(file)):
-                if count > _MOST_INSTRUCTIONS:
-                    raise ValueError(f"its pickle has over {_MOST_INSTRUCTIONS} instructions")
-                self.step(code.name, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in strings
+                for count, (code, argument, _) in enumerate(pickletools.genops(file)):
+                    if count > _MOST_INSTRUCTIONS:
+                        raise ValueError(f"its pickle has over {_MOST_INSTRUCTIONS} instructions")
+                    self.step(code.name, argument)
         except (IndexError, KeyError) as error:  # of stack and memo
             raise ValueError("its pickle takes what it has not put down") from error
         if len(self.stack) != 1 or self.marks:

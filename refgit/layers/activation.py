@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from refgit.layers.array_api import Array, array_namespace
+from refgit.layers.array_api import Array, array_namespace, at_least_float32
 from refgit.layers.erf import erf
 
 
@@ -55,7 +55,9 @@ def quick_gelu(x: Array) -> Array:
     Source: Hendrycks and Gimpel, arXiv 1606.08415, section 2; used by CLIP's image encoder, which
     GIT takes over (paper, section 3.1).
     """
-    return x * sigmoid(1.702 * x)
+    xp = array_namespace(x)
+    gate = sigmoid(1.702 * at_least_float32(x))  # in float16 the product may overflow
+    return x * xp.astype(gate, x.dtype)
 
 
 def gelu(x: Array) -> Array:

@@ -157,15 +157,18 @@ def attention(
     Source: Vaswani et al., arXiv 1706.03762, equation 1.
     """
     xp = array_namespace(query)
+    scale = 1.0 / math.sqrt(query.shape[-1])
+    query = query * scale  # before the product, which might not fit into float16
     scores, first_key = [], 0
     for key in keys:
         part = attention_scores(query, key)
         if relative is not None:
-            part = part + relative_scores(query, key, relative, first_key=first_key)
+            part = part + relative_scores(
+                query, key, relative, first_key=first_key, key_scale=scale
+            )
         scores.append(part)
         first_key += key.shape[2]
     joint = scores[0] if len(scores) == 1 else xp.concat(scores, axis=-1)  # (B, H, Q, K)
-    joint = joint / math.sqrt(query.shape[-1])
     if bias is not None:
         joint = joint + bias
     probabilities = ops.softmax(joint)

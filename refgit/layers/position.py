@@ -144,7 +144,12 @@ class RelativePositions:
 
 
 def relative_scores(
-    query: Array, key: Array, positions: RelativePositions, *, first_key: int
+    query: Array,
+    key: Array,
+    positions: RelativePositions,
+    *,
+    first_key: int,
+    key_scale: float = 1.0,
 ) -> Array:
     r"""Correct attention scores by the distance of query and key.
 
@@ -161,11 +166,13 @@ def relative_scores(
     positions : RelativePositions
     first_key : int
         Index of the first key in the joint sequence.
+    key_scale : float
+        Factor of the second term; `attention` has divided the queries by sqrt(D/H) before.
 
     Returns
     -------
     array (B, H, Q, K)
-        To be added before the division by sqrt(D/H).
+        To be added to the scores.
 
     Notes
     -----
@@ -183,7 +190,7 @@ def relative_scores(
     scores = _gather(xp.matmul(query, xp.matrix_transpose(distances)), row)  # (B, H, Q, K)
     if not positions.with_keys:
         return scores
-    of_keys = xp.matmul(key, xp.matrix_transpose(distances))  # (B', H, K, Q + K - 1)
+    of_keys = xp.matmul(key, xp.matrix_transpose(distances * key_scale))  # (B', H, K, Q + K - 1)
     of_keys = xp.matrix_transpose(_gather(of_keys, xp.matrix_transpose(row)))  # (B', H, Q, K)
     return scores + xp.concat([of_keys] * (query.shape[0] // key.shape[0]), axis=0)
 

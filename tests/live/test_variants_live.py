@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from golden_cases import make_weights
 from oracle import torch, transformers
-from refgit import GitConfig, GitForCausalLM, to_numpy
+from refgit import GitConfig, GitForCausalLM, GitModel, to_numpy
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
@@ -162,8 +162,8 @@ def test_every_variant_cached_in_chunks_equals_the_uncached_oracle(variant: dict
 PRUNED = {0: [1], 1: [0, 2]}
 
 
-def pair_with_three_heads(kind: str) -> tuple[Any, Any, dict[str, np.ndarray]]:
-    variant = {
+def pair_variant(kind: str) -> dict[str, Any]:
+    return {
         "config": {
             "vision_config": {
                 "hidden_size": 8,
@@ -189,7 +189,10 @@ def pair_with_three_heads(kind: str) -> tuple[Any, Any, dict[str, np.ndarray]]:
         "chunks": [5],
         "seed": 5,
     }
-    return both(variant, "float32")
+
+
+def pair_with_three_heads(kind: str) -> tuple[Any, Any, dict[str, np.ndarray]]:
+    return both(pair_variant(kind), "float32")
 
 
 @pytest.mark.parametrize("kind", ["absolute", "relative_key_query"])
@@ -231,3 +234,21 @@ def test_resized_models_keep_the_oracles_words() -> None:
         # the oracle draws its new rows around the mean of the old ones, with a tiny spread
         assert error(found, expected) <= 1e-3
         assert error(found[..., :29], expected[..., :29]) <= 2e-5
+
+
+@pytest.mark.parametrize("kind", [GitForCausalLM, GitModel])
+def test_videos_that_refgit_writes_load_with_no_key_left_over(kind: Any, tmp_path: Path) -> None:
+    variant = {**pair_variant("absolute"), "frames": 3}
+    variant["config"] = {**variant["config"], "num_image_with_embedding": 3}
+    whole, _, arrays = both(variant, "float32")
+    whole.save_pretrained(tmp_path / "whole")
+    ours = kind.from_pretrained(tmp_path / "whole")
+    ours.save_pretrained(tmp_path / "own")
+    theirs, loading = getattr(transformers, kind.__name__).from_pretrained(
+        tmp_path / "own", output_loading_info=True
+    )
+    assert not any(loading.values()), loading
+    tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
+    with torch.no_grad():
+        expected = theirs.eval()(**tensors, use_cache=False)[0]
+    assert error(ours(**arrays)[0], expected) <= 2e-5

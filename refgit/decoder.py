@@ -223,10 +223,10 @@ def decoder_block(
         head_mask=head_mask,
         ops=ops.at("attention.self"),
     )
-    ops.tap("attention.self", context)
     output = p["attention"]["output"]
     h = ops.tap("attention.output.dense", ops.linear(context, **output["dense"]))
-    x = ops.layer_norm(x + h, **output["LayerNorm"], eps=eps)
+    x = ops.tap("attention.output.residual", x + h)
+    x = ops.layer_norm(x, **output["LayerNorm"], eps=eps)
     x = ops.tap("attention.output.LayerNorm", x)
     h = feed_forward(
         x,
@@ -236,7 +236,8 @@ def decoder_block(
         ops=ops,
         names=("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense"),
     )
-    x = ops.layer_norm(x + h, **p["output"]["LayerNorm"], eps=eps)
+    x = ops.tap("output.residual", x + h)
+    x = ops.layer_norm(x, **p["output"]["LayerNorm"], eps=eps)
     return ops.tap("output.LayerNorm", x), probabilities
 
 

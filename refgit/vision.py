@@ -102,6 +102,7 @@ def vision_block(
         ops=ops.at("self_attn"),
     )
     x = x + ops.tap("self_attn.out_proj", ops.linear(context, **p["self_attn"]["out_proj"]))
+    ops.tap("self_attn.residual", x)
     h = ops.tap("layer_norm2", ops.layer_norm(x, **p["layer_norm2"], eps=eps))
     activation = ops.activation(config.hidden_act)
     h = feed_forward(h, p["mlp"]["fc1"], p["mlp"]["fc2"], activation=activation, ops=ops.at("mlp"))

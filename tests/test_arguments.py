@@ -359,7 +359,7 @@ BAD_CALLS: dict[str, dict[str, Any]] = {
     "at the very end": {"tap": stop_at("output")},
     "padding, then a stop": {
         "attention_mask": np.array([[0, 1], [1, 1]]),
-        "tap": stop_at("git.encoder.layer.1.attention.self"),
+        "tap": stop_at("git.encoder.layer.1.attention.self.context"),
     },
 }
 

@@ -169,6 +169,7 @@ def attention(
         scores.append(part)
         first_key += key.shape[2]
     joint = scores[0] if len(scores) == 1 else xp.concat(scores, axis=-1)  # (B, H, Q, K)
+    ops.tap("scores", joint)
     if bias is not None:
         joint = joint + bias
     probabilities = ops.softmax(joint)
@@ -279,4 +280,5 @@ def multi_head_attention(
         q, keys, values, bias, relative=relative, head_mask=head_mask, ops=ops
     )
     ops.tap("probabilities", probabilities)
-    return merge_heads(context), probabilities  # (B, H, Q, D/H) -> (B, Q, D)
+    context = ops.tap("context", merge_heads(context))  # (B, H, Q, D/H) -> (B, Q, D)
+    return context, probabilities

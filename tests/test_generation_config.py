@@ -48,6 +48,7 @@ PLAIN = GenerationConfig()
         "repetition_penalty": [0],
         "encoder_repetition_penalty": [-2],
         "length_penalty": [None, math.nan],
+        "beam_scoring": [None, "paper", ["microsoft"]],
         "no_repeat_ngram_size": [-1],
         "encoder_no_repeat_ngram_size": [1.0],
         "bad_words_ids": [[1], [[]], [[-1]]],
@@ -282,6 +283,11 @@ def test_what_would_have_no_effect_is_refused(values: dict[str, Any], words: str
             {"force_words_ids": [[1]], "num_beams": 2, "num_beam_groups": 2},
             "force_words_ids.*num_beam_groups",
         ),
+        ({"beam_scoring": "microsoft", "num_beams": 2, "do_sample": True}, "beam_scoring.*sampl"),
+        (
+            {"beam_scoring": "microsoft", "num_beams": 2, "length_penalty": -1.0},
+            "length_penalty is -1.*beam_scoring",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused_whoever_asks(
@@ -307,6 +313,7 @@ def test_what_contradicts_itself_is_refused_whoever_asks(
         {"output_scores": True, "return_dict_in_generate": True},
         {"max_length": 3, "max_new_tokens": 5},
         {"min_length": 5, "max_length": 5},
+        {"num_beams": 4, "beam_scoring": "microsoft", "length_penalty": 0.0},
     ],
 )
 def test_what_fits_together_is_taken(values: dict[str, Any]) -> None:

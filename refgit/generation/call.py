@@ -66,10 +66,17 @@ _SAMPLING: Mapping[str, tuple[Any, ...]] = {
     "epsilon_cutoff": (None, 0),
     "eta_cutoff": (None, 0),
 }
+# What searches with beams are called in messages.
+_MODES = {
+    "beam_sample": "sampling",
+    "group_beam": "groups of beams",
+    "constrained_beam": "forced words",
+}
 # What beam search alone heeds.
 _BEAMS: Mapping[str, tuple[Any, ...]] = {
     "early_stopping": (None, False),
     "length_penalty": (None, 1),
+    "beam_scoring": (None, "transformers"),
     "num_beam_groups": (None, 1),
     "diversity_penalty": (None, 0),
 }
@@ -255,6 +262,18 @@ def _check_beams(config: GenerationConfig) -> None:
                 f"num_beam_groups is {groups} and diversity_penalty "
                 f"{config.diversity_penalty}; expected a diversity_penalty above 0, without which "
                 "all groups are equal."
+            )
+    if config.beam_scoring == "microsoft" and beams > 1:
+        if mode != "beam":
+            raise ValueError(
+                f'beam_scoring is "microsoft" and the other arguments ask for {_MODES[mode]}; '
+                "expected do_sample=False, num_beam_groups=1 and no forced words, or "
+                'beam_scoring="transformers".'
+            )
+        if config.length_penalty < 0:
+            raise ValueError(
+                f'length_penalty is {config.length_penalty} and beam_scoring "microsoft"; '
+                "expected a length_penalty of at least 0."
             )
 
 

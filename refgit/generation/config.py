@@ -64,6 +64,9 @@ class GenerationConfig:
         Divides the scores of words of the text; multiplies those of words of the prompt.
     length_penalty : float
         Beams compare the sum of log probabilities divided by length to this power.
+    beam_scoring : {"transformers", "microsoft"}
+        refgit's own: whose beam search to follow in how finished texts are scored and when it
+        stops; see `refgit.generation.beam` and `refgit.generation.paper_beam`.
     no_repeat_ngram_size, encoder_no_repeat_ngram_size : int or None
         So many tokens in a row never repeat within a text; never repeat the prompt.
     bad_words_ids, force_words_ids : list of list of int or None
@@ -85,7 +88,7 @@ class GenerationConfig:
     guidance_scale : float or None
         How far to move away from what would be written without the image; 1 is not at all.
     no_immediate_repeat : bool
-        refgit's own: never the same token twice in a row, as in Microsoft's implementation.
+        refgit's own: write no token twice in a row, as in Microsoft's implementation.
     num_return_sequences : int
         Texts to return for each image.
     output_attentions, output_hidden_states, output_scores, output_logits : bool or None
@@ -131,6 +134,7 @@ class GenerationConfig:
     repetition_penalty: float | None = 1.0
     encoder_repetition_penalty: float | None = 1.0
     length_penalty: float = 1.0
+    beam_scoring: str = "transformers"
     no_repeat_ngram_size: int | None = 0
     encoder_no_repeat_ngram_size: int | None = 0
     bad_words_ids: list[list[int]] | None = None
@@ -256,6 +260,7 @@ DEFAULTS: Mapping[str, Any] = {
     f.name: f.default for f in fields(GenerationConfig) if f.name != "extra"
 }
 NAMES = tuple(DEFAULTS)
+OURS = ("beam_scoring", "no_immediate_repeat")  # what transformers does not have
 # Fields that None turns off; for the others None stands for the default.
 NULLABLE = frozenset(name for name in NAMES if DEFAULTS[name] is None) | {
     "temperature", "top_k", "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff",

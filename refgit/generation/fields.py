@@ -33,6 +33,10 @@ def _is_one_of_the_stops(value: Any) -> bool:
     return isinstance(value, bool) or value == "never"
 
 
+def _is_one_of_the_scorings(value: Any) -> bool:
+    return isinstance(value, str) and value in ("transformers", "microsoft")
+
+
 def _are_constraints(value: Any) -> bool:
     several = isinstance(value, list | tuple) and len(value) > 0
     return several and all(isinstance(x, Constraint) for x in value)
@@ -56,6 +60,7 @@ RULES: tuple[tuple[str, str, Any], ...] = (
     ("repetition_penalty encoder_repetition_penalty", "None or a number above 0",
      _or_none(is_positive)),
     ("length_penalty", "a number", is_number),
+    ("beam_scoring", '"transformers" or "microsoft"', _is_one_of_the_scorings),
     ("guidance_scale", "None or a number", _or_none(is_number)),
     ("stop_strings", "None, a string or a list of strings, none of them empty",
      _or_none(are_strings)),

@@ -23,7 +23,8 @@ from refgit.generation.decoding import Decoding
 from refgit.generation.group_beam import GroupBeamSearch
 from refgit.generation.logits_processors import Processor, build_processors
 from refgit.generation.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
-from refgit.generation.presets import with_preset
+from refgit.generation.paper_beam import PaperBeamSearch
+from refgit.generation.presets import with_preset, within_positions
 from refgit.generation.prompt import Prompts, read_prompts, text_room, with_lengths
 from refgit.generation.record import Record
 from refgit.generation.rules import Rules
@@ -212,13 +213,14 @@ def prepare(
 
     `without_beams` is the name of what cannot be had with beams, if any.
     """
+    asked = with_preset(preset, arguments)
     config = merge(
         model.generation_config,
-        with_preset(preset, arguments),
+        asked,
         generation_config=generation_config,
         use_model_defaults=use_model_defaults,
     )
-    config = _with_lengths_of_the_call(config, arguments)
+    config = _with_lengths_of_the_call(config, asked)
     if without_beams is not None and config.num_beams > 1:
         raise ValueError(
             f"{without_beams} was asked for and num_beams is {config.num_beams}; beams change "
@@ -235,7 +237,8 @@ def prepare(
     prompts = read_prompts(model, input_ids, attention_mask, config, n_images)
     room = text_room(model.config, image_length)
     room -= search_mode(config) == "contrastive"  # it reads the last word as well
-    chosen = arguments.get("max_length") is not None
+    config = within_positions(config, preset, arguments, room)
+    chosen = asked.get("max_length") is not None
     own = (tuple(logits_processor or ()), tuple(stopping_criteria or ()))
     made: dict[Any, Rules] = {}
     rules = []
@@ -405,6 +408,10 @@ def _beams(call: Call, prompt: Ids, rules: Rules) -> Beams:
             num_results=config.num_return_sequences,
             ends=ends,
             **common,
+        )
+    if config.beam_scoring == "microsoft":
+        return PaperBeamSearch(
+            prompt, rules, ends=ends, num_results=config.num_return_sequences, **common
         )
     random = call.random if mode == "beam_sample" else None
     return BeamSearch(prompt, rules, num_ends=len(ends), random=random, **common)

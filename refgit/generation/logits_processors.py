@@ -163,7 +163,7 @@ def _guidance(
             )
         yield ClassifierFreeGuidance(config.guidance_scale, unconditional, prompt_length)
     if config.no_immediate_repeat:
-        yield NoImmediateRepeat()
+        yield NoImmediateRepeat(prompt_length)
 
 
 def _biases(config: GenerationConfig) -> Iterator[Processor]:

@@ -16,20 +16,28 @@ _ABOVE_ZERO = "a number above 0"
 
 
 class NoImmediateRepeat:
-    r"""Never write the same token twice in a row.
+    r"""Write no token twice in a row.
 
-    .. math:: s'_v = -10000 \text{ if } v = y_T
+    .. math:: s'_v = -10000 \text{ if } v = y_T \text{ and } T > T_0
+
+    where :math:`T_0` is `prompt_length`: the first word may repeat the end of the prompt.
 
     Notes
     -----
-    Source: microsoft/GenerativeImage2Text, whose search does so in every step; transformers does
-    not.
+    Source: microsoft/GenerativeImage2Text, generativeimage2text/layers/decoder.py,
+    `AutoRegressiveBeamSearch`, which does so in every step but the first; transformers does not.
     """
 
     SCORE = -10000.0
 
+    def __init__(self, prompt_length: int = 0) -> None:
+        expect("prompt_length", prompt_length, is_count(prompt_length), "an integer of at least 0")
+        self.prompt_length = int(prompt_length)
+
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Put the score of each text's last token far below all others of (B, V)."""
+        """Put the score of each text's last token, if written, far below all others of (B, V)."""
+        if input_ids.shape[1] <= self.prompt_length:
+            return scores
         scores = scores.copy()
         np.put_along_axis(scores, input_ids[:, -1:], scores.dtype.type(self.SCORE), axis=1)
         return scores

@@ -25,7 +25,7 @@ from refgit.config import GitConfig
 from refgit.generation import constraints as ours_constraints
 from refgit.generation import logits_processors as ours
 from refgit.generation.call import check_combination, fill, search_mode
-from refgit.generation.config import NAMES, GenerationConfig
+from refgit.generation.config import NAMES, OURS, GenerationConfig
 from refgit.generation.stopping import EosToken, MaxLength, StopStrings
 from refgit.processing.tokenizer import BertTokenizer
 
@@ -673,7 +673,7 @@ def consistent(values: dict[str, Any]) -> bool:
 
 def assert_same_values(mine: GenerationConfig, other: Any) -> None:
     for name, value in mine.to_dict().items():
-        if name != "no_immediate_repeat" and not name.startswith("_"):
+        if name not in OURS and not name.startswith("_"):
             assert getattr(other, name) == value, name
 
 
@@ -696,7 +696,7 @@ def test_files_are_read_to_equal_values_both_ways(values: dict[str, Any]) -> Non
 def test_fields_and_defaults_are_those_of_transformers() -> None:
     assert_same_values(GenerationConfig(), transformers.GenerationConfig())
     named = set(vars(transformers.GenerationConfig()))
-    assert set(NAMES) - {"no_immediate_repeat"} <= named
+    assert set(NAMES) - set(OURS) <= named
 
 
 @given(
@@ -778,5 +778,5 @@ def test_a_calls_own_config_is_completed_from_the_models(
     values = mine.to_dict()
     values.pop("transformers_version", None)
     for name, value in values.items():
-        if name != "no_immediate_repeat":
+        if name not in OURS:
             assert getattr(wanted, name) == value, name

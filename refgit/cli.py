@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from refgit.commands import ask, caption, convert
+from refgit.commands import ask, caption, classify, convert
 from refgit.commands.output import reason, say
 
-_COMMANDS = (caption, ask, convert)
+_COMMANDS = (caption, ask, classify, convert)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

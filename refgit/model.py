@@ -32,6 +32,7 @@ from refgit.surgery import checked_heads, with_vocabulary, without_heads
 from refgit.vision import image_encoder, visual_projection
 
 if TYPE_CHECKING:
+    from refgit.generation.classify import Classification
     from refgit.generation.stream import Word
 
 
@@ -622,6 +623,14 @@ class GitForCausalLM(GitModel):
         from refgit.generation.stream import stream
 
         return stream(self, pixel_values, input_ids, **options)
+
+    def classify(
+        self, pixel_values: Any = None, labels: Any = (), prompt: Any = None, **options: Any
+    ) -> Classification:
+        """Rank labels by their probability as the text below images; see `generation.classify`."""
+        from refgit.generation.classify import classify
+
+        return classify(self, pixel_values, labels, prompt, **options)
 
     def compute_transition_scores(
         self,

@@ -393,7 +393,9 @@ def test_unusable_settings_file_is_named(tmp_path: Path, content: str | None, wo
 
 
 def test_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nowhere should be a checkpoint directory"):
+    with pytest.raises(
+        CheckpointError, match="nowhere does not exist; expected a checkpoint directory"
+    ):
         CLIPImageProcessor.from_pretrained(tmp_path / "nowhere")
 
 

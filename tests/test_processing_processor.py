@@ -44,7 +44,8 @@ def test_images_alone_give_no_text_and_text_alone_no_images(processor: GitProces
 
 
 def test_options_find_their_part(processor: GitProcessor) -> None:
-    flat = processor(IMAGE, ["a", "a cat"], "np", padding=True, crop_size=9, do_rescale=False)
+    own = {"padding": True, "crop_size": 9, "do_rescale": False}
+    flat = processor(IMAGE, ["a", "a cat"], return_tensors="np", **own)
     nested = processor(
         images=IMAGE,
         text=["a", "a cat"],
@@ -115,6 +116,9 @@ def test_arrays_of_other_libraries_are_brought_home(kind: Any, processor: GitPro
             "padding: given both",
         ),
         ({"images": "a cat"}, TypeError, "images is of type str"),
+        ({"text": "a", "audio": [0.5]}, ValueError, "audio is given.*takes no audio"),
+        ({"videos": [IMAGE]}, ValueError, "videos is given.*passed as images"),
+        ({"images": IMAGE, "data_format": "last"}, ValueError, "data_format is 'last'"),
     ],
 )
 def test_calls_without_meaning_are_refused_in_a_sentence(
@@ -150,7 +154,7 @@ def test_saved_processor_reads_back_the_same(processor: GitProcessor, tmp_path: 
     processor.save_pretrained(tmp_path / "new")
     again = GitProcessor.from_pretrained(tmp_path / "new")
     assert again.image_processor.to_dict().pop("processor_class") == "GitProcessor"
-    found, expected = (p(IMAGE, "a cat", "np") for p in (again, processor))
+    found, expected = (p(IMAGE, "a cat", return_tensors="np") for p in (again, processor))
     for key, value in expected.items():
         np.testing.assert_array_equal(found[key], value)
     for name in ("preprocessor_config.json", "tokenizer_config.json"):

@@ -445,19 +445,17 @@ def test_every_named_intermediate_goes_to_the_tap() -> None:
 
 # -- the processor ---------------------------------------------------------------------------------
 
-# Options of BertTokenizerFast and CLIPImageProcessor that GIT has no use for.
-NOT_TAKEN = {
-    "text_pair": "a dog",
-    "text_target": "a dog",
-    "text_pair_target": "a dog",
-    "stride": 1,
-    "return_overflowing_tokens": True,
-    "return_special_tokens_mask": True,
-    "return_offsets_mapping": True,
-    "return_length": True,
-    "verbose": False,
-    "data_format": "channels_last",
-}
+# Options of the tokenizer, with the entry by which each is known where it makes one.
+FURTHER: list[tuple[dict[str, Any], str | None]] = [
+    ({"text_pair": ["a star", "red"]}, None),
+    ({"text_target": ["a star", "red"]}, "labels"),
+    ({"return_overflowing_tokens": True, "stride": 1}, "overflow_to_sample_mapping"),
+    ({"return_special_tokens_mask": True}, "special_tokens_mask"),
+    ({"return_offsets_mapping": True}, "offset_mapping"),
+    ({"return_length": True}, "length"),
+    ({"split_special_tokens": True}, None),
+    ({"verbose": False}, None),
+]
 
 
 @cache
@@ -469,13 +467,24 @@ def picture(name: str) -> Image.Image:
     return load_image(ROOT / f"docs/images/{name}.png")
 
 
-@pytest.mark.parametrize("name", NOT_TAKEN)
-def test_an_option_without_use_for_git_is_refused_by_name(name: str) -> None:
-    with pytest.raises(TypeError, match=f"{name} is no option of the processor"):
-        processor()(images=picture("star"), text="a star", **{name: NOT_TAKEN[name]})
+@pytest.mark.parametrize(("options", "entry"), FURTHER, ids=lambda x: str(x))
+def test_a_further_option_does_through_the_processor_what_it_does_to_the_tokenizer(
+    options: dict[str, Any], entry: str | None
+) -> None:
+    text = ["a [SEP] red apple and a star", "a star"]
+    call = {"padding": True, "truncation": True, "max_length": 8, "return_tensors": "np"}
+    plain = processor()(text=text, **call)
+    found = processor()(text=text, **call, **options)
+    expected = processor().tokenizer(text, **call, **options)
+    assert list(found) == list(expected)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
+    assert set(found) - set(plain) == ({entry} if entry else set())
+    same = found.input_ids.tolist() == plain.input_ids.tolist()
+    changing = {"text_pair", "split_special_tokens", "return_overflowing_tokens"}
+    assert same == (not changing & set(options))
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="open: see docs/surface.md")
 def test_sounds_and_videos_may_be_left_at_none() -> None:
     call = {"images": picture("star"), "text": "a star", "return_tensors": "np"}
     plain = processor()(**call)
@@ -533,6 +542,16 @@ def test_an_option_of_the_image_processor_counts_for_its_call_alone(
     assert found.shape != plain.shape or differ(found, plain)
     again = processor()(images=image, return_tensors="np").pixel_values
     np.testing.assert_array_equal(again, plain)
+
+
+def test_pixels_stand_in_the_layout_asked_for() -> None:
+    first = processor()(images=picture("star"), return_tensors="np").pixel_values
+    for layout in ("channels_last", None):  # a picture has its channels last
+        call = {"images": picture("star"), "return_tensors": "np", "data_format": layout}
+        last = processor()(**call).pixel_values
+        np.testing.assert_array_equal(last.transpose(0, 3, 1, 2), first)
+        again = processor().image_processor.preprocess(**call).pixel_values
+        np.testing.assert_array_equal(again, last)
 
 
 def test_the_ways_to_read_a_picture_may_be_chosen() -> None:

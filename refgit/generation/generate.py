@@ -25,7 +25,13 @@ from refgit.generation.logits_processors import Processor, build_processors
 from refgit.generation.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 from refgit.generation.paper_beam import PaperBeamSearch
 from refgit.generation.presets import with_preset, within_positions
-from refgit.generation.prompt import Prompts, read_prompts, text_room, with_lengths
+from refgit.generation.prompt import (
+    Prompts,
+    check_images_alone,
+    read_prompts,
+    text_room,
+    with_lengths,
+)
 from refgit.generation.record import Record
 from refgit.generation.rules import Rules
 from refgit.generation.sampling import Step, draw, likeliest, one_word_at_a_time
@@ -227,7 +233,7 @@ def prepare(
             "their minds, so expected num_beams=1."
         )
     random = _random(seed)
-    _check_past(past_key_values, pixel_values)
+    check_images_alone(past_key_values, pixel_values)
     pixels, image_length, n_images = None, 0, 1
     if past_key_values is not None:
         image_length, n_images = past_key_values.image_length, past_key_values.num_images or 1
@@ -311,27 +317,6 @@ def _looks_at_prompts(config: GenerationConfig) -> bool:
     return bool(
         config.encoder_repetition_penalty not in (None, 1) or config.encoder_no_repeat_ngram_size
     )
-
-
-def _check_past(past: KeyValueCache | None, pixel_values: Any) -> None:
-    """Refuse what holds no images, or images besides those given."""
-    if past is None:
-        return
-    if not isinstance(past, KeyValueCache):
-        raise TypeError(
-            f"past_key_values is a {type(past).__name__}; expected the KeyValueCache that "
-            "model.encode_image returned."
-        )
-    if pixel_values is not None:
-        raise ValueError(
-            "pixel_values and past_key_values were given together; the cache holds the images "
-            "already, so leave pixel_values out."
-        )
-    if past.text_length:
-        raise ValueError(
-            f"past_key_values holds {past.text_length} text tokens; expected images alone, as "
-            "model.encode_image returns them. Give the text as input_ids."
-        )
 
 
 # ---- greedy search, sampling and contrastive search: every text has one row

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refgit import checks
+from refgit.cache import KeyValueCache
 from refgit.config import GitConfig
 from refgit.generation.config import DEFAULT_LENGTH, GenerationConfig
 from refgit.generation.scores import Ids, Mask
@@ -84,6 +85,27 @@ def _mask(
     mask = np.asarray(ids != config.pad_token_id)
     mask[~mask.any(axis=1)] = True  # a row of that token alone can only be meant
     return mask
+
+
+def check_images_alone(past: KeyValueCache | None, pixel_values: Any) -> None:
+    """Refuse past_key_values that hold no images alone, or come besides images."""
+    if past is None:
+        return
+    if not isinstance(past, KeyValueCache):
+        raise TypeError(
+            f"past_key_values is a {type(past).__name__}; expected the KeyValueCache that "
+            "model.encode_image returned."
+        )
+    if pixel_values is not None:
+        raise ValueError(
+            "pixel_values and past_key_values were given together; the cache holds the images "
+            "already, so leave pixel_values out."
+        )
+    if past.text_length:
+        raise ValueError(
+            f"past_key_values holds {past.text_length} text tokens; expected images alone, as "
+            "model.encode_image returns them. Give the text as a prompt."
+        )
 
 
 def text_room(config: GitConfig, n_image: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .feature import BatchFeature, check_return_tensors, on_device
-from .image_input import Layout, read_images
+from .image_input import Layout, check_layout, read_images, sides_of
 from .image_settings import ImageSettings, looks_rescaled
 from .image_steps import min_max_size
 
@@ -121,6 +121,7 @@ class CLIPImageProcessor(ImageSettings):
         return_tensors: str | None = "np",
         input_data_format: Layout | None = None,
         exif_transpose: bool = False,
+        data_format: Layout | None = "channels_first",
         **overrides: Any,
     ) -> BatchFeature:
         """Turn pictures into `pixel_values`.
@@ -136,13 +137,16 @@ class CLIPImageProcessor(ImageSettings):
             Where arrays have their channels; None infers it from the shape.
         exif_transpose : bool
             Whether PIL images are turned as their EXIF orientation says. Off by default.
+        data_format : "channels_first", "channels_last" or None
+            Where the result has its channels; None: where the first picture has them, which of PIL
+            images and (H, W) is last. The model takes channels first.
         **overrides
             Any setting of the class, for this call; None means unchanged.
 
         Returns
         -------
         BatchFeature
-            `pixel_values` float32 (B, 3, H, W).
+            `pixel_values` float32 (B, 3, H, W), or (B, H, W, 3) with the channels last.
 
         Raises
         ------
@@ -152,6 +156,7 @@ class CLIPImageProcessor(ImageSettings):
             If an image or an override has a wrong shape or value, or sizes differ as arrays.
         """
         check_return_tensors(return_tensors)
+        check_layout("data_format", data_format)
         settings = self._with(overrides)
         pictures = read_images(
             images,
@@ -159,15 +164,16 @@ class CLIPImageProcessor(ImageSettings):
             layout=input_data_format,
             exif_transpose=exif_transpose,
         )
-        if settings.do_rescale and looks_rescaled(pictures[0]):
+        if settings.do_rescale and looks_rescaled(pictures[0].pixels):
             logger.warning(
                 "The pixel values of images[0] lie between 0 and 1 and will be rescaled again; "
                 "pass do_rescale=False if they are rescaled already."
             )
-        arrays = [settings._pixel_values(picture) for picture in pictures]
+        layout = data_format or pictures[0].layout
+        arrays = [settings._pixel_values(picture.pixels, layout) for picture in pictures]
         if return_tensors is None:
             return BatchFeature(pixel_values=arrays)
-        sizes = sorted({array.shape[1:] for array in arrays})
+        sizes = sorted({sides_of(array, layout) for array in arrays})
         if len(sizes) > 1:
             raise ValueError(
                 f"The processed images have different sizes {sizes} and cannot form one array; use "

@@ -1,13 +1,13 @@
 """From what a caller may pass as `images` to a list of (H, W, 3) arrays.
 
-Here is everything about Pillow modes, EXIF, channel order and nesting; `image_steps.py` sees none.
+Everything about Pillow modes, EXIF, channel order and nesting is here; `image_steps.py` sees none.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,19 @@ from refgit.arrays import to_numpy
 
 Layout: TypeAlias = Literal["channels_first", "channels_last"]
 
+LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
+
 logger = logging.getLogger(__name__)
 
 _CHANNEL_COUNTS = (1, 3)  # grey, RGB
 _ARRAY_WAYS = ("array", "cuda_array_interface", "dlpack")  # of handing an array over
+
+
+class Picture(NamedTuple):
+    """One picture that was read: `pixels` (H, W, C), and where its channels were."""
+
+    pixels: NDArray[Any]
+    layout: Layout
 
 
 def read_images(
@@ -30,7 +39,7 @@ def read_images(
     layout: Layout | None,
     exif_transpose: bool = False,
     called: str = "images",
-) -> list[NDArray[Any]]:
+) -> list[Picture]:
     """Turn one image, a batch array, or (nested) lists of them into (H, W, 3) arrays.
 
     Parameters
@@ -49,8 +58,8 @@ def read_images(
 
     Returns
     -------
-    list of arrays (H, W, 3)
-        Grey pictures have three equal channels.
+    list of Picture
+        Their pixels (H, W, 3); grey pictures have three equal channels.
 
     Raises
     ------
@@ -59,11 +68,8 @@ def read_images(
     ValueError
         If an image has the wrong rank or channel count, no pixels, or values that are not finite.
     """
-    if layout not in (None, "channels_first", "channels_last"):
-        raise ValueError(
-            f'input_data_format is {layout!r}; expected "channels_first", "channels_last" or None.'
-        )
-    arrays = []
+    check_layout("input_data_format", layout)
+    pictures = []
     previous: Layout | None = None
     for name, image in _flatten(images, called):
         is_picture = isinstance(image, Image.Image)
@@ -71,6 +77,7 @@ def read_images(
             array = _picture_to_array(image, name, convert_rgb, exif_transpose)
         else:
             array = _check_array(image, name)
+        here: Layout = "channels_last"  # also of (H, W), where there are none
         if array.ndim == 3:
             here = _layout_of(array.shape, name, is_picture, layout, previous)
             previous = previous or here
@@ -80,10 +87,53 @@ def read_images(
             array = array[:, :, None]  # (H, W) -> (H, W, 1)
         if array.shape[2] == 1:
             array = np.repeat(array, 3, axis=2)  # (H, W, 1) -> (H, W, 3)
-        arrays.append(array)
-    if not arrays:
+        pictures.append(Picture(array, here))
+    if not pictures:
         raise ValueError(f"{called} is empty; expected at least one image.")
-    return arrays
+    return pictures
+
+
+def read_array(image: Any, layout: Layout | None) -> Picture:
+    """Turn one colour or grey array, (H, W, C) or (C, H, W), into (H, W, C), C as it is.
+
+    Raises
+    ------
+    TypeError
+        If it is no array; a Pillow image has a mode, which an array has not.
+    ValueError
+        As for `read_images`, or if there is no axis of channels.
+    """
+    check_layout("input_data_format", layout)
+    if isinstance(image, Image.Image):
+        raise TypeError("image is a PIL image; expected an array: pass numpy.asarray(image).")
+    if not _is_array(image):
+        raise TypeError(f"image is of type {type(image).__name__}; expected an array.")
+    array = _check_array(_to_array(image, "image"), "image")
+    if array.ndim != 3:
+        raise ValueError(
+            f"image has {array.ndim} dimensions, shape {array.shape}; expected (H, W, C) or "
+            "(C, H, W), C 1 or 3."
+        )
+    here = _layout_of(array.shape, "image", False, layout, None)
+    return Picture(array.transpose(1, 2, 0) if here == "channels_first" else array, here)
+
+
+def check_layout(name: str, layout: Any) -> None:
+    """Refuse what is neither None nor the name of a layout."""
+    if layout is not None and layout not in LAYOUTS:
+        raise ValueError(
+            f'{name} is {layout!r}; expected "channels_first", "channels_last" or None.'
+        )
+
+
+def in_layout(pixels: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """Bring (H, W, C) to a layout."""
+    return pixels.transpose(2, 0, 1) if layout == "channels_first" else pixels
+
+
+def sides_of(array: NDArray[Any], layout: Layout) -> tuple[int, ...]:
+    """Return the height and width of an array in a layout."""
+    return array.shape[1:] if layout == "channels_first" else array.shape[:2]
 
 
 def _flatten(images: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -93,7 +143,7 @@ def _flatten(images: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _flatten(item, f"{name}[{index}]")
     elif isinstance(images, Image.Image):
         yield name, images
-    elif any(hasattr(images, f"__{way}__") for way in _ARRAY_WAYS):
+    elif _is_array(images):
         array = _to_array(images, name)
         if array.ndim == 4:
             for index, item in enumerate(array):
@@ -106,6 +156,10 @@ def _flatten(images: Any, name: str) -> Iterator[tuple[str, Any]]:
             f"{name} is of type {type(images).__name__}; expected a PIL image, an array, "
             f"or a list of them.{hint}"
         )
+
+
+def _is_array(value: Any) -> bool:
+    return any(hasattr(value, f"__{way}__") for way in _ARRAY_WAYS)
 
 
 def _is_path(value: Any) -> bool:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,17 +14,21 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from refgit.checkpoint.hub import find_checkpoint
 from refgit.errors import CheckpointError
 from refgit.json_file import check_directory, read_json, write_json
 
-from .image_steps import center_crop, normalize, rescale, resize, shortest_edge_size
+from . import image_steps as steps
+from .image_input import Layout, in_layout
+from .image_methods import ImageMethods
+from .image_values import number_of, per_channel, resample_of, size_of
 
 FILE_NAME = "preprocessor_config.json"
 TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
 
 
 @dataclass(frozen=True)
-class ImageSettings:
+class ImageSettings(ImageMethods):
     """Which steps bring a picture to the model's pixels, and with which numbers.
 
     Attributes
@@ -69,16 +74,16 @@ class ImageSettings:
             if name.startswith("do_") and not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False.")
         settings: dict[str, Any] = {
-            "size": _size("size", 224 if self.size is None else self.size, square=False),
-            "crop_size": _size(
+            "size": size_of("size", 224 if self.size is None else self.size, square=False),
+            "crop_size": size_of(
                 "crop_size", 224 if self.crop_size is None else self.crop_size, square=True
             ),
-            "resample": _resample(self.resample),
-            "rescale_factor": _number("rescale_factor", self.rescale_factor),
-            "image_mean": _per_channel(
+            "resample": resample_of(self.resample),
+            "rescale_factor": number_of("rescale_factor", self.rescale_factor),
+            "image_mean": per_channel(
                 "image_mean", self.MEAN if self.image_mean is None else self.image_mean
             ),
-            "image_std": _per_channel(
+            "image_std": per_channel(
                 "image_std", self.STD if self.image_std is None else self.image_std
             ),
         }
@@ -131,18 +136,38 @@ class ImageSettings:
                 config[name] = list(value)
         return config
 
+    def to_json_string(self) -> str:
+        """Return the text of preprocessor_config.json."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
-        """Read `preprocessor_config.json` of a checkpoint directory.
+    def from_pretrained(
+        cls,
+        directory: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Read `preprocessor_config.json` of a checkpoint.
 
         A directory without it may hold the same settings in `processor_config.json`, under
         "image_processor", as transformers 5 writes them.
 
+        Parameters
+        ----------
+        directory : str or Path
+            A checkpoint directory, or the id of a repository on the model hub, of which the small
+            files are downloaded.
+        revision, token : optional
+            Which version to download, and with what right; see `refgit.checkpoint.hub`.
+
         Raises
         ------
         CheckpointError
-            If the file is missing, not JSON, or describes something else.
+            If the file is missing, not JSON, or describes something else; or if the download
+            failed.
         """
+        directory = find_checkpoint(directory, weights=False, revision=revision, token=token)
         path, config = read_image_settings(directory)
         try:
             return cls.from_dict(config)
@@ -170,23 +195,22 @@ class ImageSettings:
         given = {name: value for name, value in overrides.items() if value is not None}
         return replace(self, **given) if given else self
 
-    def _pixel_values(self, image: NDArray[Any]) -> NDArray[np.float32]:
-        """Take one picture through the steps."""
+    def _pixel_values(self, image: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
+        """Take one picture (H, W, 3) through the steps; bring the result to a layout."""
         if self.do_resize:
-            image = resize(image, *self._resized(image.shape[0], image.shape[1]), self.resample)
+            height, width = self._resized(image.shape[0], image.shape[1])
+            image = steps.resize(image, height, width, self.resample)
         if self._crops():
-            image = center_crop(image, self.crop_size["height"], self.crop_size["width"])
+            image = steps.center_crop(image, self.crop_size["height"], self.crop_size["width"])
         if self.do_rescale:
-            image = rescale(image, self.rescale_factor)
+            image = steps.rescale(image, self.rescale_factor)
         if self.do_normalize:
-            image = normalize(image, self.image_mean, self.image_std)
-        return np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)  # (H, W, 3) -> (3, H, W)
+            image = steps.normalize(image, self.image_mean, self.image_std)
+        return np.ascontiguousarray(in_layout(image, layout), np.float32)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width that `size` gives a picture."""
-        if "shortest_edge" in self.size:
-            return shortest_edge_size(height, width, self.size["shortest_edge"])
-        return self.size["height"], self.size["width"]
+        return steps.size_for(height, width, self.size)
 
     def _crops(self) -> bool:
         return self.do_center_crop
@@ -224,47 +248,3 @@ def type_of(config: Mapping[str, Any]) -> Any:
 def looks_rescaled(image: NDArray[Any]) -> bool:
     """Tell whether the values lie between 0 and 1 already; bytes never count as such."""
     return image.dtype != np.uint8 and bool(image.min() >= 0 and image.max() <= 1)
-
-
-def _size(name: str, value: Any, square: bool) -> dict[str, int]:
-    """Bring the ways to write a size to one: a dict with the keys this module reads."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = {"height": value, "width": value} if square else {"shortest_edge": value}
-    elif isinstance(value, (list, tuple)) and len(value) == 2:
-        value = {"height": value[0], "width": value[1]}
-    accepted: list[set[str]] = [{"height", "width"}]
-    if not square:
-        # "longest_edge" may stand there; the CLIP processor of transformers does not look at it.
-        accepted += [{"shortest_edge"}, {"shortest_edge", "longest_edge"}]
-    if not isinstance(value, Mapping) or set(value) not in accepted:
-        wanted = '{"height": h, "width": w}' + ("" if square else ' or {"shortest_edge": n}')
-        raise ValueError(f"{name} is {value!r}; expected a number or {wanted}.")
-    for key, number in value.items():
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ValueError(f"{name}[{key!r}] is {number!r}; expected a whole number of pixels.")
-    return dict(value)
-
-
-def _resample(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 5:
-        raise ValueError(
-            f"resample is {value!r}; expected 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box "
-            "or 5 hamming."
-        )
-    return int(value)
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise ValueError(f"{name} is {value!r}; expected a finite number.")
-    return value
-
-
-def _per_channel(name: str, value: Any) -> float | tuple[float, ...]:
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if not isinstance(value, (list, tuple)):
-        return _number(name, value)
-    if len(value) != 3:
-        raise ValueError(f"{name} has {len(value)} values, {value!r}; expected 3, one per channel.")
-    return tuple(float(_number(name, number)) for number in value)

@@ -6,7 +6,7 @@ GIT uses (GIT paper, section 3; CLIP paper, section 2.5), with the rounding of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,16 @@ def shortest_edge_size(height: int, width: int, shortest_edge: int) -> tuple[int
     """
     longer = int(shortest_edge * max(height, width) / min(height, width))
     return (longer, shortest_edge) if width <= height else (shortest_edge, longer)
+
+
+def size_for(height: int, width: int, size: Mapping[str, int]) -> tuple[int, int]:
+    """Return the height and width that a setting gives a picture of a height and width.
+
+    {"shortest_edge": n} keeps the aspect ratio, {"height": h, "width": w} does not.
+    """
+    if "shortest_edge" in size:
+        return shortest_edge_size(height, width, size["shortest_edge"])
+    return size["height"], size["width"]
 
 
 def min_max_size(height: int, width: int, shortest_edge: int, longest: int) -> tuple[int, int]:
@@ -88,8 +98,8 @@ def resize(image: NDArray[Any], height: int, width: int, resample: int) -> NDArr
 
     Parameters
     ----------
-    image : array (H, W, 3) of any real dtype
-        The picture.
+    image : array (H, W, C) of any real dtype
+        The picture, C 1 or 3.
     height, width : int
         The new size.
     resample : int
@@ -97,7 +107,7 @@ def resize(image: NDArray[Any], height: int, width: int, resample: int) -> NDArr
 
     Returns
     -------
-    array (height, width, 3)
+    array (height, width, C)
         uint8, or float32 in [0, 1] if the input held fractions.
 
     Raises
@@ -119,8 +129,11 @@ def resize(image: NDArray[Any], height: int, width: int, resample: int) -> NDArr
     fractions = _holds_fractions(image)
     if fractions:
         image = rescale(image, 255)  # [0, 1] -> [0, 255]
-    picture = Image.fromarray(np.ascontiguousarray(image.astype(np.uint8)))
+    grey = image.shape[2] == 1
+    data = image[:, :, 0] if grey else image  # Pillow has no axis for one channel
+    picture = Image.fromarray(np.ascontiguousarray(data.astype(np.uint8)))
     resized = np.array(picture.resize((width, height), resample=Image.Resampling(resample)))
+    resized = resized[:, :, None] if grey else resized
     return rescale(resized, 1 / 255) if fractions else resized
 
 

@@ -117,6 +117,8 @@ class GitProcessor:
         self,
         images: Any = None,
         text: str | Sequence[str] | Sequence[Sequence[str]] | None = None,
+        audio: None = None,
+        videos: None = None,
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -129,6 +131,8 @@ class GitProcessor:
             with `VideoMAEImageProcessor`, it is one video, and a list of lists several.
         text : str or sequence, optional
             As for `BertTokenizer`.
+        audio, videos : None
+            There for transformers' sake: GIT hears nothing, and a video is passed as `images`.
         return_tensors : "np", "cupy" or None
             "np" gives arrays, "cupy" arrays on the GPU; None gives lists.
         **kwargs
@@ -138,16 +142,22 @@ class GitProcessor:
         Returns
         -------
         BatchFeature
-            `input_ids` and `attention_mask` if there is text, `pixel_values` if there are images:
-            (B, 3, H, W) of pictures, (B, F, 3, H, W) of videos.
+            `input_ids` and `attention_mask` if there is text, with what else the options ask for;
+            `pixel_values` if there are images: (B, 3, H, W) of pictures, (B, F, 3, H, W) of videos.
 
         Raises
         ------
         ValueError
-            If neither images nor text are given, or an option has no meaning.
+            If neither images nor text are given, audio or videos are, or an option has no meaning.
         TypeError
             If an option belongs to neither part, or images or text are of the wrong type.
         """
+        if audio is not None:
+            raise ValueError("audio is given; expected None, as GIT takes no audio.")
+        if videos is not None:
+            raise ValueError(
+                "videos is given; expected None: a video is a list of frames, passed as images."
+            )
         if images is None and text is None:
             raise ValueError("Neither images nor text are given; expected at least one of them.")
         return_tensors = _take_return_tensors(kwargs, return_tensors)
@@ -155,7 +165,8 @@ class GitProcessor:
         feature = BatchFeature()
         if text is not None:
             # A checkpoint may carry call options, such as max_length, in its tokenizer files.
-            stored = {k: v for k, v in self.tokenizer.config.items() if k in TEXT_OPTIONS}
+            said = self.tokenizer.config.items()
+            stored = {k: v for k, v in said if k in TEXT_OPTIONS and v is not None}
             options = {**stored, **text_kwargs, "return_tensors": return_tensors}
             feature.update(self.tokenizer(text, **options))
         if images is not None:

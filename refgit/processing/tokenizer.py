@@ -1,6 +1,6 @@
 """The BERT tokenizer: sentences to token ids before the text decoder, token ids to text after it.
 
-The `tokenizers` library does the splitting (WordPiece); here are its settings, padding, truncation.
+Here are its making, its files and `decode`; `text_encoder.py` has the way from texts to ids.
 """
 
 from __future__ import annotations
@@ -10,23 +10,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers as pre
 from tokenizers import processors as post
 
+from refgit.checkpoint.hub import find_checkpoint
 from refgit.errors import CheckpointError
 from refgit.json_file import write_json, write_whole
 
-from .feature import BatchFeature, check_return_tensors, on_device
-from .text_input import as_batch, check_text
+from .lengths import NO_LIMIT
+from .text_encoder import TextEncoder
 from .token_ids import as_ids, id_array
 from .tokenizer_files import content_of, read_tokenizer_files
-from .vocabulary import Vocabulary
-
-# transformers writes this number where a tokenizer sets no limit; anything close to it is no limit.
-NO_LIMIT = int(1e30)
-_LARGE = int(1e20)
+from .vocabulary import check_side
 
 _SPECIAL_DEFAULTS = {
     "unk_token": "[UNK]",
@@ -50,7 +46,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-class BertTokenizer(Vocabulary):
+class BertTokenizer(TextEncoder):
     """WordPiece tokenizer with BERT's text cleaning and special tokens.
 
     Parameters
@@ -74,7 +70,10 @@ class BertTokenizer(Vocabulary):
     - `model_input_names` without a word in tokenizer_config.json: GIT's, so no `token_type_ids`;
     - a truncation length that leaves no room for the special tokens is refused; transformers
       then does not truncate at all;
-    - no pairs of texts, no overflowing pieces, no offsets: GIT has no use for them;
+    - pad_to_multiple_of together with a max_length that is no multiple of it rounds up when
+      padding; transformers refuses that while truncating;
+    - the result is a dictionary; `tokens()`, `word_ids()` and the like of transformers'
+      `BatchEncoding` are not there;
     - "np" arrays are int64 also when empty; other frameworks, empty batches, negative ids and
       texts with lone surrogates are refused with a sentence.
     """
@@ -85,19 +84,19 @@ class BertTokenizer(Vocabulary):
         config: Mapping[str, Any] | None = None,
         added_tokens: Sequence[AddedToken] = (),
     ) -> None:
-        given = {key: value for key, value in (config or {}).items() if value is not None}
+        said = {**_take_over_limits(backend), **(config or {})}
+        given = {key: value for key, value in said.items() if value is not None}
         self.backend = backend
-        self.config: dict[str, Any] = {**(config or {}), **_DEFAULTS, **_SPECIAL_DEFAULTS, **given}
+        self.config: dict[str, Any] = {**said, **_DEFAULTS, **_SPECIAL_DEFAULTS, **given}
         for name in _SPECIAL_DEFAULTS:
             self.config[name] = content_of(self.config[name])
         for side in ("padding_side", "truncation_side"):
-            _check_side(side, self.config[side])
-        _take_over_limits(backend, self.config)
+            check_side(side, self.config[side])
         _set_normalizer(backend, self.config)
         backend.encode_special_tokens = bool(self.config["split_special_tokens"])
-        self._add_tokens(added_tokens)
+        self._complete_vocabulary(added_tokens)
 
-    def _add_tokens(self, tokens: Sequence[AddedToken]) -> None:
+    def _complete_vocabulary(self, tokens: Sequence[AddedToken]) -> None:
         """Make sure the added and the special tokens are in the vocabulary, in that order."""
         present = {token.content for token in self.backend.get_added_tokens_decoder().values()}
         wanted = {token.content: token for token in tokens}
@@ -150,17 +149,33 @@ class BertTokenizer(Vocabulary):
         return cls(backend, settings, added_tokens)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> BertTokenizer:
-        """Read a tokenizer from a checkpoint directory.
+    def from_pretrained(
+        cls,
+        directory: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> BertTokenizer:
+        """Read a tokenizer from a checkpoint.
 
         tokenizer.json is used if it is there, else vocab.txt; tokenizer_config.json,
         special_tokens_map.json and added_tokens.json complete them.
 
+        Parameters
+        ----------
+        directory : str or Path
+            A checkpoint directory, or the id of a repository on the model hub, of which the small
+            files are downloaded.
+        revision, token : optional
+            Which version to download, and with what right; see `refgit.checkpoint.hub`.
+
         Raises
         ------
         CheckpointError
-            If the directory or both vocabulary files are missing, or a file is invalid.
+            If the directory or both vocabulary files are missing, or a file is invalid; or if the
+            download failed.
         """
+        directory = find_checkpoint(directory, weights=False, revision=revision, token=token)
         try:
             files = read_tokenizer_files(directory)
             if files.backend is not None:
@@ -194,153 +209,6 @@ class BertTokenizer(Vocabulary):
             config["processor_class"] = processor_class
         write_json(folder / "tokenizer_config.json", config)
         write_json(folder / "special_tokens_map.json", self.special_tokens_map)
-
-    def tokenize(self, text: str, add_special_tokens: bool = False) -> list[str]:
-        """Split a text into tokens, as strings."""
-        check_text(text, "text")
-        return list(self.backend.encode(text, add_special_tokens=add_special_tokens).tokens)
-
-    # -- text to ids ---------------------------------------------------------------------------
-
-    def __call__(
-        self,
-        text: str | Sequence[str] | Sequence[Sequence[str]],
-        add_special_tokens: bool = True,
-        padding: bool | str = False,
-        truncation: bool | str | None = None,
-        max_length: int | None = None,
-        padding_side: str | None = None,
-        is_split_into_words: bool = False,
-        pad_to_multiple_of: int | None = None,
-        return_tensors: str | None = None,
-        return_attention_mask: bool | None = None,
-        return_token_type_ids: bool | None = None,
-    ) -> BatchFeature:
-        """Turn a text, or a batch of texts, into token ids.
-
-        Parameters
-        ----------
-        text : str or sequence
-            One text or several; with `is_split_into_words` a list of words or several such lists.
-        add_special_tokens : bool
-            Whether [CLS] opens and [SEP] closes each sequence.
-        padding : bool or {"longest", "max_length", "do_not_pad"}
-            True means "longest".
-        truncation : bool or {"longest_first", "only_first", "do_not_truncate"}, optional
-            None truncates if `max_length` is given and `padding` is False, as transformers does.
-        max_length : int, optional
-            Length for truncation and for padding="max_length", special tokens counted in; by
-            default the checkpoint's `model_max_length`, if it has one.
-        padding_side : {"right", "left"}, optional
-            Where padding goes.
-        is_split_into_words : bool
-            Whether the texts are split into words already.
-        pad_to_multiple_of : int, optional
-            Padded lengths are rounded up to a multiple of this.
-        return_tensors : "np", "cupy" or None
-            "np" gives int64 arrays (B, T), B = 1 for a single text; "cupy" puts them on the GPU;
-            None gives lists.
-        return_attention_mask, return_token_type_ids : bool, optional
-            Which further entries to return; by default those in `model_input_names`.
-
-        Returns
-        -------
-        BatchFeature
-            `input_ids`, and `attention_mask` (1 for text, 0 for padding), `token_type_ids` (0).
-
-        Raises
-        ------
-        TypeError
-            If the text is not made of strings.
-        ValueError
-            If an option has no meaning, the batch is empty, or lengths differ as arrays.
-        """
-        check_return_tensors(return_tensors)
-        batch, single = as_batch(text, is_split_into_words)
-        truncation_length, padding_length, padded = self._lengths(padding, truncation, max_length)
-        encoded = self.backend.encode_batch(
-            batch, is_pretokenized=is_split_into_words, add_special_tokens=False
-        )
-        rows = [
-            self._complete(encoding, add_special_tokens, truncation_length) for encoding in encoded
-        ]
-        if padded:
-            length = padding_length or max(len(row["input_ids"]) for row in rows)
-            if pad_to_multiple_of is not None:
-                _check_positive("pad_to_multiple_of", pad_to_multiple_of)
-                length = -(-length // pad_to_multiple_of) * pad_to_multiple_of
-            side = self.padding_side if padding_side is None else padding_side
-            _check_side("padding_side", side)
-            rows = [_pad(row, length, side, self.pad_token_id or 0) for row in rows]
-
-        names = self.model_input_names
-        returned = {
-            "input_ids": True,
-            "token_type_ids": _default(return_token_type_ids, "token_type_ids" in names),
-            "attention_mask": _default(return_attention_mask, "attention_mask" in names),
-        }
-        columns = {name: [row[name] for row in rows] for name, wanted in returned.items() if wanted}
-        return _as_feature(columns, single, return_tensors)
-
-    def encode(self, text: str, add_special_tokens: bool = True, **options: Any) -> Any:
-        """Return the `input_ids` of one text: a list, or an array (1, T) as arrays.
-
-        Options and errors are those of calling the tokenizer.
-        """
-        if not isinstance(text, str) and not options.get("is_split_into_words"):
-            raise TypeError(
-                f"encode takes one text; found {type(text).__name__}. Call the tokenizer itself "
-                "for a batch."
-            )
-        return self(text, add_special_tokens=add_special_tokens, **options)["input_ids"]
-
-    def _lengths(
-        self, padding: bool | str, truncation: bool | str | None, max_length: int | None
-    ) -> tuple[int | None, int | None, bool]:
-        """Settle the length to truncate to, the length to pad to, and whether to pad at all."""
-        if max_length is not None:
-            _check_positive("max_length", max_length)
-        paddings = (True, False, "longest", "max_length", "do_not_pad")
-        truncations = (None, True, False, "longest_first", "only_first", "do_not_truncate")
-        if padding not in paddings:
-            raise ValueError(f"padding is {padding!r}; expected one of {paddings}.")
-        if truncation not in truncations:
-            raise ValueError(f"truncation is {truncation!r}; expected one of {truncations}.")
-        limit = max_length
-        if limit is None and self.model_max_length <= _LARGE:
-            limit = self.model_max_length
-        truncates = truncation not in (None, False, "do_not_truncate")
-        if truncation is None and max_length is not None and padding is False:
-            truncates = True
-        pads = padding not in (False, "do_not_pad")
-        if padding == "max_length" and limit is None:
-            pads = False  # no length to pad to: transformers then leaves the sequences as they are
-        return (
-            limit if truncates else None,
-            limit if padding == "max_length" else None,
-            pads,
-        )
-
-    def _complete(
-        self, encoding: Any, add_special_tokens: bool, limit: int | None
-    ) -> dict[str, list[int]]:
-        """Truncate one encoding, then add its special tokens; return ids, types and mask."""
-        if limit is not None:
-            special = self.backend.num_special_tokens_to_add(False) if add_special_tokens else 0
-            if limit < special:
-                raise ValueError(
-                    f"max_length is {limit}, which leaves no room for the {special} special "
-                    "tokens; make it larger or pass add_special_tokens=False."
-                )
-            encoding.truncate(limit - special, direction=str(self.config["truncation_side"]))
-        if add_special_tokens:
-            encoding = self.backend.post_process(encoding, None, True)
-        ids = list(encoding.ids)
-        return {
-            "input_ids": ids,
-            "token_type_ids": list(encoding.type_ids),
-            "attention_mask": [1] * len(ids),
-        }
 
     # -- ids to text ---------------------------------------------------------------------------
 
@@ -416,16 +284,21 @@ def clean_up(text: str) -> str:
     return text
 
 
-def _take_over_limits(backend: Tokenizer, config: dict[str, Any]) -> None:
+def _take_over_limits(backend: Tokenizer) -> dict[str, Any]:
     """Move truncation and padding settings out of tokenizer.json, to where calls look for them."""
     truncation, padding = backend.truncation, backend.padding
-    if truncation is not None:
-        config.setdefault("max_length", truncation["max_length"])
+    stored: dict[str, Any] = {}
     if padding is not None:
-        config.setdefault("max_length", padding["length"])
-        config.setdefault("pad_to_multiple_of", padding["pad_to_multiple_of"])
+        stored["max_length"] = padding["length"]
+        stored["padding_side"] = padding["direction"]
+        stored["pad_to_multiple_of"] = padding["pad_to_multiple_of"]
+    if truncation is not None:
+        stored["max_length"] = truncation["max_length"]
+        stored["truncation_side"] = truncation["direction"]
+        stored["stride"] = truncation["stride"]
     backend.no_truncation()
     backend.no_padding()
+    return stored
 
 
 def _set_normalizer(backend: Tokenizer, config: Mapping[str, Any]) -> None:
@@ -443,39 +316,5 @@ def _set_normalizer(backend: Tokenizer, config: Mapping[str, Any]) -> None:
         )
 
 
-def _pad(row: dict[str, list[int]], length: int, side: str, pad_id: int) -> dict[str, list[int]]:
-    """Bring a row to a length: padding has id `pad_id`, type 0 and mask 0."""
-    padded = {}
-    for name, values in row.items():
-        filling = [pad_id if name == "input_ids" else 0] * (length - len(values))
-        padded[name] = values + filling if side == "right" else filling + values
-    return padded
-
-
-def _as_feature(
-    columns: Mapping[str, list[list[int]]], single: bool, return_tensors: str | None
-) -> BatchFeature:
-    if return_tensors is None:
-        return BatchFeature({name: rows[0] if single else rows for name, rows in columns.items()})
-    lengths = sorted({len(row) for row in columns["input_ids"]})
-    if len(lengths) > 1:
-        raise ValueError(
-            f"The texts have different lengths in tokens, {lengths}, and cannot form one array; "
-            "pass padding=True."
-        )
-    arrays = BatchFeature({name: np.array(rows, np.int64) for name, rows in columns.items()})
-    return on_device(arrays, return_tensors)
-
-
 def _default(value: bool | None, default: bool) -> bool:
     return default if value is None else value
-
-
-def _check_side(name: str, side: Any) -> None:
-    if side not in ("left", "right"):
-        raise ValueError(f'{name} is {side!r}; expected "left" or "right".')
-
-
-def _check_positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from .feature import BatchFeature, check_return_tensors, on_device
-from .image_input import Layout, read_images
+from .image_input import Layout, Picture, check_layout, read_images, sides_of
 from .image_settings import ImageSettings, looks_rescaled
 
 logger = logging.getLogger(__name__)
@@ -73,6 +72,8 @@ class VideoMAEImageProcessor(ImageSettings):
     MEAN: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
     STD: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
 
+    RESAMPLE: ClassVar[int] = 2
+
     resample: int = 2
 
     def __call__(
@@ -80,6 +81,7 @@ class VideoMAEImageProcessor(ImageSettings):
         videos: Any,
         return_tensors: str | None = "np",
         input_data_format: Layout | None = None,
+        data_format: Layout | None = "channels_first",
         **overrides: Any,
     ) -> BatchFeature:
         """Turn videos into `pixel_values`.
@@ -95,13 +97,17 @@ class VideoMAEImageProcessor(ImageSettings):
             (3, H, W) per video.
         input_data_format : "channels_first", "channels_last" or None
             Where arrays have their channels; None infers it from the shape of each frame.
+        data_format : "channels_first", "channels_last" or None
+            Where the result has its channels; None: where the first frame has them, which of PIL
+            images and (H, W) is last. The model takes channels first.
         **overrides
             Any setting of the class, for this call; None means unchanged.
 
         Returns
         -------
         BatchFeature
-            `pixel_values` float32 (B, F, 3, H, W), F the frames of a video.
+            `pixel_values` float32 (B, F, 3, H, W), F the frames of a video; or (B, F, H, W, 3)
+            with the channels last.
 
         Raises
         ------
@@ -112,17 +118,21 @@ class VideoMAEImageProcessor(ImageSettings):
             number of frames, or frames in size, as arrays.
         """
         check_return_tensors(return_tensors)
+        check_layout("data_format", data_format)
         settings = self._with(overrides)
         batch = [
             [_read_frame(frame, name, input_data_format) for name, frame in video]
             for video in _as_videos(videos)
         ]
-        if settings.do_rescale and looks_rescaled(batch[0][0]):
+        if settings.do_rescale and looks_rescaled(batch[0][0].pixels):
             logger.warning(
                 "The pixel values of the first frame lie between 0 and 1 and will be rescaled "
                 "again; pass do_rescale=False if they are rescaled already."
             )
-        arrays = [[settings._pixel_values(frame) for frame in video] for video in batch]
+        layout = data_format or batch[0][0].layout
+        arrays = [
+            [settings._pixel_values(frame.pixels, layout) for frame in video] for video in batch
+        ]
         if return_tensors is None:
             return BatchFeature(pixel_values=arrays)
         lengths = sorted({len(video) for video in arrays})
@@ -131,7 +141,7 @@ class VideoMAEImageProcessor(ImageSettings):
                 f"The videos have different numbers of frames, {lengths}, and cannot form one "
                 "array; sample as many from each, or pass return_tensors=None."
             )
-        sizes = sorted({frame.shape[1:] for video in arrays for frame in video})
+        sizes = sorted({sides_of(frame, layout) for video in arrays for frame in video})
         if len(sizes) > 1:
             raise ValueError(
                 f"The processed frames have different sizes {sizes} and cannot form one array; use "
@@ -175,11 +185,11 @@ def _depth(value: Any) -> int:
     return max(0, getattr(value, "ndim", 0) - 3)
 
 
-def _read_frame(frame: Any, name: str, layout: Layout | None) -> NDArray[Any]:
+def _read_frame(frame: Any, name: str, layout: Layout | None) -> Picture:
     """Turn one frame into (H, W, 3)."""
     if isinstance(frame, (list, tuple)):
         raise TypeError(f"{name} is a {type(frame).__name__}; expected a frame of a video.")
     # Three channels stay what they are, as in transformers, which converts no frame at all.
     convert = isinstance(frame, Image.Image) and len(frame.getbands()) != 3
-    (array,) = read_images(frame, convert_rgb=convert, layout=layout, called=name)
-    return array
+    (picture,) = read_images(frame, convert_rgb=convert, layout=layout, called=name)
+    return picture

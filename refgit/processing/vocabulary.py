@@ -1,111 +1,101 @@
-"""The vocabulary of a BERT tokenizer: tokens, ids, special tokens and settings.
+"""The vocabulary of a BERT tokenizer: tokens, ids, and the settings of tokenizer_config.json.
 
-`BertTokenizer` in `tokenizer.py` adds what turns texts into ids and back.
+`special_tokens.py` knows the special ones; `text_encoder.py` turns texts into ids with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
+from .special_tokens import SpecialTokens
 from .token_ids import as_ids
-from .tokenizer_files import SPECIAL_NAMES, content_of
 
 
-class Vocabulary:
-    """Tokens and their ids.
+class Vocabulary(SpecialTokens):
+    """Tokens and their ids, and the settings that a tokenizer has."""
 
-    Attributes
-    ----------
-    backend : tokenizers.Tokenizer
-        Holds the tokens.
-    config : dict
-        Settings as in tokenizer_config.json.
-    """
+    # -- settings ------------------------------------------------------------------------------
 
-    backend: Tokenizer
-    config: dict[str, Any]
+    @property
+    def backend_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the `tokenizers` library."""
+        return self.backend
+
+    @property
+    def is_fast(self) -> bool:
+        """True: the splitting is done by the `tokenizers` library."""
+        return True
 
     @property
     def model_input_names(self) -> list[str]:
-        """The keys this tokenizer produces by default."""
+        """The keys this tokenizer produces by default; may be set."""
         return list(self.config["model_input_names"])
+
+    @model_input_names.setter
+    def model_input_names(self, names: Sequence[str]) -> None:
+        self.config["model_input_names"] = list(names)
 
     @property
     def model_max_length(self) -> int:
-        """The longest sequence the model takes; 10**30 where the checkpoint does not say."""
+        """The longest sequence the model takes; 10**30 where none is known; may be set."""
         return int(self.config["model_max_length"])
+
+    @model_max_length.setter
+    def model_max_length(self, length: int) -> None:
+        self.config["model_max_length"] = int(length)
+
+    @property
+    def max_len_single_sentence(self) -> int:
+        """How many tokens of one text fit beside the special tokens."""
+        return self.model_max_length - self.num_special_tokens_to_add(pair=False)
+
+    @property
+    def max_len_sentences_pair(self) -> int:
+        """How many tokens of a pair of texts fit beside the special tokens."""
+        return self.model_max_length - self.num_special_tokens_to_add(pair=True)
 
     @property
     def clean_up_tokenization_spaces(self) -> bool:
-        """Whether `decode` removes spaces before punctuation unless told otherwise."""
+        """Whether `decode` removes spaces before punctuation by default; may be set."""
         return bool(self.config["clean_up_tokenization_spaces"])
+
+    @clean_up_tokenization_spaces.setter
+    def clean_up_tokenization_spaces(self, value: bool) -> None:
+        self.config["clean_up_tokenization_spaces"] = bool(value)
+
+    @property
+    def split_special_tokens(self) -> bool:
+        """Whether special tokens in a text are split like other words by default; may be set."""
+        return bool(self.config["split_special_tokens"])
+
+    @split_special_tokens.setter
+    def split_special_tokens(self, value: bool) -> None:
+        self.config["split_special_tokens"] = bool(value)
 
     @property
     def padding_side(self) -> str:
-        """Where padding goes unless told otherwise: "right" or "left"."""
+        """Where padding goes unless told otherwise: "right" or "left"; may be set."""
         return str(self.config["padding_side"])
 
-    @property
-    def special_tokens_map(self) -> dict[str, Any]:
-        """The special tokens by name (`cls_token`, ...), those that are set."""
-        named = {name: content_of(self.config.get(name)) for name in SPECIAL_NAMES}
-        more = [content_of(token) for token in self.config.get("additional_special_tokens") or ()]
-        found: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
-        return {**found, "additional_special_tokens": more} if more else found
+    @padding_side.setter
+    def padding_side(self, side: str) -> None:
+        check_side("padding_side", side)
+        self.config["padding_side"] = side
 
     @property
-    def all_special_tokens(self) -> list[str]:
-        """The special tokens, each once."""
-        found = dict(self.special_tokens_map)
-        more = found.pop("additional_special_tokens", [])
-        return list(dict.fromkeys([*found.values(), *more]))
+    def truncation_side(self) -> str:
+        """Which end of a text is cut off: "right" or "left"; may be set."""
+        return str(self.config["truncation_side"])
 
-    @property
-    def all_special_ids(self) -> list[int]:
-        """The ids of `all_special_tokens`."""
-        return [self._id_of(token) for token in self.all_special_tokens]
+    @truncation_side.setter
+    def truncation_side(self, side: str) -> None:
+        check_side("truncation_side", side)
+        self.config["truncation_side"] = side
 
-    def _special_id(self, name: str) -> int | None:
-        token = content_of(self.config.get(name))
-        return None if token is None else self._id_of(token)
-
-    @property
-    def cls_token_id(self) -> int | None:
-        """Id of the token that opens a sequence; generation starts from it."""
-        return self._special_id("cls_token")
-
-    @property
-    def sep_token_id(self) -> int | None:
-        """Id of the token that closes a sequence; generation ends with it."""
-        return self._special_id("sep_token")
-
-    @property
-    def pad_token_id(self) -> int | None:
-        """Id of the padding token."""
-        return self._special_id("pad_token")
-
-    @property
-    def unk_token_id(self) -> int | None:
-        """Id that stands for everything outside the vocabulary."""
-        return self._special_id("unk_token")
-
-    @property
-    def mask_token_id(self) -> int | None:
-        """Id of the mask token of BERT's pretraining."""
-        return self._special_id("mask_token")
-
-    @property
-    def bos_token_id(self) -> int | None:
-        """Id of the begin-of-sequence token; None unless the checkpoint names one."""
-        return self._special_id("bos_token")
-
-    @property
-    def eos_token_id(self) -> int | None:
-        """Id of the end-of-sequence token; None unless the checkpoint names one."""
-        return self._special_id("eos_token")
+    # -- tokens --------------------------------------------------------------------------------
 
     @property
     def vocab_size(self) -> int:
@@ -115,17 +105,26 @@ class Vocabulary:
     def __len__(self) -> int:
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
+    def __bool__(self) -> bool:
+        return True
+
     def get_vocab(self) -> dict[str, int]:
         """Return all tokens with their ids."""
         return dict(self.backend.get_vocab(with_added_tokens=True))
 
-    def _id_of(self, token: str) -> int:
-        index = self.backend.token_to_id(token)
-        if index is None:
-            index = self.backend.token_to_id(str(self.config["unk_token"]))
-        if index is None:
-            raise ValueError(f"{token!r} is not in the vocabulary, and there is no unknown token.")
-        return int(index)
+    @property
+    def vocab(self) -> dict[str, int]:
+        """All tokens with their ids."""
+        return self.get_vocab()
+
+    @property
+    def added_tokens_decoder(self) -> dict[int, AddedToken]:
+        """The added tokens by their ids; the special ones are among them."""
+        return dict(self.backend.get_added_tokens_decoder())
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Return the added tokens with their ids, lowest id first."""
+        return {token.content: i for i, token in sorted(self.added_tokens_decoder.items())}
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> int | list[int]:
         """Return the id of a token, or of each of several; unknown ones get `unk_token_id`."""
@@ -145,3 +144,59 @@ class Vocabulary:
             return self.backend.id_to_token(as_ids(ids)[0])
         skipped = set(self.all_special_ids) if skip_special_tokens else set()
         return [self.backend.id_to_token(i) for i in as_ids(ids) if i not in skipped]
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """Join tokens into a text: pieces of a word without the spaces between them."""
+        decoder = self.backend.decoder
+        return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
+
+    # -- sequences of ids ----------------------------------------------------------------------
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """Return how many special tokens come to one text: 2; or to a pair: 3."""
+        return int(self.backend.num_special_tokens_to_add(pair))
+
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: Any, token_ids_1: Any = None
+    ) -> list[int | None]:
+        """Return [CLS] a [SEP], or of two sequences of ids [CLS] a [SEP] b [SEP]."""
+        cls, sep = self.cls_token_id, self.sep_token_id
+        joined = [cls, *as_ids(token_ids_0), sep]
+        return joined if token_ids_1 is None else [*joined, *as_ids(token_ids_1), sep]
+
+    def create_token_type_ids_from_sequences(
+        self, token_ids_0: Any, token_ids_1: Any = None
+    ) -> list[int]:
+        """Return the token types of what `build_inputs_with_special_tokens` makes: 0, of b 1."""
+        cls, sep = self.cls_token_id is not None, self.sep_token_id is not None
+        first = [0] * (cls + len(as_ids(token_ids_0)) + sep)
+        return first if token_ids_1 is None else first + [1] * (len(as_ids(token_ids_1)) + sep)
+
+    def get_special_tokens_mask(
+        self,
+        token_ids_0: Any,
+        token_ids_1: Any = None,
+        already_has_special_tokens: bool = False,
+    ) -> list[int]:
+        """Return 1 for each id of a special token and 0 for the others.
+
+        Raises
+        ------
+        ValueError
+            Unless `already_has_special_tokens` is True and there is one sequence alone; the
+            tokenizer of transformers, where the library splits, has no more either.
+        """
+        if not already_has_special_tokens or token_ids_1 is not None:
+            raise ValueError(
+                "get_special_tokens_mask takes one sequence with its special tokens in it and "
+                "already_has_special_tokens=True; for a text, call the tokenizer with "
+                "return_special_tokens_mask=True."
+            )
+        special = set(self.all_special_ids)
+        return [int(index in special) for index in as_ids(token_ids_0)]
+
+
+def check_side(name: str, side: Any) -> None:
+    """Refuse what is neither "left" nor "right"."""
+    if side not in ("left", "right"):
+        raise ValueError(f'{name} is {side!r}; expected "left" or "right".')

@@ -11,6 +11,7 @@ Each case is one safetensors file in golden/data/, with tensors named
     tap.NAME      the output of the module NAME, or NAME.probabilities of an attention module
     output.NAME   logits, loss, last_hidden_state ...
     ids.NAME      ids that `generate` wrote
+    scores.NAME   scores of its words, of each step; sequences_scores.NAME of its texts
 and golden/manifest.json says of each: its config, how weights came about, tolerance, sha256, and
 the versions of the oracle.
 """
@@ -32,6 +33,7 @@ from transformers import GitConfig, GitForCausalLM
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+import generation  # noqa: E402
 import processing  # noqa: E402
 from weights import make_weights  # noqa: E402
 
@@ -248,7 +250,7 @@ def greedy_runs(
         runs = {
             "ids.caption": written(model, **image, max_length=16),
             "ids.caption_long": written(model, **image, max_new_tokens=14, min_length=12),
-            "ids.answer": written(model, **image, input_ids=ids, **mask, max_length=14),
+            "ids.answer": answers(model, pixels, ids, mask),
         }
         ended = [eos in row[:-1] for run in runs.values() for row in run]
         if any(ended) and not all(ended):
@@ -256,6 +258,26 @@ def greedy_runs(
         # float32, as the weights are stored, in float64 models too
         model.output.bias.data[eos] = float(np.float32(model.output.bias.data[eos] + 0.125))
     raise RuntimeError("no bias of the end token makes some rows end early and some not")
+
+
+def answers(
+    model: GitForCausalLM, pixels: np.ndarray, ids: np.ndarray, mask: Tensors
+) -> np.ndarray:
+    """Ids below prompts; where some are padded, of each prompt alone and without its padding.
+
+    The oracle would count padding as text. What refgit makes of a batch is what each becomes alone.
+    """
+    if not mask:
+        return written(model, pixel_values=pixels, input_ids=ids, max_length=14)
+    rows = []
+    for b, (row, here) in enumerate(zip(ids, mask["attention_mask"], strict=True)):
+        prompt, image = row[here != 0][None], pixels[b % len(pixels)][None]
+        alone = written(model, pixel_values=image, input_ids=prompt, max_length=14)
+        rows.append(alone[0, prompt.shape[1] :])
+    filled = np.full((len(rows), max(map(len, rows))), model.config.pad_token_id)
+    for b, words in enumerate(rows):
+        filled[b, : len(words)] = words
+    return np.concatenate([ids, filled], axis=1)
 
 
 def git_base() -> tuple[Tensors, dict[str, Any]]:
@@ -392,6 +414,7 @@ def cases() -> Iterator[tuple[str, Callable[[], tuple[Tensors, dict[str, Any]]]]
         ),
     )
     yield "tiny_questions", lambda: tiny("four texts for two images", texts=4)
+    yield "generation_modes", lambda: generation.modes(build)
     yield "git_base", git_base
     yield "demo", demo
 

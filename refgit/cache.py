@@ -231,8 +231,10 @@ class _Growing:
         return other
 
     def cropped(self, length: int) -> _Growing:
-        """The same buffers, of which less is in use."""
-        other = _Growing(*self.buffers)
+        """A copy of which less is in use, so that what is appended to it changes nothing here."""
+        xp = array_namespace(self.buffers[0])
+        key, value = (xp.asarray(buffer, copy=True) for buffer in self.buffers)
+        other = _Growing(key, value)
         other.length = length
         return other
 

@@ -216,7 +216,8 @@ class BeamSearch:
     def _keep(self, ids: Ids, origins: Ids, total: Scores, ended: Mask) -> None:
         """Keep the k best finished texts; only the k best candidates may come in."""
         length = ids.shape[1] - self.prompt_length
-        final = total / length**self.length_penalty
+        with np.errstate(over="ignore"):  # of -1e9 and a negative penalty
+            final = total / length**self.length_penalty
         new = [
             Hypothesis(ids[i], float(final[i]), origins[i])
             for i in range(min(self.num_beams, len(ids)))

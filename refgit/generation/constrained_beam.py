@@ -14,7 +14,7 @@ import numpy as np
 
 from refgit.generation.beam import NEVER, EarlyStopping, Hypothesis, highest
 from refgit.generation.constraints import ConstraintListState
-from refgit.generation.hypotheses import BestTexts
+from refgit.generation.hypotheses import BestTexts, enough
 from refgit.generation.rules import Rules
 from refgit.generation.scores import Ids, Scores
 
@@ -92,7 +92,7 @@ class ConstrainedBeamSearch:
             if len(going) == self.num_beams:
                 break
         self.done = self.texts.is_full(float(flat[candidates[0]]), length)
-        chosen = np.array(going)
+        chosen = enough(going, self.num_beams, self.ends)
         return chosen // size, chosen % size
 
     def _state(self, ids: Ids) -> ConstraintListState:
@@ -111,10 +111,10 @@ class ConstrainedBeamSearch:
             if state.completed:
                 continue
             for word in state.advance() or ():
+                closer = state.copy(stateful=True)
+                closer.add(int(word))  # also for one that is dropped: alternatives share progress
                 text = [*ids.tolist(), int(word)]
                 if text not in texts:
-                    closer = state.copy(stateful=True)
-                    closer.add(int(word))
                     texts.append(text)
                     candidates.append((beam, int(word)))
                     banks.append(closer.get_bank())

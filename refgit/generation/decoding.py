@@ -227,10 +227,14 @@ class _Batch:
             ids, self.cache, attention_mask=mask, position_ids=positions, **self.options
         )
         home = self.model.backend.to_numpy
+        text = np.ones(ids.shape, bool) if mask is None else mask != 0  # (rows, Q)
+        text = text[self.place]
         if out.attentions is not None:
-            self.attentions = tuple(home(x)[self.place] for x in out.attentions)
+            attentions = (home(x)[self.place] for x in out.attentions)
+            self.attentions = tuple(x * text[:, None, :, None] for x in attentions)
         if out.hidden_states is not None:
-            self.hidden_states = tuple(home(x)[self.place] for x in out.hidden_states)
+            states = (home(x)[self.place] for x in out.hidden_states)
+            self.hidden_states = tuple(x * text[:, :, None] for x in states)
         scores = home(out.logits)
         scores = scores.astype(np.promote_types(scores.dtype, np.float32), copy=False)
         straight = len(self.place) == len(scores) and (self.place == np.arange(len(scores))).all()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from refgit.generation.beam import NEVER, EarlyStopping, Hypothesis, highest
-from refgit.generation.hypotheses import BestTexts
+from refgit.generation.hypotheses import BestTexts, enough
 from refgit.generation.rules import Rules
 from refgit.generation.scores import Ids, Scores
 
@@ -102,7 +102,7 @@ class GroupBeamSearch:
                 self.groups[g].add(self.ids[parent], score, origins, length, finished=True)
             if len(going) == self.size:
                 break
-        chosen = np.array(going)
+        chosen = enough(going, self.size, self.ends)
         self.group_done[g] = self.groups[g].is_full(float(total[candidates[0]]), length)
         return beams[chosen // size], chosen % size, total[chosen]
 

@@ -6,8 +6,26 @@ rule of the older search that they extend.
 
 from __future__ import annotations
 
+import numpy as np
+
 from refgit.generation.beam import EarlyStopping, Hypothesis
 from refgit.generation.scores import Ids
+
+
+def enough(going: list[int], number: int, ends: Ids) -> Ids:
+    """Return the candidates that go on, if there are as many as beams.
+
+    Raises
+    ------
+    ValueError
+        Too many words end a text for all beams to find one that does not.
+    """
+    if len(going) < number:
+        raise ValueError(
+            f"{len(going)} of {number} beams have a word to go on with that does not end the text; "
+            f"{len(ends)} words end one (eos_token_id). Lower num_beams or name fewer end tokens."
+        )
+    return np.array(going, np.int64)
 
 
 class BestTexts:

@@ -37,7 +37,8 @@ class Rules:
 
     def process(self, ids: Ids, scores: Scores, **options: Any) -> Scores:
         """Scores (R, V) of the next word as the processors, one after another, leave them."""
-        return process(self.processors, ids, scores, **options)
+        processed = process(self.processors, ids, scores, **options)
+        return processed.astype(scores.dtype, copy=False)  # a caller's may return another
 
     def ended(self, ids: Ids, scores: Any = None) -> Mask:
         """Say which texts (R, T) have ended, bool (R,)."""

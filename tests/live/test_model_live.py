@@ -7,7 +7,7 @@ weights of golden/weights.py and random inputs, and compares every output:
 - the forward pass: logits, loss, hidden states, attentions, float32 to 2e-5 and float64 to 1e-10
   of each tensor's largest magnitude; with masks, positions, word vectors, several texts an image;
 - refgit's cached decoding in chunks, against the oracle's uncached pass over the whole text;
-- greedy generation: equal ids;
+- greedy generation: equal ids (all searches: test_generation_live.py);
 - checkpoints that the one writes and the other reads; random initialisation; git-base size.
 
 Run it with the `oracle` extra installed, one thread being enough:
@@ -567,21 +567,54 @@ def draw_generation(data: st.DataObject, *, padded: bool) -> tuple[Any, Any, Arr
     return ours, theirs, call
 
 
-def check_greedy(data: st.DataObject, tally: Tally, *, padded: bool = False) -> None:
-    ours, theirs, call = draw_generation(data, padded=padded)
-    # With its cache the oracle forgets what is padding.
-    uncached = {"use_cache": False} if padded else {"use_cache": True}
-    found = to_numpy(ours.generate(**call))
-    expected = written(theirs, **call, **uncached)
+def look(ours: Any, expected: np.ndarray, prompt: int, tally: Tally) -> None:
+    """Count where the texts end."""
     tally.draws += 1
     ends = expected == ours.config.eos_token_id
-    ends[:, : call.get("input_ids", ends[:, :1]).shape[1]] = False
+    ends[:, :prompt] = False
     tally.ended += bool(ends.any())
     tally.uneven += len({int(row.argmax()) if row.any() else -1 for row in ends}) > 1
+
+
+def check_greedy(data: st.DataObject, tally: Tally) -> None:
+    ours, theirs, call = draw_generation(data, padded=False)
+    found = to_numpy(ours.generate(**call))
+    expected = written(theirs, **call, use_cache=True)
+    look(ours, expected, call.get("input_ids", found[:, :1]).shape[1], tally)
     assert found.dtype == np.int64
     if not np.array_equal(found, expected):
         assert is_tie(ours, theirs, call, found, expected), f"{found} != {expected}"
         tally.ties += 1
+
+
+def row_alone(call: Arrays, b: int) -> Arrays:
+    """What `generate` is called with for one text of a batch, without its padding."""
+    here = call["attention_mask"][b] != 0
+    row = {k: x for k, x in call.items() if k != "attention_mask"}
+    row["input_ids"] = call["input_ids"][b][here][None]
+    if "pixel_values" in call:
+        row["pixel_values"] = call["pixel_values"][b % len(call["pixel_values"])][None]
+    return row
+
+
+def check_padded(data: st.DataObject, tally: Tally) -> None:
+    """Each text becomes what it becomes alone; in a batch the oracle counts padding in."""
+    ours, theirs, call = draw_generation(data, padded=True)
+    found, width = to_numpy(ours.generate(**call)), call["input_ids"].shape[1]
+    np.testing.assert_array_equal(found[:, :width], call["input_ids"])
+    look(ours, found, width, tally)
+    tie = False
+    for b, words in enumerate(found[:, width:]):
+        row = row_alone(call, b)
+        expected = written(theirs, **row, use_cache=True)
+        whole = np.concatenate([row["input_ids"], words[None]], axis=1)
+        mine, rest = whole[:, : expected.shape[1]], whole[:, expected.shape[1] :]
+        if not np.array_equal(mine, expected):
+            assert is_tie(ours, theirs, row, mine, expected), f"{mine} != {expected}"
+            tie = True
+        else:
+            assert (rest == ours.config.pad_token_id).all()
+    tally.ties += tie
 
 
 def assert_worth_something(tally: Tally, draws: int) -> None:
@@ -604,13 +637,13 @@ def test_greedy_ids_equal_the_oracles() -> None:
     assert_worth_something(tally, 400)
 
 
-def test_greedy_ids_below_padded_prompts_equal_the_uncached_oracles() -> None:
+def test_greedy_ids_below_padded_prompts_equal_the_oracles_of_each_text_alone() -> None:
     tally = Tally()
 
     @settings(max_examples=150, deadline=None, suppress_health_check=quickly)
     @given(data=st.data())
     def check(data: st.DataObject) -> None:
-        check_greedy(data, tally, padded=True)
+        check_padded(data, tally)
 
     check()
     assert_worth_something(tally, 150)
@@ -627,16 +660,20 @@ def test_without_a_length_twenty_words_are_added_as_in_the_oracle(prompt: int) -
 
 
 def test_without_a_mask_pad_ids_in_the_prompt_are_padding_as_in_the_oracle() -> None:
+    """And each text becomes what it becomes alone."""
     differ = 0
     for seed in range(8):
         ours, theirs = build(GitForCausalLM, GitConfig(**SMALL), seed)
         pixels = any_inputs(GitVisionModel, ours.config.vision_config)["pixel_values"]
         ids = np.array([[0, 0, 1, 5, 9], [1, 8, 0, 7, 3]])
         call = {"pixel_values": pixels, "input_ids": ids, "max_new_tokens": 10}
-        unmasked = written(theirs, **call, attention_mask=np.ones_like(ids), use_cache=False)
-        expected = written(theirs, **call, use_cache=False)
-        differ += not np.array_equal(unmasked, expected)
-        np.testing.assert_array_equal(to_numpy(ours.generate(**call)), expected)
+        found = to_numpy(ours.generate(**call))
+        masked = {**call, "attention_mask": ids != 0}
+        for b in range(2):
+            expected = written(theirs, **row_alone(masked, b))[0, 3 + b :]
+            np.testing.assert_array_equal(found[b, 5 : 5 + len(expected)], expected)
+        unmasked = to_numpy(ours.generate(**call, attention_mask=np.ones_like(ids)))
+        differ += not np.array_equal(unmasked, found)
     assert differ
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from refgit import checks
 from refgit.cache import KeyValueCache
-from refgit.config import GitConfig
+from refgit.config import GitConfig, is_integer
 from refgit.decoder import continue_text, decode, read_image
 from refgit.generation.config import GenerationConfig
 from refgit.layers.array_api import Array
@@ -194,6 +194,10 @@ class GitModel(PretrainedModel):
         """
         size = self.config.vocab_size if new_num_tokens is None else new_num_tokens
         if pad_to_multiple_of is not None:
+            if not is_integer(pad_to_multiple_of, 1):
+                raise ValueError(
+                    f"pad_to_multiple_of is {pad_to_multiple_of!r}; expected a positive integer."
+                )
             size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
         config = self.config.replace(vocab_size=size)
         by_word = (f"{self._root}embeddings.word_embeddings.weight", "output.weight", "output.bias")
@@ -261,6 +265,7 @@ class GitModel(PretrainedModel):
     ) -> KeyValueCache:
         """Do what `encode_image` does, with what `checked_pixels` returned."""
         ops = self._trunk_operations(tap)
+        heads = self._head_mask(head_mask)
         cache = KeyValueCache(self.config.num_hidden_layers)
         checks.joint_length(self.count_image_tokens(pixels), self.config)
         read_image(
@@ -268,7 +273,7 @@ class GitModel(PretrainedModel):
             self._trunk["encoder"],
             self.config,
             cache,
-            head_mask=self._head_mask(head_mask),
+            head_mask=heads,
             ops=ops.at("encoder"),
         )
         return cache
@@ -550,9 +555,10 @@ class GitForCausalLM(GitModel):
 
     def _labels(self, labels: Any, input_ids: Any, inputs_embeds: Any) -> Array:
         """The labels on the device, once they are found to fit the text."""
+        name = "input_ids" if input_ids is not None else "inputs_embeds"
         text = input_ids if input_ids is not None else inputs_embeds
         ids = self.numbers("labels", labels)
-        shape = np.shape(text) if getattr(text, "shape", None) is None else tuple(text.shape)
+        shape: tuple[int, ...] = () if text is None else self.numbers(name, text).shape
         checks.labels(ids, (shape[0], shape[1]) if len(shape) > 1 else ids.shape, self.config)
         return self.backend.asarray(ids, "int64")
 

@@ -452,6 +452,15 @@ class Streamer:
         ({"preset": "magazine"}, ValueError, ["preset is 'magazine'"]),
         ({"seed": "seven"}, TypeError, ["seed is 'seven'", "integer"]),
         ({"seed": -1}, TypeError, ["seed is -1", "integer"]),
+        ({"seed": 3}, ValueError, ["seed is 3", "do_sample=True"]),
+        ({"num_beams": 3, "force_words_ids": [[99]]}, ValueError, ["force_words_ids", "[99]"]),
+        ({"pad_token_id": 99}, ValueError, ["pad_token_id", "[99]"]),
+        ({"prefix_allowed_tokens_fn": 3}, TypeError, ["prefix_allowed_tokens_fn is 3"]),
+        ({"logits_processor": print}, TypeError, ["logits_processor", "a list of callables"]),
+        ({"logits_processor": [3]}, TypeError, ["logits_processor is [3]"]),
+        ({"stopping_criteria": [3]}, TypeError, ["stopping_criteria is [3]"]),
+        ({"generation_config": {}}, TypeError, ["generation_config is a dict"]),
+        ({"stop_strings": "x", "tokenizer": 3}, TypeError, ["tokenizer is a int"]),
     ],
 )
 def test_arguments_of_generate_without_meaning_are_refused_before_the_image_is_read(
@@ -462,6 +471,30 @@ def test_arguments_of_generate_without_meaning_are_refused_before_the_image_is_r
 ) -> None:
     monkeypatch.setattr(GitForCausalLM, "encode_checked", None)
     refused(lambda: MODEL.generate(PIXELS, **arguments), error, words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"prefix_allowed_tokens_fn": lambda b, ids: [[1], [1, 2]]}, ["[[1], [1, 2]]", "token id"]),
+        ({"logits_processor": [lambda ids, scores: scores.astype(str)]}, ["<lambda>", "(1, 23)"]),
+    ],
+)
+def test_functions_that_answer_nonsense_are_named(
+    arguments: dict[str, Any], words: list[str]
+) -> None:
+    refused(lambda: MODEL.generate(PIXELS, max_length=5, **arguments), ValueError, words)
+
+
+def test_a_wrong_head_mask_is_refused_before_the_image_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(GitForCausalLM, "_image_tokens", None)
+    refused(lambda: MODEL.generate(PIXELS, head_mask=[1, 2]), ValueError, ["head_mask", "(2,)"])
+
+
+def test_ragged_text_beside_labels_is_refused() -> None:
+    refused(lambda: MODEL([[1, 2], [3]], labels=[[1, 2]]), TypeError, ["input_ids"])
 
 
 def test_arguments_that_ask_for_greedy_search_are_taken() -> None:

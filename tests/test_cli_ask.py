@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,31 @@ def test_the_answer_is_what_the_model_writes_after_the_question(
     expected = processor.batch_decode(ids[:, 3:], skip_special_tokens=True)
     options = ["--model", image_model, "--max-new-tokens", 5]
     assert run("ask", file, "a b", *options) == (0, expected, [])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_beams": 3}, {"do_sample": True, "num_return_sequences": 3}]
+)
+def test_the_checkpoints_way_of_writing_is_kept_to(
+    settings: dict[str, object], run: Run, image_model: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(image_model, other)
+    path = other / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    file = picture(tmp_path / "a.png")
+    for command in (["caption", file], ["ask", file, "a b"]):
+        code, out, err = run(*command, "--model", other)
+        assert (code, len(out), err) == (0, 1, [])
+    if "num_beams" in settings:
+        model, processor = (
+            GitForCausalLM.from_pretrained(other),
+            GitProcessor.from_pretrained(other),
+        )
+        pixels = processor(load_image(file), return_tensors="np").pixel_values
+        ids = model.generate(pixels, max_length=tiny.CONFIG.max_position_embeddings)
+        expected = processor.batch_decode(ids, skip_special_tokens=True)
+        assert run("caption", file, "--model", other)[1] == expected
 
 
 def test_json_holds_image_question_and_answer(run: Run) -> None:

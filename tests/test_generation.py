@@ -148,9 +148,39 @@ def test_max_new_tokens_does_not_count_the_prompt_and_max_length_does(prompt: in
         np.testing.assert_array_equal(by_new, by_length)
 
 
-def test_max_new_tokens_takes_the_place_of_max_length() -> None:
-    found = endless(MODEL, tiny.pixels(), max_length=3, max_new_tokens=5)
-    assert found.shape == (1, 6)
+def test_two_answers_to_how_long_a_text_may_be_are_refused() -> None:
+    for pair in ({"max_length": 3, "max_new_tokens": 5}, {"min_length": 2, "min_new_tokens": 1}):
+        with pytest.raises(ValueError, match="expected one of the two"):
+            MODEL.generate(tiny.pixels(), **pair)
+    with pytest.raises(ValueError, match=r"min_new_tokens is 9, .* at least 10 tokens"):
+        MODEL.generate(tiny.pixels(), min_new_tokens=9, max_length=4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_beams": 2},
+        {"do_sample": True},
+        {"penalty_alpha": 0.5, "top_k": 3},
+        {"num_beams": 2, "num_beam_groups": 2, "diversity_penalty": 0.5},
+        {"num_beams": 2, "force_words_ids": [[5]]},
+    ],
+)
+def test_where_no_word_is_left_every_search_says_so(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="leave no word with a finite score"):
+        MODEL.generate(tiny.pixels(), max_length=6, suppress_tokens=list(range(23)), **options)
+
+
+def test_groups_and_forced_words_that_a_criterion_stops_are_closed_as_in_transformers() -> None:
+    stop = [lambda ids, scores: np.full(len(ids), ids.shape[1] >= 5)]
+    for options in (
+        {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+        {"num_beams": 3, "force_words_ids": [[7]]},
+    ):
+        found = MODEL.generate(tiny.pixels(), max_length=9, stopping_criteria=stop, **options)
+        assert found.shape == (1, 6)
+        assert found[0, -1] == EOS
 
 
 def test_a_text_reaches_the_last_position() -> None:
@@ -520,3 +550,10 @@ def test_image_keys_and_values_stand_in_the_cache_once_per_image() -> None:
     assert (cache.image_length, cache.num_images, cache.text_length) == (5, 2, 0)
     MODEL(tiny.tokens(8, 1), past_key_values=cache)
     assert cache.nbytes - of_image == 2 * 3 * 8 * 16 * 4
+
+
+def test_without_a_cache_the_ids_are_the_same() -> None:
+    plain = MODEL.generate(tiny.pixels(2), max_length=9)
+    np.testing.assert_array_equal(
+        MODEL.generate(tiny.pixels(2), max_length=9, use_cache=False), plain
+    )

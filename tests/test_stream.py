@@ -103,6 +103,12 @@ def test_words_come_while_the_text_is_still_being_written() -> None:
         assert len(steps) == n + 1
 
 
+@pytest.mark.parametrize("name", ["return_dict_in_generate", "output_scores", "output_logits"])
+def test_what_stream_cannot_heed_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is True, which stream cannot heed"):
+        MODEL.stream(tiny.pixels(), **{name: True})
+
+
 def test_what_is_wrong_is_said_before_the_first_word_is_asked_for() -> None:
     with pytest.raises(ValueError, match=r"stream was asked for and num_beams is 2"):
         MODEL.stream(tiny.pixels(), num_beams=2)
@@ -223,14 +229,23 @@ def test_on_a_terminal_words_are_shown_when_they_are_sure(monkeypatch: pytest.Mo
     terminal = Terminal(monkeypatch)
     so_far = iter(["a", "a red", "a red app", "a red apple", "a red apple."])
     print_as_it_comes(so_far, "f\t")
-    assert [part for part in terminal.parts if part] == ["f\ta ", "red ", "apple.", "\n"]
+    assert [part for part in terminal.parts if part] == ["f\ta", " red", " apple.", "\n"]
+
+
+def test_an_apostrophe_does_not_stop_the_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(monkeypatch)
+    print_as_it_comes(iter(["a man", "a man '", "a man's", "a man's hat", "a man's hat is"]), "")
+    assert [part for part in terminal.parts if part] == ["a", " man", "'s", " hat", " is", "\n"]
 
 
 def test_a_word_that_changes_what_was_shown_is_shown_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal(monkeypatch)
-    print_as_it_comes(iter(["do", "do n", "do n'", "don't"]), "")
-    shown = "".join(terminal.parts)
-    assert shown.split("\r")[-1] == "don't\n"
+    print_as_it_comes(iter(["a b c", "ab c"]), "")
+    assert "".join(terminal.parts) == "a b\rab c\n"
+    monkeypatch.setenv("COLUMNS", "3")  # it stands on two lines, of which \r reaches one
+    terminal = Terminal(monkeypatch)
+    print_as_it_comes(iter(["a b c", "ab c"]), "")
+    assert "".join(terminal.parts) == "a b\nab c\n"
 
 
 def test_a_pipe_gets_one_line_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:

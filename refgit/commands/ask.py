@@ -7,6 +7,7 @@ answer. (GIT paper, section 3.3.)
 from __future__ import annotations
 
 import argparse
+import reprlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from refgit.commands.inputs import (
     read_pixels,
 )
 from refgit.commands.output import one_line, print_as_it_comes, print_json, reason, say
+from refgit.commands.writing import write_one
 
 if TYPE_CHECKING:
     from refgit.cache import KeyValueCache
@@ -83,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.debug:
                 raise
             failures += 1
-            why = f"{question!r}: {reason(error)}"
+            why = f"{reprlib.repr(question)}: {reason(error)}"
             say(why)
             if arguments.json:
                 print_json(image=arguments.image, question=question, error=why)
@@ -131,10 +133,11 @@ def answers(
             f"the question is {len(prompt)} tokens, its opening one included; this model has "
             f"positions for {len(prompt) + room}, the answer included. Ask a shorter one."
         )
-    written = model.stream(
+    return write_one(
+        model,
+        processor,
         past_key_values=image,
         input_ids=[prompt],
+        attention_mask=[[1] * len(prompt)],  # a question may speak of [PAD]
         max_new_tokens=min(max_new_tokens, room),
-        tokenizer=processor.tokenizer,
     )
-    return ((word.text or "").strip() for word in written)

@@ -17,6 +17,7 @@ from refgit.commands.inputs import (
     read_pixels,
 )
 from refgit.commands.output import one_line, print_as_it_comes, print_json, reason, say
+from refgit.commands.writing import write_one
 
 if TYPE_CHECKING:
     from refgit.model import GitForCausalLM
@@ -119,10 +120,10 @@ def captions(
         The file is missing, truncated or no image or video.
     """
     pixels = read_pixels(file, processor, model.config.num_image_with_embedding)
-    words = model.stream(
+    return write_one(
+        model,
+        processor,
         pixel_values=pixels,
         max_length=max_length,
         interpolate_pos_encoding=any_size(processor),
-        tokenizer=processor.tokenizer,
     )
-    return ((word.text or "").strip() for word in words)

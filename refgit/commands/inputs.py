@@ -38,7 +38,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="float32",
-        choices=("float16", "float32", "float64"),
+        choices=("float16", "bfloat16", "float32", "float64"),
         help="what to compute in (default: float32)",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -46,14 +47,15 @@ def print_as_it_comes(texts: Iterator[str], before: str = "") -> None:
     before : str
         What stands in front of it on the line.
     """
-    live, shown, text = sys.stdout.isatty(), "", ""
+    live, shown, text = sys.stdout is not None and sys.stdout.isatty(), "", ""
     for text in texts:
-        # The last word may still grow, or what looks like one turn out to be the start of another.
-        sure = text[: text.rfind(" ") + 1]
+        # The last word may still grow, and what is written apart turn out to belong together.
+        sure = text[: max(text.rfind(" "), 0)]
         if live and len(sure) > len(shown) and sure.startswith(shown):
             print((before if not shown else "") + sure[len(shown) :], end="", flush=True)
             shown = sure
     if text.startswith(shown):
         print(("" if shown else before) + text[len(shown) :], flush=True)
-    else:
-        print(f"\r{before}{text}", flush=True)
+    else:  # over what was shown, if it stands on one line of the terminal
+        alone = len(before + shown) < shutil.get_terminal_size().columns
+        print(("\r" if alone else "\n") + before + text, flush=True)

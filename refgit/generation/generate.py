@@ -6,6 +6,7 @@ The image is read once into the cache, whatever is asked; a step then costs one 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ from refgit.layers.array_api import Array
 if TYPE_CHECKING:
     from refgit.model import GitForCausalLM
 
+# With and without the prompt.
+RIVALS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))
 Output = GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput
 
 
@@ -131,7 +134,7 @@ def generate(
     logits_processor, stopping_criteria : iterables of callables
         ``processor(ids, scores) -> scores`` and ``criterion(ids, scores) -> ended`` of your own,
         on NumPy arrays (rows, T) and (rows, V). Rows whose prompts differ in length come in calls
-        of their own.
+        of their own, and with beams those of each text.
     prefix_allowed_tokens_fn : callable, optional
         ``(text b, its ids so far) -> token ids`` that may follow.
     tokenizer : BertTokenizer, optional
@@ -219,6 +222,13 @@ def prepare(
 
     `without_beams` is the name of what cannot be had with beams, if any.
     """
+    _check_objects(
+        generation_config,
+        tokenizer,
+        {"logits_processor": logits_processor, "stopping_criteria": stopping_criteria},
+        prefix_allowed_tokens_fn,
+    )
+    _check_rivals(arguments)
     asked = with_preset(preset, arguments)
     config = merge(
         model.generation_config,
@@ -233,6 +243,11 @@ def prepare(
             "their minds, so expected num_beams=1."
         )
     random = _random(seed)
+    if seed is not None and not config.do_sample:
+        raise ValueError(
+            f"seed is {seed!r}, which has no effect without do_sample=True; pass that or leave it "
+            "out."
+        )
     check_images_alone(past_key_values, pixel_values)
     pixels, image_length, n_images = None, 0, 1
     if past_key_values is not None:
@@ -253,6 +268,7 @@ def prepare(
         key = (len(prompt), b if apart else None)
         if key not in made:
             settled = with_lengths(config, len(prompt), room, chosen=chosen)
+            _check_shortest(settled, asked)
             made[key] = _rules(model, settled, prompt, b, prefix_allowed_tokens_fn, tokenizer, own)
         rules.append(made[key])
     if pixels is not None:
@@ -260,6 +276,58 @@ def prepare(
     else:
         images = past_key_values or KeyValueCache(model.config.num_hidden_layers)
     return Call(model, config, prompts, rules, images, head_mask, random)
+
+
+def _check_objects(
+    generation_config: Any,
+    tokenizer: Any,
+    lists: dict[str, Any],
+    prefix_allowed_tokens_fn: Any,
+) -> None:
+    """Refuse what is not of the kind that is asked for, before anything is done with it."""
+    if generation_config is not None and not isinstance(generation_config, GenerationConfig):
+        raise TypeError(
+            f"generation_config is a {type(generation_config).__name__}; expected a "
+            "GenerationConfig, such as GenerationConfig.from_dict makes of a dict."
+        )
+    if tokenizer is not None and not hasattr(tokenizer, "backend"):
+        raise TypeError(
+            f"tokenizer is a {type(tokenizer).__name__}; expected a BertTokenizer of refgit, such "
+            "as processor.tokenizer."
+        )
+    for name, values in lists.items():
+        several = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+        if values is not None and not (several and all(map(callable, values))):
+            raise TypeError(
+                f"{name} is {reprlib.repr(values)}; expected a list of callables "
+                "that take (ids, scores)."
+            )
+    if prefix_allowed_tokens_fn is not None and not callable(prefix_allowed_tokens_fn):
+        raise TypeError(
+            f"prefix_allowed_tokens_fn is {reprlib.repr(prefix_allowed_tokens_fn)}; expected a "
+            "function that takes (text, ids so far)."
+        )
+
+
+def _check_rivals(arguments: dict[str, Any]) -> None:
+    """Refuse two answers to one question."""
+    for name, rival in RIVALS:
+        if arguments.get(name) is not None and arguments.get(rival) is not None:
+            raise ValueError(
+                f"{name} is {arguments[name]} and {rival} {arguments[rival]}; expected one of the "
+                "two, since both say how long a text may or must be."
+            )
+
+
+def _check_shortest(config: GenerationConfig, asked: dict[str, Any]) -> None:
+    """Refuse lengths that no text can have, where the caller asked for the lower one."""
+    for name in ("min_length", "min_new_tokens"):
+        if asked.get(name) is not None and config.min_length > config.max_length:
+            raise ValueError(
+                f"{name} is {asked[name]}, which asks for texts of at least {config.min_length} "
+                f"tokens, prompt included; they may have {config.max_length}. Lower {name}, or "
+                "raise max_length or max_new_tokens."
+            )
 
 
 def _random(seed: Any) -> np.random.Generator:
@@ -276,7 +344,7 @@ def _with_lengths_of_the_call(
     config: GenerationConfig, arguments: dict[str, Any]
 ) -> GenerationConfig:
     """A length that the caller gives counts, though the checkpoint set its rival."""
-    for name, rival in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
+    for name, rival in RIVALS:
         if arguments.get(name) is not None and arguments.get(rival) is None:
             config = config.replace(**{rival: None})
     return config
@@ -417,8 +485,8 @@ def _by_beams(call: Call) -> Array | Output:
     best = [text.best(config.num_return_sequences) for text in texts]
     plain = search_mode(config) in ("beam", "beam_sample")
     written = [
-        _words(call, hypothesis, len(prompt), whole=plain)
-        for prompt, found in zip(rows, best, strict=True)
+        _words(call, hypothesis, len(prompt), rule, whole=plain)
+        for prompt, rule, found in zip(rows, call.rules, best, strict=True)
         for hypothesis in found
     ]
     length = max(len(words) for words in written)
@@ -441,11 +509,14 @@ def _by_beams(call: Call) -> Array | Output:
     )
 
 
-def _words(call: Call, hypothesis: Hypothesis, prompt: int, *, whole: bool) -> Ids:
-    """What was written of a text; where it was stored without the word that ended it, with that."""
-    words = hypothesis.ids[prompt:]
-    ends = call.config.eos_ids
-    if whole or not (hypothesis.finished and ends):
+def _words(call: Call, hypothesis: Hypothesis, prompt: int, rules: Rules, *, whole: bool) -> Ids:
+    """What was written of a text; where it is stored without the word that ends it, with one.
+
+    As in transformers the first of several end tokens closes it, and one that some other criterion
+    stopped as well.
+    """
+    words, ends = hypothesis.ids[prompt:], call.config.eos_ids
+    if whole or not ends or len(hypothesis.ids) >= rules.longest:
         return words
     return np.append(words, ends[0])
 

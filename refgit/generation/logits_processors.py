@@ -130,7 +130,7 @@ def process(
     for processor in processors:
         wanted = _options_of(processor, options)
         found = np.asarray(processor(input_ids, scores, **wanted))
-        if found.shape != scores.shape:
+        if found.shape != scores.shape or found.dtype.kind not in "fiu":
             raise ValueError(
                 f"the logits processor {_name(processor)} returned shape {found.shape}; expected "
                 f"scores of shape {scores.shape}."
@@ -141,7 +141,10 @@ def process(
 
 def _options_of(processor: Processor, options: dict[str, Any]) -> dict[str, Any]:
     """Pick what a processor takes beside ids and scores."""
-    taken = list(inspect.signature(processor).parameters.values())[2:]
+    try:
+        taken = list(inspect.signature(processor).parameters.values())[2:]
+    except ValueError:  # a function of C does not say
+        return {}
     taken = [x for x in taken if x.kind in (x.POSITIONAL_OR_KEYWORD, x.KEYWORD_ONLY)]
     missing = [x.name for x in taken if x.name not in options and x.default is x.empty]
     if missing:
@@ -255,8 +258,20 @@ def _check_tokens(config: GenerationConfig, vocab_size: int) -> None:
         ("sequence_bias", [] if config.sequence_bias is None else as_biases(config.sequence_bias)),
         ("forced_bos_token_id", [[config.forced_bos_token_id or 0]]),
         ("forced_eos_token_id", [[token or 0 for token in several]]),
+        ("force_words_ids", _phrases(config.force_words_ids or [])),
+        ("constraints", [c.token_ids for c in config.constraints or [] if hasattr(c, "token_ids")]),
+        ("pad_token_id", [[config.pad_token_id or 0]]),
     ):
         check_words(name, sequences, vocab_size)
+
+
+def _phrases(force_words_ids: Iterable[Any]) -> list[list[int]]:
+    """Lay alternatives beside the phrases."""
+    phrases: list[list[int]] = []
+    for entry in force_words_ids:
+        several = isinstance(entry[0], list | tuple)
+        phrases += entry if several else [entry]
+    return phrases
 
 
 def _name(processor: Any) -> str:

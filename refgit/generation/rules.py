@@ -38,6 +38,13 @@ class Rules:
     def process(self, ids: Ids, scores: Scores, **options: Any) -> Scores:
         """Scores (R, V) of the next word as the processors, one after another, leave them."""
         processed = process(self.processors, ids, scores, **options)
+        lost = np.isfinite(scores).any(axis=-1) & ~np.isfinite(processed).any(axis=-1)
+        if lost.any():
+            raise ValueError(
+                "the logits processors leave no word with a finite score to go on with; loosen "
+                "what is forbidden or prescribed (bad_words_ids, suppress_tokens, min_length, "
+                "prefix_allowed_tokens_fn ...), or pass remove_invalid_values=True."
+            )
         return processed.astype(scores.dtype, copy=False)  # a caller's may return another
 
     def ended(self, ids: Ids, scores: Any = None) -> Mask:

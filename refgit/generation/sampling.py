@@ -116,13 +116,6 @@ def draw(random: np.random.Generator) -> Choose:
     """
 
     def choose(scores: Scores) -> Ids:
-        struck = np.flatnonzero(~np.isfinite(scores.max(axis=-1)))
-        if len(struck):
-            raise ValueError(
-                "the logits processors leave no word with a finite score to draw from; loosen "
-                "what is forbidden (bad_words_ids, suppress_tokens, min_length ...), or pass "
-                "remove_invalid_values=True."
-            )
         p = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
         up_to = np.cumsum(p, axis=-1)  # (R, V), unnormalised
         u = random.random(len(scores))[:, None] * up_to[:, -1:]

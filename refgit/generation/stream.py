@@ -91,6 +91,12 @@ def stream(
     ValueError, TypeError
         As `generate`.
     """
+    for name in ("return_dict_in_generate", "output_scores", "output_logits"):
+        if options.get(name):
+            raise ValueError(
+                f"{name} is {options[name]}, which stream cannot heed: it yields each word with "
+                "its log-probability. Leave it out, or call generate."
+            )
     call = prepare(
         model, pixel_values, input_ids, tokenizer=tokenizer, without_beams="stream", **options
     )

@@ -7,6 +7,7 @@ all: transformers 4.56.2.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -132,19 +133,25 @@ class PrefixConstrained:
         """Strike out of the scores (B n, V) what is not allowed behind the ids (B n, T)."""
         forbidden = np.ones(scores.shape, bool)
         for row, ids in enumerate(input_ids):
-            found = np.asarray(self.allowed(row // self.beams, ids)).reshape(-1)
-            self._check(found, row // self.beams, scores.shape[-1])
+            image = row // self.beams
+            found = self._ids(self.allowed(image, ids), image, scores.shape[-1])
             forbidden[row, found] = False
         return strike(scores, forbidden)
 
     @staticmethod
-    def _check(found: Any, image: int, vocab_size: int) -> None:
+    def _ids(answer: Any, image: int, vocab_size: int) -> Ids:
+        """What the function answered, if it is token ids and at least one."""
+        try:
+            found = np.asarray(answer).reshape(-1)
+        except ValueError:  # rows of unequal lengths
+            found = np.empty(0)
         fits = found.size and found.dtype.kind in "iu" and 0 <= found.min() <= found.max()
         if not fits or found.max() >= vocab_size:
             raise ValueError(
-                f"prefix_allowed_tokens_fn returned {found.tolist()!r} for image {image}; "
+                f"prefix_allowed_tokens_fn returned {reprlib.repr(answer)} for image {image}; "
                 f"expected at least one token id, each from 0 to {vocab_size - 1}."
             )
+        return found
 
 
 def as_biases(sequence_bias: Any) -> dict[tuple[int, ...], float]:

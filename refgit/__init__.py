@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from refgit.config import GitConfig, GitVisionConfig
     from refgit.errors import CheckpointError
     from refgit.model import GitForCausalLM, GitModel
+    from refgit.parity.trace import trace
     from refgit.processing import (
         BertTokenizer,
         CLIPImageProcessor,
@@ -37,6 +38,7 @@ _HOMES = {
     "KeyValueCache": "refgit.cache",
     "VideoMAEImageProcessor": "refgit.processing",
     "to_numpy": "refgit.arrays",
+    "trace": "refgit.parity.trace",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "KeyValueCache",
     "VideoMAEImageProcessor",
     "to_numpy",
+    "trace",
 ]
 
 

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from refgit.commands import ask, caption, classify, convert
+from refgit.commands import ask, caption, check, classify, compare, convert, kit, trace
 from refgit.commands.output import reason, say
 
-_COMMANDS = (caption, ask, classify, convert)
+_COMMANDS = (caption, ask, classify, trace, compare, kit, check, convert)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

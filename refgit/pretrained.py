@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from refgit.config import GitConfig, GitVisionConfig
+from refgit.config import GitConfig, GitVisionConfig, is_integer
+from refgit.json_file import plain
 from refgit.layers.array_api import Array
 from refgit.layers.operations import Operations, Tap
 from refgit.parameters import Shapes, flatten, nest, random_parameters
@@ -35,7 +38,7 @@ class PretrainedModel:
         *,
         seed: int = 0,
         backend: str | Backend | None = None,
-        dtype: str = "float32",
+        dtype: DTypeLike = "float32",
         kernels: str = "auto",
         _parameters: Mapping[str, Any] | None = None,
     ) -> None:
@@ -44,6 +47,8 @@ class PretrainedModel:
                 f"{type(self).__name__} got a config of type {type(config).__name__}; expected "
                 f"{self.config_class.__name__}."
             )
+        if not is_integer(plain(seed)):
+            raise ValueError(f"seed is {seed!r}; expected an integer of at least 0.")
         self.config = config
         self._place(
             self._random(config, seed) if _parameters is None else _parameters,
@@ -51,10 +56,9 @@ class PretrainedModel:
             dtype,
         )
 
-    def _place(self, parameters: Mapping[str, Any], backend: Backend, dtype: str) -> None:
+    def _place(self, parameters: Mapping[str, Any], backend: Backend, wanted: DTypeLike) -> None:
         """Take up the parameters, on a backend and in a dtype; tied ones stay one array."""
-        if dtype not in FLOAT_DTYPES:
-            raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
+        dtype = _float_name(wanted)
         if dtype == "bfloat16" and dtype not in backend.float_names:
             dtype = "float32"  # holds every bfloat16
         moved = {id(x): backend.asarray(x, dtype) for x in parameters.values()}
@@ -90,7 +94,7 @@ class PretrainedModel:
         path: str | Path,
         *,
         backend: str | Backend | None = None,
-        dtype: str = "float32",
+        dtype: DTypeLike = "float32",
         kernels: str = "auto",
         revision: str | None = None,
         token: str | bool | None = None,
@@ -104,8 +108,8 @@ class PretrainedModel:
             such as "microsoft/git-base-coco", which is downloaded into huggingface_hub's cache.
         backend : str, Backend or None
             Where it computes: "numpy", "cupy", ...; None takes REFGIT_BACKEND, else "numpy".
-        dtype : str
-            "float32", "float64", "float16" or "bfloat16". Weights stored otherwise are converted;
+        dtype : str or dtype
+            "float32", "float64", "float16" or "bfloat16", or NumPy's own such as np.float32. Weights stored otherwise are converted;
             those stored so are mapped from the file, not copied (NumPy). Where the backend has no
             bfloat16, it is computed in float32, which holds every bfloat16.
         kernels : {"auto", "off"}
@@ -179,14 +183,14 @@ class PretrainedModel:
         """Return the model itself, which knows inference alone; dropout is never applied."""
         return self
 
-    def to(self, backend: str | Backend | None = None, dtype: str | None = None) -> Self:
+    def to(self, backend: str | Backend | None = None, dtype: DTypeLike = None) -> Self:
         """Return the same model on another backend or in another dtype.
 
         Parameters
         ----------
         backend : str, Backend or None
             None keeps the model's.
-        dtype : str or None
+        dtype : str, dtype or None
             "float16", "bfloat16", "float32" or "float64"; None keeps the model's.
 
         Returns
@@ -203,10 +207,10 @@ class PretrainedModel:
             home = {id(x): self.backend.to_numpy(x) for x in state.values()}
             state = {name: home[id(x)] for name, x in state.items()}
         other = copy(self)
-        other._place(state, target, dtype or self.dtype)
+        other._place(state, target, self.dtype if dtype is None else dtype)
         return other
 
-    def astype(self, dtype: str) -> Self:
+    def astype(self, dtype: DTypeLike) -> Self:
         """Return the same model in another dtype; see `to`."""
         return self.to(dtype=dtype)
 
@@ -217,8 +221,19 @@ class PretrainedModel:
         return bool(getattr(self.config, name))
 
     def tapped(self, listener: Tap | None) -> Operations:
-        """The model's operations, with `listener` shown every named intermediate."""
-        return replace(self.operations, listener=listener)
+        """The model's operations, with `listener` shown every named intermediate.
+
+        Someone may listen to the operations already (parity/trace.py); both are shown then.
+        """
+        first = self.operations.listener
+        if listener is None or first is None:
+            return replace(self.operations, listener=listener or first)
+
+        def both(name: str, array: Array) -> None:
+            first(name, array)
+            listener(name, array)
+
+        return replace(self.operations, listener=both)
 
     def floats(self, name: str, x: Any) -> tuple[Array, np.ndarray[Any, Any]]:
         """An argument as a floating array of the backend, and a host view of it for the checks."""
@@ -228,6 +243,17 @@ class PretrainedModel:
     def numbers(self, name: str, x: Any) -> np.ndarray[Any, Any]:
         """An argument on the host, for checks and bookkeeping."""
         return self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
+
+
+def _float_name(dtype: DTypeLike) -> str:
+    """The name of a dtype that a model may have, or a ValueError."""
+    name = dtype
+    if dtype is not None and dtype != "bfloat16":  # NumPy takes None for float64, and lacks bfloat16
+        with suppress(TypeError):
+            name = np.dtype(dtype).name
+    if name not in FLOAT_DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
+    return str(name)
 
 
 def _host(name: str, x: Any) -> np.ndarray[Any, Any]:

@@ -126,7 +126,9 @@ def test_public_names_are_sorted_and_nothing_else_resolves() -> None:
 
 # Who may import whom, beyond itself: the arrows of the design. Anyone may raise refgit's errors.
 ARROWS = {
-    "__init__": {"arrays", "cache", "config", "errors", "model", "processing", "vision"},
+    "__init__": {
+        "arrays", "cache", "config", "errors", "model", "parity", "processing", "vision",
+    },
     "__main__": {"cli"},
     "arrays": {"refgit_backends"},
     "cache": {"layers"},
@@ -134,7 +136,7 @@ ARROWS = {
     "checks": {"config"},
     "cli": {"commands", "refgit"},
     "commands": {
-        "cache", "checkpoint", "demo", "generation", "json_file", "model", "processing",
+        "cache", "checkpoint", "demo", "generation", "json_file", "model", "parity", "processing",
     },
     "config": {"checkpoint", "json_file"},
     "decoder": {"cache", "config", "layers"},
@@ -152,6 +154,11 @@ ARROWS = {
     },
     "outputs": {"cache", "layers"},
     "parameters": {"config"},
+    "parity": {
+        "arrays", "cache", "config", "generation", "layers", "model", "outputs", "parameters",
+        "pretrained", "processing", "refgit", "refgit_backends", "vision", "decoder", "json_file",
+        "checkpoint", "demo",
+    },
     "processing": {"arrays", "checkpoint", "json_file", "refgit_backends"},
     "pretrained": {"checkpoint", "config", "layers", "parameters", "refgit_backends"},
     "surgery": {"config", "layers"},

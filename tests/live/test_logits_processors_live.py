@@ -25,7 +25,7 @@ from refgit.config import GitConfig
 from refgit.generation import constraints as ours_constraints
 from refgit.generation import logits_processors as ours
 from refgit.generation.call import check_combination, fill, search_mode
-from refgit.generation.config import NAMES, OURS, GenerationConfig
+from refgit.generation.config import NAMES, GenerationConfig
 from refgit.generation.stopping import EosToken, MaxLength, StopStrings
 from refgit.processing.tokenizer import BertTokenizer
 
@@ -36,6 +36,7 @@ their_stopping = transformers.generation.stopping_criteria
 pytestmark = [pytest.mark.oracle]
 
 INF = float("inf")
+OURS = ("beam_scoring", "no_immediate_repeat")  # what transformers does not have
 SEEN: Counter[str] = Counter()  # what the draws came to
 DTYPES = st.sampled_from(["float32", "float64"])
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import modeling_outputs
 
 import tiny
 from golden_cases import make_weights
@@ -93,7 +92,7 @@ def test_every_option_of_the_oracles_tokenizer_and_image_processor_has_a_row() -
     ],
 )
 def test_every_field_of_the_oracles_outputs_has_a_row(kind: str, outputs: list[str]) -> None:
-    wanted = {f.name for name in outputs for f in fields(getattr(modeling_outputs, name))}
+    wanted = {f.name for name in outputs for f in fields(getattr(transformers.modeling_outputs, name))}
     assert wanted == names(kind, "Returns")
 
 

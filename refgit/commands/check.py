@@ -1,0 +1,72 @@
+"""`refgit check`: grade what a port wrote for the cases of a conformance kit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from refgit.commands.output import one_line, say
+
+if TYPE_CHECKING:
+    from refgit.parity.check import Grading
+
+_EPILOG = """\
+examples:
+  refgit kit --out kit
+  my-port kit results                # writes results/ID.safetensors for each case it can compute
+  refgit check results --kit kit
+
+exit codes: 0 all cases passed, 1 some failed or are missing, 2 nothing could be graded
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "check",
+        help="grade an implementation in another language",
+        description="Grade the outputs of a port: a table, the first failure with what to look "
+        "at, and a badge line.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", metavar="RESULTS_DIR", help="a file a case, named by its id")
+    parser.add_argument(
+        "--kit", metavar="DIR", help="the kit they were made with; by default one is made anew"
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Grade and print."""
+    grading = _grading(arguments.results, arguments.kit)
+    if arguments.json:
+        print(json.dumps(grading.to_dict()))
+    else:
+        for line in (*grading.table().splitlines(), "", *_conclusion(grading)):
+            print(one_line(line))
+    return 0 if grading.ok else 1
+
+
+def _grading(results: str, kit: str | None) -> Grading:
+    from refgit.parity.check import grade
+
+    if kit is not None:
+        return grade(results, kit)
+    from refgit.parity.kit import write_kit
+
+    say("making the kit anew, since no --kit was given.")
+    with TemporaryDirectory() as folder:
+        write_kit(folder)
+        return grade(results, folder)
+
+
+def _conclusion(grading: Grading) -> list[str]:
+    """What stands below the table."""
+    lines = [f"note: {note}" for note in grading.notes]
+    lines += [grading.advice] if grading.advice else []
+    return [*lines, grading.badge, grading.markdown]

@@ -1,0 +1,279 @@
+"""`refgit compare`: whether another implementation agrees, and where it first does not.
+
+It walks through the tensors of both in the order of execution, measures each in noise floors, and
+names the first that is off. With the model at hand it also says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refgit.commands.inputs import add_output_options
+from refgit.commands.output import one_line, print_json, reason, say
+from refgit.commands.trace import weights_checksum
+
+if TYPE_CHECKING:
+    from refgit.model import GitForCausalLM
+    from refgit.parity.compare import Comparison, Row
+    from refgit.parity.noise import NoiseFloor
+    from refgit.parity.trace import Trace
+
+_EPILOG = """\
+examples:
+  refgit compare ref.safetensors mine.safetensors
+  refgit compare ref.safetensors mine.npz --map names.toml
+  refgit compare ref.safetensors dumps/ --model DIR --html report.html
+
+OTHER is a .safetensors or .npz file, or a directory with a .npy file a tensor; order.json (a list
+of names) or names.txt in it says in which order they were computed. The map is a TOML file of
+lines such as
+  "blocks.{i}.attn.q" = "git.encoder.layer.{i}.attention.self.query"
+Names that differ in prefixes or separators need none, and what no name tells is matched by shape,
+order and values; the table says how each was.
+
+The tolerance is measured: each tensor's difference between float32 and float64 on this very input
+is its noise floor, and --multiple of them are allowed. The reference carries its floors; with
+--model they are measured again where it does not. float16 and bfloat16 have floors of their own.
+
+exit codes: 0 all that could be compared agrees, 1 something differs, 2 nothing could be compared
+"""
+_NEIGHBOURS = 5
+_HEADER = ("", "tensor", "x floor", "max abs", "max rel", "rms", "cosine", "ulp", "off", "worst at")
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "compare",
+        help="find the first tensor in which another implementation differs, and why",
+        description="Compare another implementation's tensors with a reference from refgit trace.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("reference", metavar="REFERENCE", help="from refgit trace")
+    parser.add_argument("other", metavar="OTHER", help=".safetensors, .npz or directory of .npy")
+    parser.add_argument("--map", metavar="FILE", help='TOML file of "their.name" = "our.name"')
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="what the reference was made with, for a diagnosis; by default what it says, if that "
+        "is here",
+    )
+    parser.add_argument("--html", metavar="FILE", help="write a report as one HTML file")
+    parser.add_argument(
+        "--multiple",
+        type=positive,
+        metavar="X",
+        help="how many noise floors are allowed (default: 8)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float64", "float32", "float16", "bfloat16"),
+        help="what OTHER computes in; found from its numbers by default",
+    )
+    parser.add_argument("--all", action="store_true", help="list all tensors")
+    add_output_options(parser)
+    parser.set_defaults(run=run)
+
+
+def positive(text: str) -> float:
+    """Read a number above 0; a type of argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, diagnose if something differs, and say what was found."""
+    from refgit.parity.compare import MULTIPLE, compare
+    from refgit.parity.names import read_map
+    from refgit.parity.noise import precision_of
+    from refgit.parity.trace import Trace
+
+    reference, other = Trace.load(arguments.reference), Trace.load(arguments.other)
+    names = None if arguments.map is None else read_map(arguments.map)
+    model, about_model = find_model(arguments.model, reference)
+    precision = arguments.precision or precision_of(other)
+    found = compare(
+        reference,
+        other,
+        names=names,
+        noise=floors(model, reference, precision),
+        multiple=arguments.multiple or MULTIPLE,
+        precision=precision,
+    )
+    diagnosis, about_diagnosis = None, about_model
+    # each operation by itself shows what the noise of a whole run hides, but that takes time
+    if model is not None and (arguments.model is not None or not found.ok):
+        diagnosis, about_diagnosis = diagnosed(reference, found, model, debug=arguments.debug)
+    fine = found.ok and (diagnosis is None or diagnosis.ok)
+    if arguments.json:
+        entries = found.to_dict()
+        entries["diagnosis"] = None if diagnosis is None else diagnosis.to_dict()
+        print_json(**entries)
+    else:
+        print_comparison(found, everything=arguments.all)
+        for sentence in diagnosis.sentences if diagnosis is not None else ():
+            print(f"diagnosis: {one_line(sentence)}")
+    if about_diagnosis and not (found.ok and arguments.model is None):
+        say(about_diagnosis)
+    if arguments.html is not None:
+        from refgit.parity.report import write_report
+
+        write_report(arguments.html, found, diagnosis, reference, found.canonical)
+    return 0 if fine else 1
+
+
+# ---- the model
+
+
+def find_model(wanted: str | None, reference: Trace) -> tuple[GitForCausalLM | None, str]:
+    """Load the model of a comparison.
+
+    Parameters
+    ----------
+    wanted : str or None
+        What --model says; what the reference says by default, if that is on this machine.
+    reference : Trace
+
+    Returns
+    -------
+    (GitForCausalLM or None, str)
+        And a sentence where there is none, or another one than the reference's.
+    """
+    from refgit.checkpoint.hub import find_checkpoint
+    from refgit.demo import NAME, demo_path
+    from refgit.model import GitForCausalLM
+
+    name = wanted or reference.meta.get("model", "")
+    if name == NAME and wanted is None:
+        path = demo_path()
+    elif wanted is not None:
+        path = find_checkpoint(wanted)
+    elif name and Path(name).is_dir():
+        path = Path(name)
+    else:
+        return None, "for a diagnosis pass the model the reference was made with: --model MODEL."
+    checksum = weights_checksum(path)
+    if checksum != reference.meta.get("sha256", checksum):
+        said = (
+            f"{name} holds other weights than those the reference was made with (SHA-256 "
+            f"{str(checksum)[:12]}..., expected {reference.meta['sha256'][:12]}...)"
+        )
+        if wanted is None:
+            return None, f"{said}; for a diagnosis pass the right ones: --model MODEL."
+        say(f"{said}; the noise floors and the diagnosis are of these.")
+    return GitForCausalLM.from_pretrained(path), ""
+
+
+def floors(model: GitForCausalLM | None, reference: Trace, precision: str) -> NoiseFloor | None:
+    """Return the reference's own noise floors, or measure them where it carries none."""
+    from refgit.parity.noise import NoiseFloor
+
+    stored = NoiseFloor.of_trace(reference)
+    base = "float32" if precision == "float64" else precision
+    if (stored is not None and stored.has(base)) or model is None or not reference.inputs:
+        return stored
+    return NoiseFloor.measure(model, reference, (base,))
+
+
+def diagnosed(
+    reference: Trace, found: Comparison, model: GitForCausalLM, *, debug: bool
+) -> tuple[Any, str]:
+    """Return the diagnosis, or None and why there is none; the comparison stands without it."""
+    try:
+        from refgit.parity.diagnose import diagnose
+
+        return diagnose(reference, found.canonical, model), ""
+    except Exception as error:
+        if debug:
+            raise
+        return None, f"no diagnosis: {reason(error)}"
+
+
+# ---- the table
+
+
+def print_comparison(found: Comparison, *, everything: bool) -> None:
+    """Print what was found, and the tensors around the first that differs.
+
+    Parameters
+    ----------
+    found : Comparison
+    everything : bool
+        Print all tensors.
+    """
+    print(one_line(found.sentence))
+    shown = list(found.rows) if everything else around_first(found)
+    print()
+    print_table(shown, found)
+    left_out = len(found.rows) - len(shown)
+    if left_out:
+        print(f"({left_out} more tensors: --all lists them)")
+    for sentence in found.sentences[1:]:
+        print(f"- {one_line(sentence)}")
+
+
+def around_first(found: Comparison) -> list[Row]:
+    """Rows next to the first that differs; the worst ones where none does."""
+    first = found.first
+    if first is None:
+        worst = sorted(found.rows, key=lambda row: -row.error)[: 2 * _NEIGHBOURS]
+        return [row for row in found.rows if row in worst]
+    place = found.rows.index(first)
+    return list(found.rows[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS + 1])
+
+
+def print_table(rows: Sequence[Row], found: Comparison) -> None:
+    """Print rows under a header, aligned; what was matched by another name in a line below."""
+    table = [_HEADER, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(_HEADER))]
+    for row, line in zip([None, *rows], table, strict=True):
+        cells = (
+            cell.ljust(width) if i in (0, 1, len(line) - 1) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        print("  ".join(cells).rstrip())
+        if row is not None:
+            told = _told(row)
+            if told:
+                print(f"{' ' * (widths[0] + 2)}  {told}")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    numbers = (row.error, row.max_abs, row.max_rel, row.rms)
+    return (
+        " " if row.ok else "*",
+        f"{one_line(row.name)} {_shape(row.shape)}",
+        *(f"{number:.3g}" for number in numbers),
+        f"{row.cosine:.7f}",
+        str(row.ulp) if row.ulp < 10**9 else f"{row.ulp:.1e}",
+        f"{row.mismatching:.1%}",
+        f"[{', '.join(map(str, row.worst))}]" if row.error else "",
+    )
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _told(row: Row) -> str:
+    """What is to be said of a row: another name, a layout, a dtype, NaN."""
+    said = []
+    if row.matched != row.name:
+        shape = f" {_shape(row.other_shape)}" if row.other_shape != row.shape else ""
+        said.append(f"is your {one_line(row.matched)}{shape}, {row.how}")
+    if row.layout:
+        said.append(row.layout)
+    if row.nan:
+        said.append(f"{row.nan} NaN or infinite")
+    if row.note:
+        said.append(row.note)
+    return "; ".join(said)

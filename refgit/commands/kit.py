@@ -1,0 +1,59 @@
+"""`refgit kit`: write the conformance kit, golden cases for a port in any language."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from refgit.commands.output import print_json, say
+
+_EPILOG = """\
+examples:
+  refgit kit --out kit
+  refgit kit --out kit --model microsoft/git-base-coco
+
+kit/README.md says what is in it and how to use it. All of it is made from seeds; the same version
+writes the same bytes.
+
+exit codes: 0 written, 2 not written
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "kit",
+        help="write test cases for an implementation in another language",
+        description="Write the conformance kit: inputs, expected outputs and tolerances as "
+        "safetensors and JSON, for an implementation of GIT in any language.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="where to write it")
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="add cases of your own checkpoint, directory or name on the model hub (takes minutes)",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the kit and say what is in it."""
+    from refgit.parity.kit import write_kit
+
+    index = write_kit(arguments.out, model=arguments.model)
+    for case in index["left_out"]:
+        say(f"left out: {case['reason']}")
+    size = sum(path.stat().st_size for path in Path(arguments.out).rglob("*") if path.is_file())
+    if arguments.json:
+        print_json(out=arguments.out, cases=len(index["cases"]), bytes=size)
+    else:
+        print(
+            f"{arguments.out}: {len(index['cases'])} cases, {size / 1e6:.1f} MB; "
+            f"see {Path(arguments.out) / 'README.md'}"
+        )
+    return 0

@@ -1,0 +1,182 @@
+"""The search for causes: every hypothesis about an operation, and about all in a gap at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refgit.parity.diagnose_local import SLACK, Local, comparable, error_in_floors, floor_of, pair
+from refgit.parity.diagnose_result import Cause, Finding, by_merit
+from refgit.parity.diagnose_signatures import signatures, whereabouts
+from refgit.parity.diagnose_words import part, place, side, tower
+from refgit.parity.graph import Change, Graph, MissingTensorError, View
+from refgit.parity.hypotheses import Hypothesis, hypotheses_for
+
+FAINT = 3.0  # floors: right layer norms of torch and of NumPy were seen to come to 2.3
+
+
+class Search:
+    """Tries hypotheses at what does not follow from its inputs."""
+
+    def __init__(self, graph: Graph, margin: float, effort: float) -> None:
+        self.graph, self.margin, self.effort = graph, margin, effort
+        self.known: dict[str, list[str]] = {}  # by part of the model: mistakes found before
+
+    def explain(self, local: Local) -> Finding:
+        """Find the causes of one tensor's error."""
+        name = local.node.name
+        gap = [other for other in self.graph.nodes if other in local.gap]
+        finding = Finding(name, local.multiples, gap=gap, note=whereabouts(local, self.margin))
+        if local.exact is None:
+            finding.note = self._shape_note(local)
+        trials = list(_trials([*gap, name], self.graph))
+        seen_before = self.known.get(part(name) + tower(name), [])
+        quick = [t for t in trials if t.name in seen_before] if len(seen_before) > 2 else []
+        finding.causes = self._causes(local, quick)
+        if not finding.causes:
+            left_out = self._affordable(trials, local)
+            finding.causes = self._causes(local, trials[: len(trials) - left_out])
+            if left_out:
+                said = f"{left_out} of {len(trials)} hypotheses were left out as too costly"
+                finding.note = _and(finding.note, said)
+        for sign in signatures(local, self.graph, self.margin):
+            cause = Cause(sign.text, sign.name, sign.residual, name, sign.rank)
+            finding.causes.append(cause)
+        finding.causes.sort(key=by_merit)
+        if finding.causes:
+            self.known.setdefault(part(name) + tower(name), []).append(finding.causes[0].hypothesis)
+        return finding
+
+    def faint(self, local: Local) -> Finding | None:
+        """Find another eps whose effect is not far above the noise.
+
+        Right layer norms stay below `FAINT` floors; where one is above, and one eps leaves at most
+        half of its error, that eps is what it is.
+        """
+        if local.node.kind != "layer_norm" or local.multiples <= FAINT:
+            return None
+        if local.precision not in ("float32", "float64") or local.floor is None:
+            return None
+        name = local.node.name
+        trials = [t for t in _trials([name], self.graph) if t.name.startswith("eps ")]
+        causes = [c for c in self._causes(local, trials) if self._halves(local, trials, c)]
+        causes.sort(key=by_merit)
+        gap = [other for other in self.graph.nodes if other in local.gap]
+        return Finding(name, local.multiples, causes, gap) if causes else None
+
+    def _halves(self, local: Local, trials: list[_Trial], cause: Cause) -> bool:
+        """Whether a cause leaves half of the error or less, by one and the same floor."""
+        assert local.floor is not None
+        (trial,) = (t for t in trials if t.name == cause.hypothesis)
+        view = View(self.graph, local.view.values, "float64", trial.changes, base=local.view)
+        exact = self._fitting(view, local)
+        return exact is not None and error_in_floors(*exact, local.floor) <= local.multiples / 2
+
+    def _affordable(self, trials: list[_Trial], local: Local) -> int:
+        """Put the likely first; return how many of the last ones cost too much."""
+        trials.sort(key=lambda trial: (not trial.everywhere, trial.rank))
+        inside = {*local.gap, local.node.name}
+        branches = {self.graph.nodes[name].parameters for name in inside} - {""}
+        sizes = (
+            self.graph.parameters[f"{branch}.weight"].size
+            for branch in branches
+            if f"{branch}.weight" in self.graph.parameters
+        )
+        tokens = max(1, local.found.size // local.found.shape[-1])
+        each = max(1.0, float(sum(sizes)) * tokens)
+        return max(0, len(trials) - max(20, int(self.effort / each)))
+
+    def _causes(self, local: Local, trials: Iterable[_Trial]) -> list[Cause]:
+        causes = []
+        for trial in trials:
+            residual = self._residual(local, trial.changes)
+            if residual is not None and residual <= self.margin:
+                causes.append(
+                    Cause(
+                        trial.text, trial.name, residual, trial.node, trial.rank, trial.everywhere
+                    )
+                )
+        return causes
+
+    def _residual(self, local: Local, changes: Mapping[str, Change]) -> float | None:
+        """What is left of the error under a hypothesis; None where it cannot be or is far off."""
+        values = local.view.values
+        coarse = View(self.graph, values, local.coarse.precision, changes, base=local.coarse)
+        rough = self._fitting(coarse, local)
+        if rough is None:
+            return None
+        floor, right = local.floor, local.exact
+        if floor is not None and right is not None and rough[0].shape == right.shape:
+            # what is far off needs no second look
+            least = error_in_floors(*comparable(local.node, local.view, *rough), floor)
+            if least > 1000 * self.margin:
+                return None
+        view = View(self.graph, values, "float64", changes, base=local.view)
+        exact = self._fitting(view, local)
+        if exact is None:
+            return None
+        expected, found = comparable(local.node, local.view, *exact)
+        if right is not None and np.array_equal(expected, right):
+            return None  # what changes nothing explains nothing
+        own = floor_of(exact[0], rough[0], local.precision)
+        slack = SLACK.get(local.node.kind, 1.0)
+        return error_in_floors(expected, found, own.times(slack))
+
+    def _fitting(self, view: View, local: Local) -> tuple[Any, Any] | None:
+        """The tensor under a hypothesis beside the other's, in float64; None for another shape."""
+        made = _tried(view, local.node.name)
+        return None if made is None else pair(local.node, made.astype(np.float64), local.found)
+
+    def _shape_note(self, local: Local) -> str:
+        exact = _tried(View(self.graph, local.view.values), local.node.name)
+        expected = "another" if exact is None else f"{exact.shape}"
+        return f"its shape is {local.found.shape}; expected {expected}"
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A hypothesis at one node, or the same at several."""
+
+    name: str
+    text: str
+    node: str
+    rank: int
+    changes: Mapping[str, Change]
+    everywhere: bool = False
+
+
+def _trials(names: list[str], graph: Graph) -> Iterator[_Trial]:
+    """One mistake at a time, then the same mistake at all places in the gap."""
+    families: dict[tuple[str, str], list[Hypothesis]] = {}
+    for name in names:
+        for h in hypotheses_for(graph.nodes[name], graph):
+            inside = "" if name == names[-1] else f"{part(name)}: "
+            yield _Trial(h.name, f"{inside}{h.text}", h.node, h.rank, {h.node: h.recipe})
+            one_part = f"{tower(name)}, {part(name)}"
+            for group in dict.fromkeys((one_part, tower(name), side(name), "everywhere")):
+                families.setdefault((h.name, group), []).append(h)
+    seen = set()
+    for (name, group), members in families.items():
+        places = tuple(h.node for h in members)
+        if len(members) > 1 and (name, places) not in seen:
+            seen.add((name, places))
+            first = members[0]
+            where = f"{group}, " if group not in ("", "everywhere") else ""
+            text = f"{where}at {len(members)} places, such as {place(first.node)}: {first.text}"
+            changes = {h.node: h.recipe for h in members}
+            yield _Trial(name, text, first.node, first.rank, changes, everywhere=True)
+
+
+def _tried(view: View, name: str) -> Any:
+    """A tensor under a hypothesis, or None where the hypothesis does not apply."""
+    try:
+        return view.recompute(name)
+    except (MissingTensorError, ValueError, IndexError):
+        return None
+
+
+def _and(one: str, other: str) -> str:
+    return f"{one}; {other}" if one else other

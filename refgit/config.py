@@ -6,8 +6,8 @@ the config.json beside every checkpoint. Keys refgit does not know are kept and 
 
 from __future__ import annotations
 
-import json
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from refgit.errors import CheckpointError
-from refgit.json_file import read_json, write_whole
+from refgit.json_file import json_text, plain, read_json, write_whole
 
 CONFIG_NAME = "config.json"
 C = TypeVar("C", bound=type[Any])
@@ -24,8 +24,9 @@ ACTIVATIONS = ("gelu", "gelu_new", "quick_gelu", "relu", "selu", "silu")
 
 
 def is_integer(value: Any, least: int = 0) -> bool:
-    """Whether `value` is an integer (True is none) of at least `least`."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    """Whether `value` is an integer, NumPy's too (True is none), of at least `least`."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and int(value) >= least
 
 
 def require(owner: object, name: str, holds: bool, expected: str) -> None:
@@ -33,6 +34,23 @@ def require(owner: object, name: str, holds: bool, expected: str) -> None:
     if not holds:
         raise ValueError(
             f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; expected {expected}."
+        )
+
+
+def make_plain(config: Any) -> None:
+    """Put Python's numbers and lists in the place of NumPy's in a frozen config's fields."""
+    require(config, "extra", isinstance(config.extra, Mapping), "a mapping of names to values")
+    for f in fields(config):
+        if f.name != "extra":
+            object.__setattr__(config, f.name, plain(getattr(config, f.name)))
+
+
+def require_mapping(kind: type, values: object) -> None:
+    """Raise a TypeError unless `from_dict` has got the entries of a file."""
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"{kind.__name__}.from_dict got a {type(values).__name__}; expected a mapping, the "
+            "entries of the JSON file."
         )
 
 
@@ -72,6 +90,23 @@ def _require_heads(config: GitVisionConfig | GitConfig) -> None:
     )
 
 
+def _require_pruned_heads(config: GitConfig) -> None:
+    stored = plain(config.extra.get("pruned_heads"))
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+
+    def can_go(layer: Any, some: Any) -> bool:
+        several = isinstance(some, list | tuple | set | frozenset)
+        known = several and all(is_integer(head) and head < heads for head in some)
+        return str(layer).isdecimal() and int(layer) < layers and known and len(set(some)) < heads
+
+    mapping = isinstance(stored, Mapping)
+    if stored is not None and not (mapping and all(can_go(*pair) for pair in stored.items())):
+        raise ValueError(
+            f"GitConfig.pruned_heads is {stored!r}; expected a mapping of layers, 0 to "
+            f"{layers - 1}, to lists of heads, 0 to {heads - 1}, that leaves each layer one."
+        )
+
+
 def _split(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part a config.json's entries into fields of `cls` and the rest, to be kept as they are."""
     names = {f.name for f in fields(cls)} - {"extra"}
@@ -96,7 +131,7 @@ def _takes_further_options(cls: C) -> C:
             near = get_close_matches(name, names, 1, cutoff=0.85)
             if near:
                 raise TypeError(f"{cls.__name__} has no field {name!r}; did you mean {near[0]}?")
-        if further:
+        if further and isinstance(options.get("extra", {}), Mapping):  # other ones are refused
             options["extra"] = {**options.get("extra", {}), **further}
         fill(self, *args, **options)
 
@@ -113,6 +148,7 @@ class _JsonConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a config from the entries of a config.json; unknown keys go to `extra`."""
+        require_mapping(cls, values)
         known, rest = _split(cls, values)
         return cls(**known, extra=rest)  # type: ignore[call-arg]  # see to_dict
 
@@ -143,7 +179,7 @@ class _JsonConfig:
                 f"refgit.config.ACTIVATIONS ({', '.join(ACTIVATIONS)}), as in "
                 'config.replace(hidden_act="gelu")',
             )
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        return json_text(self.to_dict())
 
     @property
     def output_attentions(self) -> bool:
@@ -238,6 +274,7 @@ class GitVisionConfig(_JsonConfig):
     model_type = "git_vision_model"
 
     def __post_init__(self) -> None:
+        make_plain(self)
         _require_counts(
             self,
             "hidden_size intermediate_size num_hidden_layers num_attention_heads num_channels "
@@ -361,6 +398,7 @@ class GitConfig(_JsonConfig):
     model_type = "git"
 
     def __post_init__(self) -> None:
+        make_plain(self)
         vision = self.vision_config
         if not isinstance(vision, GitVisionConfig):
             known = vision is None or isinstance(vision, Mapping)
@@ -398,6 +436,7 @@ class GitConfig(_JsonConfig):
             self.pad_token_id is None or self.pad_token_id < self.vocab_size,
             f"less than vocab_size, which is {self.vocab_size}",
         )
+        _require_pruned_heads(self)
 
     @property
     def embedding_layer_norm_eps(self) -> float:
@@ -412,7 +451,7 @@ class GitConfig(_JsonConfig):
     @property
     def pruned_heads(self) -> dict[int, set[int]]:
         """Heads of each decoder layer that have been taken out; config.json's ``pruned_heads``."""
-        stored = self.extra.get("pruned_heads") or {}
+        stored = plain(self.extra.get("pruned_heads")) or {}
         return {int(layer): set(heads) for layer, heads in stored.items() if heads}
 
     def heads_of(self, layer: int) -> int:

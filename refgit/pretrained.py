@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from refgit.config import GitConfig, GitVisionConfig, is_integer
-from refgit.json_file import plain
 from refgit.layers.array_api import Array
 from refgit.layers.operations import Operations, Tap
 from refgit.parameters import Shapes, flatten, nest, random_parameters
@@ -47,7 +46,7 @@ class PretrainedModel:
                 f"{type(self).__name__} got a config of type {type(config).__name__}; expected "
                 f"{self.config_class.__name__}."
             )
-        if not is_integer(plain(seed)):
+        if not is_integer(seed):
             raise ValueError(f"seed is {seed!r}; expected an integer of at least 0.")
         self.config = config
         self._place(
@@ -109,9 +108,10 @@ class PretrainedModel:
         backend : str, Backend or None
             Where it computes: "numpy", "cupy", ...; None takes REFGIT_BACKEND, else "numpy".
         dtype : str or dtype
-            "float32", "float64", "float16" or "bfloat16", or NumPy's own such as np.float32. Weights stored otherwise are converted;
-            those stored so are mapped from the file, not copied (NumPy). Where the backend has no
-            bfloat16, it is computed in float32, which holds every bfloat16.
+            "float32", "float64", "float16" or "bfloat16"; or NumPy's own, such as np.float32.
+            Weights stored otherwise are converted; those stored so are mapped from the file, not
+            copied (NumPy). Where the backend has no bfloat16, it is computed in float32, which
+            holds every bfloat16.
         kernels : {"auto", "off"}
             "off" runs the definitions of refgit/layers alone.
         revision, token : optional
@@ -183,7 +183,7 @@ class PretrainedModel:
         """Return the model itself, which knows inference alone; dropout is never applied."""
         return self
 
-    def to(self, backend: str | Backend | None = None, dtype: DTypeLike = None) -> Self:
+    def to(self, backend: str | Backend | None = None, dtype: DTypeLike | None = None) -> Self:
         """Return the same model on another backend or in another dtype.
 
         Parameters
@@ -245,15 +245,15 @@ class PretrainedModel:
         return self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
 
 
-def _float_name(dtype: DTypeLike) -> str:
+def _float_name(dtype: Any) -> str:
     """The name of a dtype that a model may have, or a ValueError."""
-    name = dtype
-    if dtype is not None and dtype != "bfloat16":  # NumPy takes None for float64, and lacks bfloat16
-        with suppress(TypeError):
+    name: object = dtype
+    if dtype is not None and not isinstance(dtype, str):  # None is float64 to NumPy
+        with suppress(TypeError, ValueError):
             name = np.dtype(dtype).name
-    if name not in FLOAT_DTYPES:
+    if not isinstance(name, str) or name not in FLOAT_DTYPES:  # "float" is another to torch
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
-    return str(name)
+    return name
 
 
 def _host(name: str, x: Any) -> np.ndarray[Any, Any]:

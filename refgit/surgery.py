@@ -6,10 +6,10 @@ purpose (`resize_token_embeddings`, `prune_heads`) put them in place and change 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from refgit.config import GitConfig
+from refgit.config import GitConfig, is_integer
 from refgit.layers.array_api import Array, arange, array_namespace
 
 State = dict[str, Array]
@@ -115,21 +115,31 @@ def checked_heads(config: GitConfig, heads: Mapping[int, Any]) -> dict[int, set[
     ValueError
         A layer or head does not exist, or a layer would be left without heads.
     """
-    chosen = {}
+    if not isinstance(heads, Mapping):
+        raise ValueError(
+            f"heads_to_prune is {heads!r}; expected a mapping of layers to lists of heads, such "
+            "as {0: [1, 2]}."
+        )
+    chosen: dict[int, set[int]] = {}
     for layer, some in heads.items():
-        chosen[layer] = set(some)
-        if layer not in range(config.num_hidden_layers):
+        if not is_integer(layer) or layer >= config.num_hidden_layers:
             raise ValueError(
                 f"heads of layer {layer!r} were to be pruned; the text decoder has layers 0 to "
                 f"{config.num_hidden_layers - 1}."
             )
-        strange = chosen[layer] - set(range(config.num_attention_heads))
+        listed: list[Any] = list(some) if isinstance(some, Iterable) else [None]
+        if not all(is_integer(head) for head in listed):
+            raise ValueError(
+                f"heads of layer {layer} are {some!r}; expected a list of integers of at least 0."
+            )
+        wanted = chosen[int(layer)] = {int(head) for head in listed}
+        strange = wanted - set(range(config.num_attention_heads))
         if strange:
             raise ValueError(
                 f"head {min(strange)!r} of layer {layer} was to be pruned; the layer has heads 0 "
                 f"to {config.num_attention_heads - 1}."
             )
-        if len(chosen[layer] | config.pruned_heads.get(layer, set())) == config.num_attention_heads:
+        if len(wanted | config.pruned_heads.get(layer, set())) == config.num_attention_heads:
             raise ValueError(
                 f"all {config.num_attention_heads} heads of layer {layer} were to be pruned; "
                 "leave at least one."

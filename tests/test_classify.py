@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import weakref
 from collections.abc import Callable
@@ -43,13 +44,17 @@ RELATIVE = tiny.CONFIG.replace(position_embedding_type="relative_key_query")
 
 
 def one_by_one(
-    model: GitForCausalLM, pixels: np.ndarray, labels: list[list[int]], prompt: list[int]
+    model: GitForCausalLM,
+    pixels: np.ndarray,
+    labels: list[list[int]],
+    prompt: list[int],
+    end: int = END,
 ) -> np.ndarray:
     """Score each label alone by teacher forcing, nothing cached: (B', labels)."""
     scores = np.empty((len(pixels), len(labels)))
     for b in range(len(pixels)):
         for i, label in enumerate(labels):
-            words = [*label, END]
+            words = [*label, end]
             out = model([[*prompt, *label]], pixel_values=pixels[b : b + 1], use_cache=False)
             logits = to_numpy(out.logits)[0, -len(words) :].astype(np.float64)
             total = np.log(np.exp(logits).sum(axis=-1))
@@ -401,6 +406,8 @@ def test_progress_counts_up_to_all_beginnings() -> None:
         ({"batch_size": True}, "batch_size is True"),
         ({"top": 0}, "top is 0"),
         ({"length_penalty": np.nan}, "length_penalty is nan"),
+        ({"length_penalty": True}, "length_penalty is True"),
+        ({"progress": 3}, "progress is 3; expected a function"),
         ({"past_key_values": MODEL.encode_image(tiny.pixels())}, "given together"),
         ({"pixel_values": tiny.pixels()[:, :2]}, "2 channels"),
     ],
@@ -409,6 +416,21 @@ def test_what_does_not_fit_is_named(options: dict[str, Any], words: str) -> None
     chosen: dict[str, Any] = {"pixel_values": tiny.pixels(), "labels": [[5]]} | options
     with pytest.raises(ValueError, match=words):
         classify(MODEL, **chosen)
+
+
+def test_numbers_of_numpy_are_as_good_as_pythons() -> None:
+    labels, pixels = [[5, 6], [7]], tiny.pixels()
+    expected = classify(MODEL, pixels, labels, top=2, length_penalty=1.0, batch_size=4)
+    found = classify(
+        MODEL,
+        pixels,
+        labels,
+        top=np.int64(2),  # type: ignore[arg-type]
+        length_penalty=np.float32(1),  # type: ignore[arg-type]
+        batch_size=np.int64(4),
+    )
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.shares, expected.shares)
 
 
 def test_a_cache_that_holds_text_or_is_none_is_refused() -> None:
@@ -420,15 +442,88 @@ def test_a_cache_that_holds_text_or_is_none_is_refused() -> None:
         classify(MODEL, labels=[[5]], past_key_values=())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ends", [None, [2, 3]])
-def test_a_model_without_a_single_end_token_asks_for_a_trie(ends: list[int] | None) -> None:
-    model = GitForCausalLM(
-        tiny.CONFIG.replace(eos_token_id=ends), _parameters=dict(MODEL.state_dict())
-    )
-    with pytest.raises(ValueError, match=r"eos_token_id is .* Pass Trie"):
+def ending(model: GitForCausalLM, ends: Any) -> GitForCausalLM:
+    """The same model with other end tokens."""
+    other = model.to()
+    other.config = model.config.replace(eos_token_id=ends)
+    other.generation_config = model.generation_config.replace(eos_token_id=ends)
+    return other
+
+
+def test_a_model_without_an_end_token_asks_for_a_trie() -> None:
+    model = ending(MODEL, None)
+    with pytest.raises(ValueError, match=r"eos_token_id is None.* Pass Trie"):
         classify(model, tiny.pixels(), [[5]])
     found = label_log_probabilities(model, tiny.pixels(), Trie([[5]], END))
     np.testing.assert_array_equal(found, label_log_probabilities(MODEL, tiny.pixels(), [[5]]))
+
+
+# ---- several end tokens
+
+
+@given(
+    st.lists(st.lists(st.integers(5, 9), min_size=1, max_size=4), min_size=1, max_size=9),
+    st.sampled_from([[2, 3], [4, 2, 3], [3], [22, 2]]),
+    st.integers(1, 2),
+    st.integers(1, 9),
+)
+def test_any_end_token_may_end_a_label(
+    labels: list[list[int]], ends: list[int], images: int, batch_size: int
+) -> None:
+    pixels, prompt = tiny.pixels(images), [BOS, 12]
+    model = ending(DOUBLE, ends)
+    scores = label_log_probabilities(model, pixels, labels, prompt, batch_size=batch_size)
+    alone = [one_by_one(DOUBLE, pixels, labels, prompt, end) for end in ends]
+    expected = np.log(np.exp(alone).sum(axis=0))
+    np.testing.assert_allclose(scores, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_end_tokens_that_stand_twice_count_once(backend: Backend) -> None:
+    model = ending(tiny.tiny_model(backend=backend), [2, 3])
+    twice = Trie([[5], [6, 7]], [2, 3, 2])
+    assert twice.ends == (2, 3)
+    np.testing.assert_array_equal(
+        to_numpy(label_log_probabilities(model, tiny.pixels(), twice)),
+        to_numpy(label_log_probabilities(model, tiny.pixels(), [[5], [6, 7]])),
+    )
+
+
+def test_every_end_token_is_allowed_behind_a_label() -> None:
+    trie = Trie([[5, 6], [5]], [9, 2])
+    assert trie.allowed([5]).tolist() == [2, 6, 9]
+    assert trie.allowed([5, 6]).tolist() == [2, 9]
+    assert trie.allowed([7]).tolist() == [2, 9]
+    assert trie.find([5, 2]) == trie.find([5, 9]) == trie.leaf[1]
+    with pytest.raises(LabelError, match="label 1 holds 2, the token that ends a text"):
+        Trie([[5], [5, 2]], [9, 2])
+    for end in ([], [2, -1], [2, True], "ab", 2.0, True, [2**31]):
+        with pytest.raises(TypeError, match="end is "):
+            Trie([[5]], end)  # type: ignore[arg-type]
+
+
+def test_a_constrained_search_may_end_a_label_with_any_end_token() -> None:
+    ends = [2, 3]
+    model, labels = ending(MODEL, ends), [[5, 6], [5], [7, 8, 9]]
+    trie = Trie(labels, model.generation_config.eos_ids)
+    ids = model.generate(
+        tiny.pixels(8),
+        prefix_allowed_tokens_fn=trie.allowed_after(1),
+        max_new_tokens=trie.longest,
+        do_sample=True,
+        num_return_sequences=8,
+        seed=0,
+    )
+    last = set()
+    for row in to_numpy(ids)[:, 1:].tolist():
+        place = next(i for i, word in enumerate(row) if word in ends)
+        assert row[:place] in labels
+        last.add(row[place])
+    assert last == set(ends)
+
+
+def test_ids_too_large_to_be_tokens_are_refused() -> None:
+    with pytest.raises(LabelError, match=f"label 0 .*none below 0 or above {2**31 - 1}"):
+        Trie([[2**62, 5], [2**62, 6]], END)
 
 
 # ---- ranks
@@ -688,3 +783,52 @@ def test_progress_is_for_terminals_alone(
     written = terminal.getvalue()
     assert "2 of 3 beginnings" in written
     assert written.endswith(" \r")  # and it is gone
+
+
+def test_a_model_with_several_end_tokens_just_works(
+    run: Run, letters: Path, tmp_path: Path
+) -> None:
+    model = GitForCausalLM.from_pretrained(letters)
+    folder = tmp_path / "model"
+    shutil.copytree(letters, folder)
+    several = model.generation_config.replace(eos_token_id=[2, 22])
+    several.save_pretrained(folder)
+    labels, file = label_file(tmp_path, "a b\nc\n"), picture(tmp_path / "a.png")
+    code, (line,), err = run(file, "--labels", labels, "--model", folder, "--json")
+    assert (code, err) == (0, [])
+    found = {entry["label"]: entry["probability"] for entry in json.loads(line)["labels"]}
+    (one,) = run(file, "--labels", labels, "--model", letters, "--json")[1]
+    for entry in json.loads(one)["labels"]:
+        assert found[entry["label"]] > entry["probability"]
+
+
+def test_a_model_without_an_end_token_is_one_line_without_advice_for_python(
+    run: Run, tmp_path: Path, letters: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(letters, folder)
+    (folder / "generation_config.json").write_text('{"bos_token_id": 1, "pad_token_id": 0}')
+    labels, file = label_file(tmp_path, "a\n"), picture(tmp_path / "a.png")
+    code, out, (line,) = run(file, "--labels", labels, "--model", folder)
+    assert (code, out) == (2, [])
+    assert "eos_token_id" in line
+    assert "Trie" not in line
+
+
+def test_an_output_that_cannot_be_written_ends_all_with_one_message(
+    run: Run, letters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    labels, file = label_file(tmp_path, "a\n"), picture(tmp_path / "a.png")
+    gone = tmp_path / "gone.png"
+    for extra in ([], ["--json"]):
+        monkeypatch.setattr(sys, "stdout", Full())
+        files = [gone, file, gone] if extra else [file, gone]
+        code, _, err = run(*files, "--labels", labels, "--model", letters, *extra)
+        assert code == 2
+        assert "No space left on device" in err[-1]
+        assert sum("No space" in line for line in err) == 1
+        assert sum("gone.png" in line for line in err) == len(extra)

@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -318,6 +319,77 @@ def test_an_impossible_value_is_refused_by_name(
     assert repr(value) in str(caught.value)
     with pytest.raises(ValueError, match=rf"^{kind.__name__}\.{name} is "):
         kind.from_dict({name: value})
+
+
+@pytest.mark.parametrize(
+    "pruned",
+    [
+        3,
+        [1],
+        {"x": [1]},
+        {"6": [1]},
+        {-1: [1]},
+        {True: [1]},
+        {"0": 1},
+        {"0": "1"},
+        {"0": [99]},
+        {"0": [-1]},
+        {"0": [1.0]},
+        {"0": [[1]]},
+        {0: range(12)},
+        {"0": list(range(12))},
+    ],
+)
+def test_pruned_heads_that_there_cannot_be_are_refused(pruned: Any, tmp_path: Path) -> None:
+    words = r"GitConfig\.pruned_heads is .*; expected .*layers, 0 to 5,.*heads, 0 to 11"
+    for make in (lambda: GitConfig(pruned_heads=pruned),  # type: ignore[call-arg]
+                 lambda: GitConfig.from_dict({"pruned_heads": pruned}),
+                 lambda: GitConfig(extra={"pruned_heads": pruned})):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("pruned", "expected"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"5": [0, 11], "1": []}, {5: {0, 11}}),
+        ({0: {3}, 2: (1, 1)}, {0: {3}, 2: {1}}),
+        ({0: np.array([2])}, {0: {2}}),
+    ],
+)
+def test_pruned_heads_that_there_can_be_are_written_and_read(pruned: Any, expected: Any) -> None:
+    config = GitConfig.from_dict({"pruned_heads": pruned})
+    assert config.pruned_heads == expected
+    again = GitConfig.from_dict(json.loads(config.to_json_string()))
+    assert again.pruned_heads == expected
+    assert again.heads_of(0) == 12 - len(expected.get(0, ()))
+
+
+@pytest.mark.parametrize("kind", [GitConfig, GitVisionConfig])
+def test_extra_and_the_entries_of_a_file_are_mappings(kind: type[GitConfig]) -> None:
+    words = rf"{kind.__name__}\.extra is 3; expected a mapping"
+    with pytest.raises(ValueError, match=words):
+        kind(extra=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=words):
+        kind(extra=3, output_attentions=True)  # type: ignore[arg-type, call-arg]
+    with pytest.raises(TypeError, match=rf"{kind.__name__}\.from_dict got a list; expected a map"):
+        kind.from_dict([1])  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_as_good_as_pythons() -> None:
+    config = GitConfig(
+        hidden_size=np.int64(24),
+        layer_norm_eps=np.float32(0.5),
+        use_cache=np.False_,
+        eos_token_id=np.array([1, 2]),
+        extra={"mine": np.int64(3), "several": np.array([0.5])},
+    )  # type: ignore[arg-type]
+    assert type(config.hidden_size) is int
+    again = GitConfig.from_dict(json.loads(config.to_json_string()))
+    assert (again.layer_norm_eps, again.use_cache, again.eos_token_id) == (0.5, False, [1, 2])
+    assert again.extra == {"mine": 3, "several": [0.5]}
 
 
 def test_several_end_tokens_are_possible() -> None:

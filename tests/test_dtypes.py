@@ -38,6 +38,7 @@ WEIGHTS = "model.safetensors"
 DTYPES = ["float16", "float32", "float64"]
 ROUNDOFF = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 
+
 @pytest.fixture
 def half(backend: Backend) -> Backend:
     """Every backend that computes in float16."""

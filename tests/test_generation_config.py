@@ -143,6 +143,50 @@ def test_biases_are_written_as_a_list(tmp_path: Path) -> None:
     assert again.sequence_bias == [[[1, 2], 0.5], [[3], -1.0]]
 
 
+def test_numbers_and_arrays_of_numpy_become_plain_and_are_written(tmp_path: Path) -> None:
+    values: dict[str, Any] = {
+        "max_length": np.int64(5),
+        "temperature": np.float32(0.5),
+        "do_sample": np.True_,
+        "eos_token_id": np.array([2, 3]),
+        "bad_words_ids": [np.array([4]), [np.int32(5), 6]],
+        "force_words_ids": [[np.array([7])]],
+        "exponential_decay_length_penalty": (np.int64(3), np.float64(1.5)),
+        "sequence_bias": {(np.int64(1), 2): np.float32(-1.5)},
+        "extra": {"other": np.int64(1), "several": [np.float32(0.5)]},
+    }
+    config = GenerationConfig(**values)
+    assert type(config.max_length) is int
+    assert type(config.do_sample) is bool
+    assert config.bad_words_ids == [[4], [5, 6]]
+    assert config.sequence_bias == {(1, 2): -1.5}
+    assert json.loads(config.to_json_string()) == {
+        "max_length": 5, "temperature": 0.5, "do_sample": True, "eos_token_id": [2, 3],
+        "bad_words_ids": [[4], [5, 6]], "force_words_ids": [[[7]]],
+        "exponential_decay_length_penalty": [3, 1.5], "sequence_bias": [[[1, 2], -1.5]],
+        "other": 1, "several": [0.5],
+    }  # fmt: skip
+    model = tiny.tiny_model()
+    model.generation_config = config
+    model.save_pretrained(tmp_path)
+    assert GenerationConfig.from_pretrained(tmp_path, tiny.CONFIG).max_length == 5
+
+
+@pytest.mark.parametrize("bias", [math.inf, -math.inf])
+def test_an_infinite_bias_is_taken_but_cannot_be_written(bias: float) -> None:
+    for biases in ({(1,): 0.5, (2,): bias}, [[[1], 0.5], [[2], bias]]):
+        config = GenerationConfig(sequence_bias=biases)
+        with pytest.raises(ValueError, match=r"\.sequence_bias is .*finite numbers"):
+            config.to_json_string()
+
+
+def test_extra_and_the_entries_of_a_file_are_mappings() -> None:
+    with pytest.raises(ValueError, match=r"GenerationConfig\.extra is 3; expected a mapping"):
+        GenerationConfig(extra=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"from_dict got a list; expected a mapping"):
+        GenerationConfig.from_dict([1])  # type: ignore[arg-type]
+
+
 def test_constraints_cannot_be_written() -> None:
     config = GenerationConfig(constraints=[PhrasalConstraint([1])])
     with pytest.raises(ValueError, match=r"constraints.*force_words_ids"):

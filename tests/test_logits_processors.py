@@ -570,6 +570,7 @@ NO_IDS = np.array([[1]])
         (lambda: lp.PrefixConstrained(len, 0), "num_beams"),
         (lambda: lp.ClassifierFreeGuidance("a", len), "guidance_scale"),
         (lambda: lp.Temperature(0), "temperature"),
+        (lambda: lp.Temperature(1e-300), "temperature is 1e-300"),
         (lambda: lp.TopK(0), "top_k"),
         (lambda: lp.TopK(1, 0), "min_tokens_to_keep"),
         (lambda: lp.TopP(1.5), "top_p"),

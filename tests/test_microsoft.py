@@ -623,6 +623,24 @@ def test_settings_that_hold_are_taken(base: Path) -> None:
     assert len(model.notes) == 1
 
 
+@pytest.mark.parametrize("key", ["test_crop_size: 32", "test_respect_ratio_max: 32"])
+def test_either_key_says_whether_images_keep_their_ratio(key: str, base: Path) -> None:
+    assert any("aspect ratio" in note for note in read_microsoft(base).notes)
+    (base.parent / "parameter.yaml").write_text(f"{key}\n")
+    assert not any("aspect ratio" in note for note in read_microsoft(base).notes)
+
+
+def test_weights_that_are_no_numbers_are_noted_by_name(tmp_path: Path) -> None:
+    parameters = {name: x.copy() for name, x in parameters_of(BASE).items()}
+    parameters["git.embeddings.word_embeddings.weight"][5, 0] = np.nan
+    parameters["output.weight"][5, 0] = np.nan
+    parameters["output.bias"][3] = np.inf
+    notes = read_microsoft(write_state(tmp_path / "model.pt", microsoft_state(parameters))).notes
+    (note,) = [note for note in notes if "NaN" in note]
+    assert "git.embeddings.word_embeddings.weight, output.weight, output.bias" in note
+    assert not any("differ" in note for note in notes)
+
+
 def test_keys_without_a_meaning_are_passed_over_by_name(base: Path) -> None:
     (base.parent / "parameter.yaml").write_text("max_iter: 100\ntest_crop_sise: 32\n")
     (note,) = [note for note in read_microsoft(base).notes if "passed over" in note]
@@ -767,6 +785,25 @@ def test_a_file_in_the_place_of_the_directory_is_refused(
     code, _, err = run(base, "--out", tmp_path / "out", "--force")
     assert code == 2
     assert "is a file" in err[0]
+
+
+def test_a_directory_that_cannot_be_made_is_named(base: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for name, words in (
+        ("", "--out is empty; expected the name of a directory"),
+        (tmp_path / "file" / "out", f"{tmp_path / 'file' / 'out'} cannot be made: "),
+        ("/proc/refgit/out", "/proc/refgit/out cannot be made: No such file or directory."),
+    ):
+        code, out, (line,) = run(base, "--out", name)
+        assert (code, out) == (2, [])
+        assert words in line
+        assert "Errno" not in line
+
+
+def test_a_directory_in_the_place_of_the_file_is_refused(run: Run, tmp_path: Path) -> None:
+    code, _, (line,) = run(tmp_path, "--out", tmp_path / "out")
+    assert code == 2
+    assert f"{tmp_path} is a directory; expected a file of weights" in line
 
 
 def test_a_write_that_fails_leaves_nothing(

@@ -339,7 +339,7 @@ def test_missing_decoder_is_said_with_the_file_and_the_remedy(
 
     (tmp_path / "clip.mp4").write_bytes(b"x")
     monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(ImportError, match=r"clip.mp4 needs PyAV.*pip install refgit\[video\]"):
+    with pytest.raises(ImportError, match=r"clip.mp4 needs PyAV.*pip install 'refgit\[video\]'"):
         read_video(tmp_path / "clip.mp4", 6)
 
 
@@ -358,7 +358,7 @@ def test_files_that_are_none_are_named_without_a_decoder(tmp_path: Path) -> None
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty frames of 48 x 32 pixels, frame i grey 8 i, without loss but for the colour space."""
-    av = pytest.importorskip("av", reason="decoding needs PyAV: pip install refgit[video]")
+    av = pytest.importorskip("av", reason="decoding needs PyAV: pip install 'refgit[video]'")
     path = tmp_path_factory.mktemp("video") / "clip.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)

@@ -175,6 +175,41 @@ def test_scores_of_another_call_are_refused() -> None:
         MODEL.compute_transition_scores(np.zeros((2, 4), int), [])
 
 
+@pytest.mark.parametrize(
+    ("sequences", "scores", "beams", "words"),
+    [
+        (np.full((2, 4), 23), None, None, r"sequences holds 23; expected ids from 0 to 22"),
+        (np.full((2, 4), -1), None, None, r"sequences holds -1; expected ids from 0 to 22"),
+        (np.zeros((2, 4)), None, None, "sequences is of dtype float64; expected integers"),
+        (None, None, np.zeros((2, 3)), "beam_indices is of dtype float64; expected integers"),
+        (None, None, np.zeros(3, int), r"beam_indices shape \(3,\)"),
+        (None, None, np.zeros((2, 0), int), None),
+        (None, [np.zeros(23)] * 3, None, "arrays \\(rows, words\\) of one shape"),
+    ],
+)
+def test_arrays_that_no_call_returns_are_refused(
+    sequences: Any, scores: Any, beams: Any, words: str | None
+) -> None:
+    sequences = np.zeros((2, 4), int) if sequences is None else sequences
+    scores = [np.zeros((2, 23), np.float32)] * 3 if scores is None else scores
+    if words is None:
+        assert to_numpy(MODEL.compute_transition_scores(sequences, scores, beams)).shape == (2, 0)
+        return
+    with pytest.raises(ValueError, match=words):
+        MODEL.compute_transition_scores(sequences, scores, beams)
+
+
+def test_what_stands_behind_the_end_of_a_beam_need_be_no_word() -> None:
+    scores = [np.ones((2, 23), np.float32)] * 2
+    found = MODEL.compute_transition_scores([[1, 5, 99]], scores, [[0, -1]])
+    assert to_numpy(found).tolist() == [[1, 0]]
+
+
+def test_scores_that_were_not_asked_for_say_how_to_have_them() -> None:
+    with pytest.raises(ValueError, match=r"scores is None.*output_scores=True"):
+        MODEL.compute_transition_scores(np.zeros((2, 4), int), None)  # type: ignore[arg-type]
+
+
 # ---- on a terminal
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import tiny
 from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
+from refgit.demo import demo_path
 from refgit.generation import GenerationConfig
 from refgit_backends import Backend
 
@@ -95,6 +97,35 @@ def test_heads_that_cannot_be_pruned_are_named(heads: dict[int, list[int]], said
     assert not m.config.pruned_heads
 
 
+@pytest.mark.parametrize(
+    ("heads", "said"),
+    [
+        ("x", "heads_to_prune is 'x'; expected a mapping"),
+        ({0: 1}, "heads of layer 0 are 1; expected a list"),
+        ({0: "1"}, "heads of layer 0 are '1'; expected a list"),
+        ({0: [[1]]}, r"heads of layer 0 are \[\[1\]\]; expected a list"),
+        ({0: ["a", 99]}, "heads of layer 0 are .*; expected a list"),
+        ({0: [True]}, "heads of layer 0 are .*; expected a list"),
+        ({True: [0]}, "layer True"),
+        ({1.0: [0]}, "layer 1.0"),
+        ({"0": [0]}, "layer '0'"),
+    ],
+)
+def test_heads_that_are_none_are_refused(heads: Any, said: str) -> None:
+    m = model()
+    with pytest.raises(ValueError, match=said):
+        m.prune_heads(heads)
+    assert not m.config.pruned_heads
+
+
+def test_heads_of_numpy_are_pruned() -> None:
+    m, other = model(), model()
+    m.prune_heads({np.int64(0): np.array([1, 3]), 1: range(1), 2: {np.int32(2)}})
+    other.prune_heads({0: [1, 3], 1: [0], 2: [2]})
+    assert m.config == other.config
+    np.testing.assert_array_equal(logits(m), logits(other))
+
+
 def test_a_head_mask_for_a_pruned_model_is_refused() -> None:
     m = model()
     m.prune_heads({1: [2]})
@@ -113,6 +144,38 @@ def test_a_model_moves_to_another_dtype_and_backend() -> None:
     np.testing.assert_allclose(logits(there), logits(m), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(logits(there.to("numpy", "float32")), logits(m))
     assert m.to().get_input_embeddings() is m.get_input_embeddings()  # nothing to convert
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.dtype("float64"), np.dtype("<f8"), "float64"])
+def test_what_numpy_takes_for_a_dtype_a_model_takes(dtype: Any) -> None:
+    assert model(dtype=dtype).dtype == "float64"
+    assert model().astype(dtype).get_input_embeddings().dtype == np.float64
+    assert GitForCausalLM.from_pretrained(demo_path(), dtype=dtype).dtype == "float64"
+
+
+@pytest.mark.parametrize("dtype", ["float8", "float", "<f8", np.int64, int, "", 3, object()])
+def test_what_is_no_dtype_of_a_model_is_refused(dtype: Any) -> None:
+    words = "dtype is .*; expected one of float16, float32"
+    with pytest.raises(ValueError, match=words):
+        model(dtype=dtype)
+    with pytest.raises(ValueError, match=words):
+        model().to(dtype=dtype)
+    with pytest.raises(ValueError, match=words):
+        model(dtype=None)
+
+
+@pytest.mark.parametrize("seed", ["x", -1, 1.5, None, True])
+def test_a_seed_is_an_integer(seed: Any) -> None:
+    with pytest.raises(ValueError, match=rf"seed is {seed!r}; expected an integer of at least 0"):
+        GitForCausalLM(tiny.CONFIG, seed=seed)
+    assert GitForCausalLM(tiny.CONFIG, seed=np.int64(4)).num_parameters()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", [3, None, b"folder", ["folder"]])
+def test_a_checkpoint_is_a_path_or_a_name(path: Any) -> None:
+    for kind in (GitForCausalLM, GitVisionModel, GitConfig):
+        with pytest.raises(TypeError, match=r"path is .*; expected .*directory"):
+            kind.from_pretrained(path)
 
 
 def test_a_moved_model_keeps_its_generation_config_and_its_choice_of_kernels() -> None:

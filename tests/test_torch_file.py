@@ -537,7 +537,7 @@ def test_storage_keys_do_not_leave_the_archive(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     refused(tmp_path / "x.bin", "does not exist")
-    refused(tmp_path, "does not exist")
+    refused(tmp_path, "is a directory")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"PK\x05\x06" + bytes(18), b"\x80\x02N.",

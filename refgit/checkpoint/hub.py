@@ -6,6 +6,7 @@ as safetensors where the repository has them, else as pytorch_model.bin.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,14 @@ def find_checkpoint(
     CheckpointError
         `path` is neither a directory nor a repository's id; huggingface_hub is not installed; or
         the download failed.
+    TypeError
+        `path` is neither a path nor a name.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"path is {path!r}; expected a checkpoint directory, or the id of a repository on the "
+            'model hub, such as "microsoft/git-base-coco".'
+        )
     if Path(path).is_dir():
         return Path(path)
     if not _REPOSITORY.fullmatch(str(path)):

@@ -169,18 +169,23 @@ def _open_questions(
     """What the tensors leave open, or contradict the code that wrote them in."""
     notes = []
     size, images = config.vision_config.image_size, config.num_image_with_embedding is None
-    if images and size != 224 and settings.test_crop_size is None and not named:
+    told = named or settings.test_crop_size or settings.test_respect_ratio_max
+    if images and size != 224 and not told:
         notes.append(
             f"this model takes {size} pixels, and nothing says whether its images keep their "
             f"aspect ratio, as those of Microsoft's VQAv2 and TextVQA models do; they will be "
             f"cropped. A {PARAMETERS} (--parameters) or the model's name (--name) tells."
         )
     words, head = parameters[_WORDS], parameters[_HEAD]
-    if not np.array_equal(words, head):
+    if not np.array_equal(words, head, equal_nan=True):
         notes.append(
             "textual.output.weight and textual.embedding.words.weight differ, which are one in "
             "Microsoft's code; both are kept."
         )
+    strange = [name for name, x in parameters.items() if not np.isfinite(x).all()]
+    if strange:
+        some = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if strange[3:] else "")
+        notes.append(f"{some} hold NaN or infinite numbers; so will all that is computed.")
     return notes
 
 

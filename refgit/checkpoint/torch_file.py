@@ -80,6 +80,8 @@ def read_torch(path: Path) -> Any:
     CheckpointError
         As `open_torch`, but for what the file holds.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a directory; expected a file of weights.")
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; expected a file of weights.")
     try:

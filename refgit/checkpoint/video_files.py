@@ -28,7 +28,6 @@ REST, HUB, LATER = (
 LATER_INDEX = "model.temporal.safetensors.index.json"
 # The first version that spells them otherwise.
 LATER_CONFIG = "config.4.57.0.json"
-CONFIG_KEYS = ("configuration_files", "transformers_weights")
 
 
 def save_weights_and_config(directory: Path, arrays: Arrays, config: Any) -> None:

@@ -273,11 +273,16 @@ def make_trie(labels: Sequence[Label], file: str, model: GitForCausalLM, prompt:
     Raises
     ------
     ValueError
-        A label does not fit; the message has its line.
+        A label does not fit; the message has its line. Or the model has no end token.
     """
     from refgit.generation.classify import check_labels, trie_of
     from refgit.generation.trie import LabelError
 
+    if not model.generation_config.eos_ids:
+        raise ValueError(
+            "the model names no token that ends a text; expected eos_token_id in its "
+            "generation_config.json or config.json."
+        )
     frames = model.config.num_image_with_embedding or 1
     try:
         trie = trie_of(model, [label.ids for label in labels])

@@ -227,6 +227,8 @@ def save_processor(model: MicrosoftModel, tokenizer: BertTokenizer | None, folde
 
 def _free_directory(name: str, *, force: bool) -> Path:
     """The directory to write, which is not there, is empty, or may be written into."""
+    if not name:
+        raise CheckpointError("--out is empty; expected the name of a directory to write.")
     target = Path(name).resolve()
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{name} is a file; expected a directory, or nothing yet.")
@@ -241,9 +243,11 @@ def _free_directory(name: str, *, force: bool) -> Path:
 @contextmanager
 def _written_whole(target: Path) -> Iterator[Path]:
     """Give a directory to write into that becomes `target` in the end, and goes if that fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial.mkdir()
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be made: {error.strerror or error}.") from error
     try:
         yield partial
         if target.exists():

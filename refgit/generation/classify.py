@@ -3,6 +3,7 @@ r"""Classification by writing: how likely each label is as the text below an ima
 .. math:: \log P(y \mid \text{image}) = \sum_{t=1}^{n+1} \log p(y_t \mid y_{<t}, \text{image}),
           \qquad y_{n+1} = \text{the end token}
 
+Where several tokens end a text, the last summand is the logarithm of their probabilities' sum.
 The model predicts a class name as it predicts a caption, word by word and without a classifier of
 its own. (GIT paper, section 4.5, "image classification".) Labels that begin alike share that part
 of the sum, so the decoder reads each distinct beginning once: it walks down the trie of all labels
@@ -19,6 +20,7 @@ import numpy as np
 
 from refgit.cache import KeyValueCache
 from refgit.config import GitConfig
+from refgit.generation.arguments import expect, is_count, is_number
 from refgit.generation.prompt import check_images_alone, text_room
 from refgit.generation.scores import Ids, Scores
 from refgit.generation.trie import LabelError, Trie
@@ -85,14 +87,12 @@ def classify(
     LabelError, ValueError, TypeError
         See `label_log_probabilities`.
     """
-    if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
-        raise ValueError(f"top is {top!r}; expected an integer of at least 1.")
-    if not isinstance(length_penalty, int | float) or not np.isfinite(length_penalty):
-        raise ValueError(f"length_penalty is {length_penalty!r}; expected a finite number.")
+    expect("top", top, is_count(top, 1), "an integer of at least 1")
+    expect("length_penalty", length_penalty, is_number(length_penalty), "a finite number")
     trie = trie_of(model, labels)
     found = label_log_probabilities(model, pixel_values, trie, prompt, **options)
     log_p = model.backend.to_numpy(found)  # (B', labels)
-    scores = log_p / trie.depth[trie.leaf] ** length_penalty
+    scores = log_p / trie.depth[trie.leaf] ** float(length_penalty)
     best = np.argsort(-scores, axis=-1, kind="stable")[:, :top]  # (B', top)
     wanted = (best, *(np.take_along_axis(x, best, -1) for x in (log_p, among_labels(scores))))
     return Classification(*(model.backend.asarray(x) for x in wanted))
@@ -128,8 +128,8 @@ def label_log_probabilities(
     pixel_values : array (B', C, S, S) or (B', frames, C, S, S), floating point, optional
         The images or videos; each is read once.
     labels : iterable of sequences of int, or Trie
-        Token ids of each label, without special tokens; ``eos_token_id`` ends them. Make a `Trie`
-        to use the labels several times, or to end them otherwise.
+        Token ids of each label, without special tokens; ``eos_token_id`` ends them, any one of it
+        where it is a list. Make a `Trie` to use the labels several times, or to end them otherwise.
     prompt : sequence of int (T,), optional
         What each text starts with, ``bos_token_id`` included; by default that token alone.
     past_key_values : KeyValueCache, optional
@@ -148,7 +148,7 @@ def label_log_probabilities(
     -------
     float64 array (B', labels), on the model's backend
         Natural logarithms, normalised over the whole vocabulary at each token, the end token's
-        included.
+        included; where several tokens end a text, of the probability that one of them does.
 
     Raises
     ------
@@ -162,8 +162,8 @@ def label_log_probabilities(
     -----
     Source: GIT paper, section 4.5. Equals scoring each label alone, up to rounding.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}; expected an integer of at least 1.")
+    expect("batch_size", batch_size, is_count(batch_size, 1), "an integer of at least 1")
+    expect("progress", progress, progress is None or callable(progress), "a function of two counts")
     trie = trie_of(model, labels)
     start = _prompt(model, prompt)
     check_images_alone(past_key_values, pixel_values)
@@ -175,7 +175,7 @@ def label_log_probabilities(
     elif images is None:
         images = KeyValueCache(model.config.num_hidden_layers)
     check_labels(trie, model.config, len(start), images.image_length)
-    walk = _Walk(model, trie, images.num_images or 1, head_mask, batch_size, progress)
+    walk = _Walk(model, trie, images.num_images or 1, head_mask, int(batch_size), progress)
     scores = walk.run(images.fork(), start)  # (n, B')
     return model.backend.asarray(scores[trie.leaf].T.copy())
 
@@ -203,9 +203,9 @@ def check_labels(trie: Trie, config: GitConfig, prompt: int, n_image: int) -> No
                 f"has {len(label)} tokens; behind the {prompt} that the text starts with, this "
                 f"model has positions for {max(room, 0)}. Shorten it.",
             )
-    if trie.end >= config.vocab_size:
+    if max(trie.ends) >= config.vocab_size:
         raise ValueError(
-            f"the trie's end is {trie.end}; expected an id below config.vocab_size, "
+            f"the trie's end is {max(trie.ends)}; expected an id below config.vocab_size, "
             f"{config.vocab_size}."
         )
 
@@ -243,7 +243,7 @@ class _Walk:
         logits = self._read(np.tile(prompt, (self.n_images, 1)), cache)
         while True:
             children, places = trie.below(nodes)
-            steps = self._log_probabilities(logits, places, trie.word[children])
+            steps = self._steps(logits, places, trie.word[children])
             scores[children] = scores[nodes[places]] + steps
             inner = children[trie.word[children] != trie.end]
             if len(inner):
@@ -280,6 +280,17 @@ class _Walk:
         """Read tokens (R, Q) on top of the cache: logits (R, V) of the next."""
         return self.model.next_token_logits(ids, cache, head_mask=self.head_mask).logits
 
+    def _steps(self, logits: Array, places: Ids, words: Ids) -> Scores:
+        """Log probabilities (c, B') of what stands below `places`; of an end, that of all ends."""
+        leaves, others = np.flatnonzero(words == self.trie.end), self.trie.ends[1:]
+        further = np.tile(places[leaves], len(others)), np.repeat(others, len(leaves))
+        places, all_words = np.append(places, further[0]), np.append(words, further[1])
+        found = self._log_probabilities(logits, places, all_words.astype(np.int64))
+        steps, more = found[: len(words)], found[len(words) :]
+        for other in more.reshape(len(others), len(leaves), self.n_images):
+            steps[leaves] = np.logaddexp(steps[leaves], other)
+        return steps
+
     def _log_probabilities(self, logits: Array, places: Ids, words: Ids) -> Scores:
         """Log probabilities (c, B') of single words below the nodes at `places`."""
         logits = at_least_float32(logits)  # (R, V)
@@ -295,22 +306,22 @@ class _Walk:
 
 
 def trie_of(model: GitForCausalLM, labels: Labels) -> Trie:
-    """Make the trie of labels that end with the model's end token; one that is made stays.
+    """Make the trie of labels that end with the model's end tokens; one that is made stays.
 
     Raises
     ------
     LabelError, ValueError
-        See `Trie`; or the model has no end token, or several.
+        See `Trie`; or the model has no end token.
     """
     if isinstance(labels, Trie):
         return labels
     ends = model.generation_config.eos_ids
-    if len(ends) != 1:
+    if not ends:
         raise ValueError(
-            f"eos_token_id is {model.generation_config.eos_token_id} in the model's generation "
-            "config; expected one token that ends labels. Pass Trie(labels, end) to say which."
+            "eos_token_id is None in the model's generation config; expected a token that ends "
+            "labels. Pass Trie(labels, end) to say which."
         )
-    return Trie(labels, ends[0])
+    return Trie(labels, ends)
 
 
 def _prompt(model: GitForCausalLM, prompt: Any) -> Ids:

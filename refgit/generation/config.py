@@ -6,17 +6,17 @@ to `generate` may change, and what contradicts what, stands in `refgit.generatio
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from refgit.config import GitConfig, require
+from refgit.config import GitConfig, make_plain, require, require_mapping
 from refgit.errors import CheckpointError
 from refgit.generation.constraints import Constraint
 from refgit.generation.fields import RULES
-from refgit.json_file import read_json, write_whole
+from refgit.json_file import json_text, read_json, write_whole
 
 DEFAULT_LENGTH = 20
 FILE = "generation_config.json"
@@ -55,7 +55,8 @@ class GenerationConfig:
     penalty_alpha : float or None
         Weight of the degeneration penalty; contrastive search, together with `top_k` above 1.
     use_cache : bool
-        Compute every position once; without it, all anew in each step.
+        Taken as in transformers; refgit computes every position once either way, and the texts
+        are the same.
     temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff : number or None
         What sampling draws from; see `refgit.generation.warpers`.
     diversity_penalty : float or None
@@ -84,7 +85,8 @@ class GenerationConfig:
     suppress_tokens, begin_suppress_tokens : list of int or None
         Tokens never to write; never to begin with.
     sequence_bias : mapping of tuples of int to float, list of (list of int, float), or None
-        Added to the score of a token that completes the sequence.
+        Added to the score of a token that completes the sequence; may be infinite, but not in a
+        file.
     guidance_scale : float or None
         How far to move away from what would be written without the image; 1 is not at all.
     no_immediate_repeat : bool
@@ -165,6 +167,7 @@ class GenerationConfig:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for names, expected, holds in RULES:
             for name in names.split():
                 require(self, name, bool(holds(getattr(self, name))), expected)
@@ -203,6 +206,7 @@ class GenerationConfig:
 
         null stands for the default where a field cannot be None.
         """
+        require_mapping(cls, values)
         known = {k: v for k, v in values.items() if k in NAMES}
         known = {k: v for k, v in known.items() if v is not None or k in NULLABLE}
         return cls(**known, extra={k: v for k, v in values.items() if k not in NAMES})
@@ -240,14 +244,19 @@ class GenerationConfig:
         Raises
         ------
         ValueError
-            There are `constraints`; a file holds words alone.
+            There are `constraints`, and a file holds words alone; or a number of `sequence_bias`
+            is infinite, which JSON has no word for.
         """
         none = self.constraints is None
         require(self, "constraints", none, "None in a file; use force_words_ids in their place")
         values = {**self.extra, **self.changed()}
-        if isinstance(self.sequence_bias, Mapping):  # JSON has no tuples for keys
-            values["sequence_bias"] = [[list(k), v] for k, v in self.sequence_bias.items()]
-        return json.dumps(values, indent=2, sort_keys=True) + "\n"
+        biases = self.sequence_bias
+        if biases is not None:  # JSON has no tuples for keys
+            pairs = list(biases.items()) if isinstance(biases, Mapping) else biases
+            finite = all(math.isfinite(bias) for _, bias in pairs)
+            require(self, "sequence_bias", finite, "finite numbers in a file, such as -1e9")
+            values["sequence_bias"] = [[list(ids), bias] for ids, bias in pairs]
+        return json_text(values)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write generation_config.json into `directory`, which is made if need be."""
@@ -260,7 +269,6 @@ DEFAULTS: Mapping[str, Any] = {
     f.name: f.default for f in fields(GenerationConfig) if f.name != "extra"
 }
 NAMES = tuple(DEFAULTS)
-OURS = ("beam_scoring", "no_immediate_repeat")  # what transformers does not have
 # Fields that None turns off; for the others None stands for the default.
 NULLABLE = frozenset(name for name in NAMES if DEFAULTS[name] is None) | {
     "temperature", "top_k", "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff",

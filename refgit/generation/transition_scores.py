@@ -43,11 +43,17 @@ def transition_scores(
     Raises
     ------
     ValueError
-        The arrays do not belong together.
+        The arrays do not belong together, or hold what is no word or row.
     """
+    if scores is None:
+        raise ValueError(
+            "scores is None; expected those of generate(..., output_scores=True, "
+            "return_dict_in_generate=True)."
+        )
     steps = [to_numpy(x) for x in scores]
     ids = to_numpy(sequences)
-    if not steps or any(x.shape != steps[0].shape for x in steps) or ids.ndim != 2:
+    alike = len({x.shape for x in steps}) == 1 and steps[0].ndim == 2
+    if not alike or ids.ndim != 2:
         raise ValueError(
             f"sequences has shape {tuple(ids.shape)} and scores has {len(steps)} steps; expected "
             "(texts, tokens), and arrays (rows, words) of one shape, as generate returned them."
@@ -56,9 +62,13 @@ def transition_scores(
         origins = np.tile(np.arange(len(ids))[:, None], (1, len(steps)))
     else:
         origins = to_numpy(beam_indices)
-    length = min(origins.shape[1], len(steps))
-    rows = len(steps[0])
-    if origins.shape[0] != len(ids) or origins.max() >= rows or ids.shape[1] < length:
+    for name, x in (("sequences", ids), ("beam_indices", origins)):
+        if x.dtype.kind not in "iu":
+            raise ValueError(f"{name} is of dtype {x.dtype}; expected integers.")
+    rows, size = steps[0].shape
+    fits = origins.ndim == 2 and len(origins) == len(ids) and origins.max(initial=-1) < rows
+    length = min(origins.shape[-1], len(steps)) if fits else 0
+    if not fits or ids.shape[1] < length:
         raise ValueError(
             f"sequences has {ids.shape[0]} texts of {ids.shape[1]} tokens, scores {rows} rows and "
             f"beam_indices shape {tuple(origins.shape)}; expected those of one call of generate "
@@ -67,9 +77,15 @@ def transition_scores(
     if normalize_logits:
         steps = [log_probabilities(x) for x in steps]
     origins, words = origins[:, :length], ids[:, ids.shape[1] - length :]
-    stacked = np.stack(steps[:length])  # (n, B, V)
+    stacked = np.stack(steps)  # (n, B, V)
     after = origins < 0
     safe = np.where(after, 0, words)
+    strange = safe[(safe < 0) | (safe >= size)]
+    if strange.size:
+        raise ValueError(
+            f"sequences holds {strange[0]}; expected ids from 0 to {size - 1}, the words that "
+            "scores has."
+        )
     picked = stacked[np.arange(length)[None], np.where(after, 0, origins), safe]  # (R, n)
     result: Scores = np.where(after, picked.dtype.type(0), picked)
     return result

@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from refgit.generation.arguments import are_ids, is_count
 from refgit.generation.scores import Ids
+
+LARGEST = 2**31 - 1  # no vocabulary comes near it, and a label's number times it is an int64
 
 
 class LabelError(ValueError):
@@ -43,14 +46,17 @@ class Trie:
     labels : iterable of sequences of int
         Token ids of each label, without special tokens. Labels may begin with one another; those
         that stand twice share a leaf.
-    end : int
-        The token that ends a text; it is put behind each label.
+    end : int or sequence of int
+        The token that ends a text; it is put behind each label. Of several, any one may end it.
 
     Attributes
     ----------
     labels : list of int64 arrays
         As they were given.
+    ends : tuple of int
+        All end tokens, each once.
     end : int
+        The first of them, which stands for all of them in `word`.
     parent, word : int64 arrays (n,)
         Of each node: the node above it, and the token on the way. The root has -1 and -1.
     depth : int64 array (n,)
@@ -63,18 +69,22 @@ class Trie:
     Raises
     ------
     LabelError
-        A label is empty, is no sequence of ids, or holds the end token.
+        A label is empty, is no sequence of ids, or holds an end token.
     ValueError, TypeError
         There are no labels, or `end` is no token id.
     """
 
-    def __init__(self, labels: Iterable[Sequence[int]], end: int) -> None:
-        if isinstance(end, bool) or not isinstance(end, int | np.integer) or end < 0:
-            raise TypeError(f"end is {end!r}; expected the id of the token that ends a text.")
+    def __init__(self, labels: Iterable[Sequence[int]], end: int | Sequence[int]) -> None:
+        ends: Any = [end] if is_count(end) else end
+        if not are_ids(ends, 1) or max(ends) > LARGEST:
+            raise TypeError(
+                f"end is {end!r}; expected the id of the token that ends a text, or a list of them."
+            )
         if not isinstance(labels, Iterable):
             raise TypeError(f"labels is {labels!r}; expected lists of token ids.")
-        self.end = int(end)
-        self.labels = [_checked(i, label, self.end) for i, label in enumerate(labels)]
+        self.ends = tuple(dict.fromkeys(map(int, ends)))
+        self.end = self.ends[0]
+        self.labels = [_checked(i, label, self.ends) for i, label in enumerate(labels)]
         if not self.labels:
             raise ValueError("labels is empty; expected at least one label, a list of token ids.")
         closed = [part for label in self.labels for part in (label, [self.end])]
@@ -124,7 +134,8 @@ class Trie:
     def find(self, prefix: Any) -> int | None:
         """Walk down from the root by these tokens; None where no label begins so."""
         node = 0
-        for word in np.asarray(prefix, np.int64).tolist():
+        for given in np.asarray(prefix, np.int64).tolist():
+            word = self.end if given in self.ends else given
             start, stop = self.first[node], self.first[node + 1]
             node = int(start + np.searchsorted(self.word[start:stop], word))
             if node == stop or self.word[node] != word:
@@ -142,11 +153,13 @@ class Trie:
         Returns
         -------
         int64 array (c,), ascending
-            The end token alone behind a whole label, and where no label begins so.
+            The end tokens alone behind a whole label, and where no label begins so.
         """
         node = self.find(prefix)
         words = [] if node is None else self.word[self.first[node] : self.first[node + 1]]
-        return np.asarray(words if len(words) else [self.end], np.int64)
+        if len(words) and self.end not in words:
+            return np.asarray(words, np.int64)
+        return np.union1d(np.asarray(words, np.int64), self.ends)
 
     def allowed_after(self, prompt_length: int) -> Callable[[int, Ids], Ids]:
         """Make a ``prefix_allowed_tokens_fn`` for texts that start with so many other tokens.
@@ -157,7 +170,7 @@ class Trie:
         return lambda _, ids: self.allowed(ids[prompt_length:])
 
 
-def _checked(number: int, label: Any, end: int) -> Ids:
+def _checked(number: int, label: Any, ends: tuple[int, ...]) -> Ids:
     """Return a label's ids as an array, once they are found to be some."""
     try:
         ids = np.asarray(label)
@@ -165,12 +178,16 @@ def _checked(number: int, label: Any, end: int) -> Ids:
         ids = np.empty((0, 0))
     if ids.shape == (0,):
         raise LabelError(number, "is empty; expected at least one token id.")
-    if ids.ndim != 1 or ids.dtype.kind not in "iu" or ids.min() < 0:
-        raise LabelError(number, f"is {label!r}; expected a list of token ids, none below 0.")
-    if (ids == end).any():
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() > LARGEST:
         raise LabelError(
             number,
-            f"holds {end}, the token that ends a text; expected the label's own tokens, as "
+            f"is {label!r}; expected a list of token ids, none below 0 or above {LARGEST}.",
+        )
+    found = ids[np.isin(ids, ends)]
+    if found.size:
+        raise LabelError(
+            number,
+            f"holds {found[0]}, the token that ends a text; expected the label's own tokens, as "
             "tokenizer(label, add_special_tokens=False) returns them.",
         )
     return ids.astype(np.int64)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refgit.generation.arguments import expect, is_count, is_number, is_positive, is_share
+from refgit.generation.arguments import expect, is_count, is_number, is_share
 from refgit.generation.scores import (
     Ids,
     Mask,
@@ -24,6 +24,9 @@ from refgit.generation.scores import (
     probabilities,
     strike,
 )
+
+# What scores are divided by: by less than this they would be infinite in float32.
+COLDEST = 1e-30
 
 
 class Temperature:
@@ -37,8 +40,8 @@ class Temperature:
     """
 
     def __init__(self, temperature: float) -> None:
-        expected = "a number above 0 (for the likeliest word at each step: do_sample=False)"
-        expect("temperature", temperature, is_positive(temperature), expected)
+        expected = f"at least {COLDEST} (for the likeliest word at each step: do_sample=False)"
+        expect("temperature", temperature, is_number(temperature, COLDEST), expected)
         self.temperature = float(temperature)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:

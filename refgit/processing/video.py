@@ -158,7 +158,7 @@ def _import_av(file: Path) -> Any:
         return importlib.import_module("av")
     except ImportError as error:
         raise ImportError(
-            f"Reading {file} needs PyAV, which is not installed: pip install refgit[video]."
+            f"Reading {file} needs PyAV, which is not installed: pip install 'refgit[video]'."
         ) from error
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from refgit.generation.decoding import Decoding
-from refgit.generation.rules import Rules
+from refgit.generation.rules import Rules, refuse_if_lost
 from refgit.generation.scores import Ids, Mask, Scores, log_probabilities
 
 # Added to what must not be chosen: large, yet finite, so that sums with it stay numbers.
@@ -188,6 +188,7 @@ class BeamSearch:
     def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
         """See `Beams`."""
         self.processed = self.rules.process(self.ids, log_probabilities)
+        refuse_if_lost(log_probabilities, self.processed, all_rows=True)
         total = self.processed + self.scores[:, None]  # (k, V)
         size = total.shape[1]
         chosen = self._candidates(np.reshape(total, -1))  # (c,), best first

@@ -15,7 +15,7 @@ import numpy as np
 from refgit.generation.beam import NEVER, EarlyStopping, Hypothesis, highest
 from refgit.generation.constraints import ConstraintListState
 from refgit.generation.hypotheses import BestTexts, enough
-from refgit.generation.rules import Rules
+from refgit.generation.rules import Rules, refuse_if_lost
 from refgit.generation.scores import Ids, Scores
 
 
@@ -62,6 +62,7 @@ class ConstrainedBeamSearch:
     def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
         """See `Beams`."""
         self.processed = self.rules.process(self.ids, log_probabilities)
+        refuse_if_lost(log_probabilities, self.processed, all_rows=True)
         total = self.processed + self.scores[:, None]  # (k, V)
         parents, words = self._likeliest(total)
         parents, words = self._with_forced_words(total, parents, words)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from refgit.generation.decoding import Decoding
-from refgit.generation.rules import Rules, by_rules
+from refgit.generation.rules import Rules, by_rules, refuse_if_lost
 from refgit.generation.sampling import Step
 from refgit.generation.scores import Ids, Scores, probabilities
 
@@ -54,6 +54,7 @@ def contrastive_search(
         for rule, chosen in by_rules(rules, rows):
             ids = np.stack([texts[row] for row in rows[chosen]])
             scores[chosen] = rule.process(ids, logits[chosen])
+        refuse_if_lost(logits, scores)
         p = probabilities(scores)
         candidates = np.argsort(-p, axis=-1, kind="stable")[:, :k]  # (R, k)
         size = candidates.shape[1]

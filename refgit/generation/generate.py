@@ -34,7 +34,7 @@ from refgit.generation.prompt import (
     with_lengths,
 )
 from refgit.generation.record import Record
-from refgit.generation.rules import Rules
+from refgit.generation.rules import NOTHING_LEFT, Rules
 from refgit.generation.sampling import Step, draw, likeliest, one_word_at_a_time
 from refgit.generation.scores import Ids, Scores
 from refgit.generation.stopping import Criterion, build_stopping
@@ -483,6 +483,8 @@ def _by_beams(call: Call) -> Array | Output:
 
     search(decoding, texts, watch)
     best = [text.best(config.num_return_sequences) for text in texts]
+    if any(text.score == -np.inf for found in best for text in found):
+        raise ValueError(NOTHING_LEFT)
     plain = search_mode(config) in ("beam", "beam_sample")
     written = [
         _words(call, hypothesis, len(prompt), rule, whole=plain)

@@ -11,7 +11,7 @@ import numpy as np
 
 from refgit.generation.beam import NEVER, EarlyStopping, Hypothesis, highest
 from refgit.generation.hypotheses import BestTexts, enough
-from refgit.generation.rules import Rules
+from refgit.generation.rules import Rules, refuse_if_lost
 from refgit.generation.scores import Ids, Scores
 
 
@@ -71,6 +71,7 @@ class GroupBeamSearch:
             self.processed[beams] = self.rules.process(
                 self.ids[beams], log_probabilities[beams], current_tokens=words, beam_group_idx=g
             )
+            refuse_if_lost(log_probabilities[beams], self.processed[beams], all_rows=True)
             if self.group_done[g]:
                 words[beams], scores[beams] = self.filler, 0.0
             else:

@@ -38,18 +38,37 @@ class Rules:
     def process(self, ids: Ids, scores: Scores, **options: Any) -> Scores:
         """Scores (R, V) of the next word as the processors, one after another, leave them."""
         processed = process(self.processors, ids, scores, **options)
-        lost = np.isfinite(scores).any(axis=-1) & ~np.isfinite(processed).any(axis=-1)
-        if lost.any():
-            raise ValueError(
-                "the logits processors leave no word with a finite score to go on with; loosen "
-                "what is forbidden or prescribed (bad_words_ids, suppress_tokens, min_length, "
-                "prefix_allowed_tokens_fn ...), or pass remove_invalid_values=True."
-            )
         return processed.astype(scores.dtype, copy=False)  # a caller's may return another
 
     def ended(self, ids: Ids, scores: Any = None) -> Mask:
         """Say which texts (R, T) have ended, bool (R,)."""
         return done(self.criteria, ids, scores)
+
+
+def refuse_if_lost(before: Scores, after: Scores, *, all_rows: bool = False) -> None:
+    """Raise where the processors have left no word to go on with.
+
+    Parameters
+    ----------
+    before, after : arrays (R, V)
+        Scores before and after them.
+    all_rows : bool
+        Only where that is so of all rows: of beams some may come to a dead end.
+
+    Raises
+    ------
+    ValueError
+    """
+    lost = np.isfinite(before).any(axis=-1) & ~np.isfinite(after).any(axis=-1)
+    if lost.all() if all_rows else lost.any():
+        raise ValueError(NOTHING_LEFT)
+
+
+NOTHING_LEFT = (
+    "the logits processors leave no word with a finite score to go on with; loosen what is "
+    "forbidden or prescribed (bad_words_ids, suppress_tokens, min_length, force_words_ids, "
+    "prefix_allowed_tokens_fn ...), or pass remove_invalid_values=True."
+)
 
 
 def by_rules(rules: Sequence[Rules], texts: Ids) -> Iterator[tuple[Rules, Ids]]:

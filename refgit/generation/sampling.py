@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refgit.generation.decoding import Decoding, Layers
-from refgit.generation.rules import Rules, by_rules
+from refgit.generation.rules import Rules, by_rules, refuse_if_lost
 from refgit.generation.scores import Ids, Scores
 
 # Scores (R, V) of the next word to words (R,).
@@ -82,6 +82,7 @@ def one_word_at_a_time(
         for rule, chosen in by_rules(rules, rows // copies):
             ids = np.stack([texts[row] for row in rows[chosen]])
             scores[chosen] = rule.process(ids, logits[chosen])
+        refuse_if_lost(logits, scores)
         words = choose(scores)
         ended = np.zeros(len(rows), bool)
         for row, word in zip(rows, words, strict=True):

@@ -92,7 +92,9 @@ def test_every_option_of_the_oracles_tokenizer_and_image_processor_has_a_row() -
     ],
 )
 def test_every_field_of_the_oracles_outputs_has_a_row(kind: str, outputs: list[str]) -> None:
-    wanted = {f.name for name in outputs for f in fields(getattr(transformers.modeling_outputs, name))}
+    wanted = {
+        f.name for name in outputs for f in fields(getattr(transformers.modeling_outputs, name))
+    }
     assert wanted == names(kind, "Returns")
 
 

@@ -22,7 +22,7 @@ from refgit.parity.compare import Comparison, Row, compare
 from refgit.parity.families import simple
 from refgit.parity.layouts import best_layout, layouts
 from refgit.parity.names import match, read_map
-from refgit.parity.noise import NoiseFloor, replay
+from refgit.parity.noise import Floor, NoiseFloor, pooled, replay
 from refgit.parity.trace import Trace, TraceError, is_input, record
 from tiny import CONFIG, pixels, tiny_model, tokens
 
@@ -267,6 +267,13 @@ def test_scores_behind_the_mask_are_compared_where_it_lets_them_through() -> Non
         assert found.ok
         note = row_of(found, name.replace("__", ".")).note
         assert note == "48 masked elements left out"
+    for wiped in (-1e5, -np.inf):  # a mask hides no whole rows, nor what the reference attends to
+        found = compare(reference(), changed(**{name: lambda x, w=wiped: x * 0 + np.float32(w)}))
+        assert found.first is not None
+        assert found.first.name == name.replace("__", ".")
+        bare = Trace({n: reference()[n] for n in reference() if not n.endswith("probabilities")})
+        assert not compare(bare, changed(**{name: lambda x, w=wiped: x * 0 + np.float32(w)})).ok
+        assert compare(bare, changed(**{name: mask(wiped)})).ok
     dense = "git__encoder__layer__1__output__dense"
     assert not compare(reference(), changed(**{dense: lambda x: x * 0 - np.inf})).ok
 
@@ -282,6 +289,32 @@ def test_half_precision_has_its_own_floor(precision: str) -> None:
     assert (found.precision, found.noise) == (precision, "measured")
     assert any(f"numbers are those of {precision}" in note for note in found.notes)
     assert not compare(reference(), half, precision="float32").ok
+
+
+def test_a_narrow_reference_has_the_floor_of_its_own_precision() -> None:
+    half = replay(tiny_model(), reference(), "float16")
+    found = compare(half, single())
+    assert found.ok
+    assert found.precision == "float16"
+    assert any("the reference's numbers are those of float16" in note for note in found.notes)
+    assert compare(single(), Trace(dict(reference()))).precision == "float32"
+
+
+def test_canonical_tensors_know_what_they_were_stored_in() -> None:
+    kinds = dict.fromkeys(single(), "bfloat16")
+    found = compare(reference(), Trace(dict(single()), dtypes=kinds))
+    assert found.canonical.dtype_of("output") == "bfloat16"
+
+
+def test_the_floor_of_a_step_is_that_of_all_calls() -> None:
+    exact = {name: np.full(2, size) for name, size in (("a", 1.0), ("step.1.a", 4.0), ("b", 1.0))}
+    floors = {"a": Floor(1e-7, 1e-8), "step.1.a": Floor(1e-7, 9e-8), "b": Floor(1e-9, 1e-9)}
+    found = pooled(floors, exact)
+    assert found["b"] == floors["b"]
+    assert found["a"] == Floor(1e-7, pytest.approx(9e-8 / 4))
+    assert found["step.1.a"] == Floor(pytest.approx(4e-7), 9e-8)
+    endless = {"a": Floor(np.inf, np.inf), "step.1.a": Floor(1e-7, 1e-7)}
+    assert pooled(endless, exact) == endless
 
 
 def test_an_unknown_precision_is_refused() -> None:
@@ -330,14 +363,68 @@ def test_nothing_in_common_is_refused_with_names_of_both() -> None:
         compare(reference(), other)
 
 
-def test_a_shape_that_fits_in_no_layout_is_said() -> None:
+def test_a_shape_that_fits_in_no_layout_is_the_first_that_differs() -> None:
     found = compare(reference(), changed(output=lambda x: x[..., :-1]))
-    assert any(
-        "output: yours (output) has shape (2, 9, 22), the reference (2, 9, 23)" in note
-        for note in found.notes
+    line = row_of(found, "output")
+    assert found.first is line
+    assert (line.ok, line.error, line.matched) == (False, np.inf, "output")
+    assert line.note == "shape (2, 9, 22), expected (2, 9, 23)"
+    assert [row.name for row in found.rows] == reference().order
+    assert found.sentence == (
+        "output is the first tensor that differs: yours has shape (2, 9, 22), expected (2, 9, 23), "
+        "and no known layout makes one of the other; everything before it agrees."
     )
-    with pytest.raises(TraceError, match=r"has shape \(1,\)"):
-        compare(reference(), Trace({"output": np.zeros(1)}))
+    assert "output" not in found.canonical
+    assert found.missing == found.extra == ()
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("theirs", [np.zeros(0), np.zeros((0, 23)), np.float32(1), np.zeros(1)])
+def test_empty_and_single_numbers_are_wrong_shapes(theirs: np.ndarray) -> None:
+    found = compare(reference(), Trace({"output": np.asarray(theirs, np.float32)}))
+    assert found.first is not None
+    assert found.first.note == f"shape {np.shape(theirs)}, expected (2, 9, 23)"
+
+
+def test_an_image_of_another_size_is_another_input() -> None:
+    found = compare(reference(), changed(input__pixel_values=lambda x: x[:, :, :-2]))
+    assert found.sentence.startswith("your pixel_values already differ: shape (2, 3, ")
+
+
+def test_a_comparison_in_part_is_said() -> None:
+    found = compare(reference(), changed(output=lambda x: x[:, -1:]))
+    assert found.ok
+    assert "1 tensor was compared in part: the table (--all) says which positions." in found.notes
+    whole = found.canonical["output"]
+    assert whole.shape == (2, 1, 23)  # the logits of the last word can be diagnosed
+
+
+def test_twice_the_heads_are_no_repeated_batch() -> None:
+    one = record(tiny_model(), pixels(1), tokens(1))
+    name = f"{LAYER}.attention.self.scores"
+    heads = np.concatenate([one[name]] * 2, axis=1)
+    words = np.concatenate([one["output"]] * 2, axis=1)
+    found = compare(one, Trace({**one, name: heads, "output": words}))
+    assert [row.name for row in found.rows if not row.ok] == [name, "output"]
+    rows = {n: np.concatenate([x] * 2) if n != "input.position_ids" else x for n, x in one.items()}
+    assert compare(one, Trace(rows)).ok
+
+
+def test_unseen_tensors_just_before_the_first_difference_are_counted() -> None:
+    other = changed(git__encoder__layer__1__output__dense=lambda x: x + 1)
+    tensors = dict(other)
+    del tensors[f"{LAYER}.intermediate.intermediate_act_fn"]
+    del tensors[f"{LAYER}.attention.self.query"]
+    found = compare(reference(), Trace(tensors))
+    assert found.unseen == 1
+    assert found.sentence.endswith(
+        "; what could be compared before it agrees; 1 just before has no counterpart."
+    )
+
+
+def test_one_tensor_alone_is_no_plural() -> None:
+    found = compare(reference(), Trace({"output": single()["output"]}))
+    assert found.sentence.startswith("the one tensor that could be compared agrees: the largest")
 
 
 @pytest.mark.parametrize("which", ["the reference", "your trace"])
@@ -421,7 +508,7 @@ def test_names_of_known_families_are_understood(theirs: str) -> None:
     ours = FAMILIES[theirs]
     found = match(single(), Trace({theirs: single()[ours] + 3}))
     assert [(m.ours, m.theirs) for m in found.matches.values()] == [(ours, theirs)]
-    assert found.matches[ours].how == "by a naming pattern"
+    assert found.matches[ours].how == "a naming pattern"
 
 
 def test_a_name_in_its_simple_form() -> None:
@@ -455,7 +542,7 @@ def test_nameless_tensors_are_matched_by_shape_order_and_values() -> None:
         n: f"t{names.index(n)}" for n in large
     }
     hows = {m.how for m in found.matches.values()}
-    assert hows == {"by shape, order and values"}
+    assert hows == {"shape, order and values"}
 
 
 def test_nameless_tensors_without_order_are_matched_by_their_values() -> None:
@@ -483,9 +570,20 @@ def test_values_of_another_model_are_matched_by_order_alone_and_it_is_said() -> 
     found = compare(Trace({n: part[n] for n in part if not n.startswith("step.")}), nameless)
     assert not found.ok
     assert found.first is not None
-    assert found.first.how == "by shape and order alone"
+    assert found.first.how == "shape and order alone"
     assert found.first.name == "git.image_encoder.vision_model.embeddings.patch_embedding"
     assert any("a map of names would make sure" in sentence for sentence in found.sentences)
+
+
+def test_nameless_tensors_that_values_do_not_tell_apart_need_a_map() -> None:
+    stranger = record(tiny_model(seed=7), pixels(2), tokens(2))
+    few = numbered({n: stranger[n] for n in stranger if n.endswith("output.LayerNorm")})
+    with pytest.raises(TraceError, match=r"none of your .* too few .*: give a map"):
+        compare(reference(), few)
+    some = Trace({"output": single()["output"], **few})  # what has a name is compared
+    found = compare(reference(), some)
+    assert [row.name for row in found.rows] == ["output"]
+    assert any("give a map of names" in note for note in found.notes)
 
 
 def test_left_over_tensors_are_no_ones_where_the_names_are_known() -> None:
@@ -503,7 +601,7 @@ def test_a_map_goes_before_names(tmp_path: Path) -> None:
     q, k = f"{LAYER}.attention.self.query", f"{LAYER}.attention.self.key"
     found = match(single(), single(), {q: k, k: q})
     assert found.matches[q].theirs == k
-    assert found.matches[k].how == "by the map"
+    assert found.matches[k].how == "the map"
 
 
 @pytest.mark.parametrize(
@@ -524,7 +622,7 @@ def test_a_map_has_names_and_patterns(tmp_path: Path, line: str, theirs: str, ou
     (tmp_path / "names.toml").write_text(line)
     names = read_map(tmp_path / "names.toml")
     found = match(single(), Trace({theirs: single()[ours] + 1}), names)
-    assert [(m.ours, m.how) for m in found.matches.values()] == [(ours, "by the map")]
+    assert [(m.ours, m.how) for m in found.matches.values()] == [(ours, "the map")]
 
 
 @pytest.mark.parametrize(
@@ -727,6 +825,98 @@ def test_different_traces_exit_with_1_and_show_the_place(
     assert "for a diagnosis pass the model the reference was made with: --model" in said.err
 
 
+def test_a_wrong_shape_exits_with_1(
+    command: Callable[..., int], files: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = changed(git__encoder__layer__1__attention__self__query=lambda x: x[..., :-1])
+    np.savez(files.other, **{n: wrong[n] for n in wrong})
+    page = files.folder / "page.html"
+    assert command("compare", files.reference, files.other, "--html", page) == 1
+    said = capsys.readouterr().out
+    lines = [line.strip() for line in said.splitlines()]
+    assert "shape (2, 9, 15), expected (2, 9, 16)" in lines
+    assert page.stat().st_size > 0
+    assert command("compare", files.reference, files.other, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["first"] == f"{LAYER}.attention.self.query"
+
+
+@pytest.mark.parametrize(("page", "reason"), [("none/a.html", "there is no directory"),
+                                              ("", "which is a directory")])  # fmt: skip
+def test_a_report_that_cannot_be_written_is_refused_at_the_start(
+    command: Callable[..., int],
+    files: SimpleNamespace,
+    page: str,
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command("compare", "absent", "absent", "--html", files.folder / page) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_model_of_another_architecture_is_refused(
+    command: Callable[..., int],
+    files: SimpleNamespace,
+    saved: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    meta = {**reference().meta, "model": str(saved)}
+    config = json.loads(meta["config"]) | {"layer_norm_eps": 0.25}
+    Trace(dict(reference()), meta={**meta, "config": json.dumps(config)}).save(files.reference)
+    assert command("compare", files.reference, files.same, "--model", saved) == 2
+    said = capsys.readouterr().err
+    assert "is another model than the reference's: its config says layer_norm_eps = " in said
+    assert command("compare", files.reference, files.other) == 1
+    assert "for a diagnosis pass the right one" in capsys.readouterr().err
+    assert command("compare", files.reference, files.same, "--model", "refgit-emoji") == 2
+    assert "refgit-emoji is another model than the reference's" in capsys.readouterr().err
+
+
+def test_other_weights_do_not_make_a_difference_and_unknown_ones_are_no_matter(
+    command: Callable[..., int],
+    files: SimpleNamespace,
+    saved: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stand_in(monkeypatch, "diagnose", diagnose=lambda *arguments, **options: _Diagnosis())
+    meta = {**reference().meta, "sha256": 64 * "0"}
+    Trace(dict(reference()), meta=meta).save(files.reference)
+    assert command("compare", files.reference, files.same, "--model", saved) == 0
+    assert "holds other weights" in capsys.readouterr().err
+    monkeypatch.setattr(compare_command, "weights_checksum", lambda path: None)
+    assert command("compare", files.reference, files.same, "--model", saved) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_the_diagnosis_is_made_as_soon_as_an_error_is_suspect(
+    command: Callable[..., int],
+    files: SimpleNamespace,
+    saved: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given_: list[Any] = []
+
+    def diagnose(*arguments: Any, precision: str) -> _Diagnosis:
+        given_.append(precision)
+        return _Diagnosis()
+
+    stand_in(monkeypatch, "diagnose", diagnose=diagnose)
+    Trace(dict(reference()), meta={**reference().meta, "model": str(saved)}).save(files.reference)
+    assert command("compare", files.reference, files.same) == 0
+    assert given_ == []
+    line = row_of(compare(reference(), single()), "output")
+
+    def nudge(x: np.ndarray) -> np.ndarray:
+        x[0, 0, 0] += 5 * line.floor
+        return x
+
+    slight = changed(output=nudge)
+    assert compare(reference(), slight).ok
+    slight.save(files.same)
+    assert command("compare", files.reference, files.same) == 1
+    assert given_ == ["float32"]
+
+
 def test_the_whole_list_is_aligned_and_in_the_order_of_execution(
     command: Callable[..., int], files: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -833,7 +1023,7 @@ def test_with_the_model_there_is_a_diagnosis(
 ) -> None:
     given_: list[Any] = []
 
-    def diagnose(*arguments: Any) -> _Diagnosis:
+    def diagnose(*arguments: Any, precision: str) -> _Diagnosis:
         given_.extend(arguments)
         return _Diagnosis()
 
@@ -858,7 +1048,7 @@ def test_a_diagnosis_that_fails_leaves_the_comparison(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def diagnose(*arguments: Any) -> None:
+    def diagnose(*arguments: Any, **options: Any) -> None:
         raise ValueError("no inputs")
 
     stand_in(monkeypatch, "diagnose", diagnose=diagnose)
@@ -877,7 +1067,7 @@ def test_the_reference_knows_its_model_and_its_weights(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stand_in(monkeypatch, "diagnose", diagnose=lambda *arguments: _Diagnosis())
+    stand_in(monkeypatch, "diagnose", diagnose=lambda *arguments, **options: _Diagnosis())
     known = Trace(dict(reference()), meta={**reference().meta, **trace_command.origin(str(saved))})
     known.save(files.reference)
     assert command("compare", files.reference, files.other) == 1
@@ -900,7 +1090,7 @@ def test_floors_that_the_reference_lacks_are_measured_with_the_model(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stand_in(monkeypatch, "diagnose", diagnose=lambda *arguments: SimpleNamespace(
+    stand_in(monkeypatch, "diagnose", diagnose=lambda *arguments, **options: SimpleNamespace(
         ok=True, sentences=(), to_dict=dict))  # fmt: skip
     meta = {k: v for k, v in reference().meta.items() if k != "noise"}
     Trace(dict(reference()), meta=meta).save(files.reference)

@@ -13,9 +13,11 @@ from refgit.arrays import to_numpy
 from refgit.parity.diagnose import diagnose
 from refgit.parity.diagnose_pixel_steps import geometries_of, values_of
 from refgit.parity.diagnose_pixels import diagnose_pixels
+from refgit.parity.diagnose_result import Cause, Diagnosis, Finding
+from refgit.parity.diagnose_search import Search
 from refgit.parity.graph import Graph, MissingTensorError, View, rounded
 from refgit.parity.hypotheses import hypotheses_for
-from refgit.parity.trace import record
+from refgit.parity.trace import Trace, record
 from refgit.processing import CLIPImageProcessor
 from test_graph import inputs_of, model_of, taps_of
 from tiny import CONFIG, pixels, tiny_model, tokens
@@ -171,11 +173,8 @@ def test_nan_is_located_and_counted(model: Any) -> None:
     said = "2 of its 144 values are not finite, the first at [0, 3, 2]"
     assert diagnosis.findings[0].note == said
     assert said in diagnosis.sentences[0]
-    # what is computed from NaN is NaN: no blame for that
-    assert [f.name for f in diagnosis.findings] == [
-        f"{LAYER}output.dense",
-        f"{LAYER}output.residual",
-    ]
+    # what is computed from NaN is NaN: no blame for that, nor for being right all the same
+    assert [f.name for f in diagnosis.findings] == [f"{LAYER}output.dense"]
 
 
 def test_which_tokens_are_wrong_is_said(model: Any) -> None:
@@ -200,6 +199,77 @@ def test_a_factor_is_recognised_and_named(model: Any) -> None:
     wrong["output"] = wrong["output"] * np.float32(4.0)
     cause = diagnose(inputs(), wrong, model).causes[0]
     assert cause.text == "its values are 4 times what they should be (sqrt(D))"
+
+
+def test_dropout_in_a_sum_is_recognised(model: Any) -> None:
+    wrong = other(model)
+    name = f"{LAYER}attention.output"
+    branch = wrong[f"{name}.dense"]
+    kept = np.random.default_rng(0).random(branch.shape) > 0.1
+    start = wrong["git.encoder.layer.0.output.LayerNorm"]
+    wrong[f"{name}.residual"] = start + branch * kept / np.float32(0.9)
+    finding = diagnose(inputs(), wrong, model).findings[0]
+    assert finding.name == f"{name}.residual"
+    assert finding.causes[0].hypothesis == "dropout"
+
+
+def test_dropout_of_the_text_embedding_is_recognised(model: Any) -> None:
+    wrong = other(model)
+    text = wrong["git.embeddings.LayerNorm"]
+    kept = np.random.default_rng(0).random(text.shape) > 0.1
+    image = wrong["git.visual_projection.visual_projection.1"]
+    joint = np.concatenate([image, text * kept / 0.9], axis=1)
+    for part in ("query", "key", "value"):
+        name = f"git.encoder.layer.0.attention.self.{part}"
+        weight, bias = (to_numpy(model.state_dict()[f"{name}.{x}"]) for x in ("weight", "bias"))
+        wrong[name] = (joint @ weight.T.astype(np.float64) + bias).astype(np.float32)
+    diagnosis = diagnose(inputs(), wrong, model)
+    assert [f.causes[0].hypothesis for f in diagnosis.findings[:3]] == [
+        "dropout of the embedding"
+    ] * 3
+
+
+def test_a_tensor_of_zeros_is_said_to_be_that(model: Any) -> None:
+    wrong = other(model)
+    wrong["output"] = np.zeros_like(wrong["output"])
+    assert diagnose(inputs(), wrong, model).causes[0].text == "it is all zeros"
+
+
+def test_a_factor_next_to_one_is_no_cause(model: Any) -> None:
+    wrong = other(model)
+    wrong["output"] = wrong["output"] * np.float32(1.0002)
+    assert not [c for c in diagnose(inputs(), wrong, model).causes if "scaled" in c.hypothesis]
+
+
+def test_doubled_scores_are_a_scale_and_no_dropout(model: Any) -> None:
+    wrong = other(model)
+    name = f"{LAYER}attention.self.scores"
+    wrong[name] = wrong[name] * np.float32(0.5)
+    finding = diagnose(inputs(), wrong, model).findings[0]
+    assert finding.name == name
+    assert "scale halved" in [c.hypothesis for c in finding.causes]
+    assert not [c for c in finding.causes if "dropout" in c.text]
+
+
+def test_two_other_explanations_are_named(model: Any) -> None:
+    causes = [Cause(f"it is {x}", x, 1.0, "output") for x in ("a", "b", "c", "d")]
+    found = Diagnosis([Finding("output", 50.0, causes)])
+    assert found.sentences[0].endswith(
+        "It may also be: it is b or: it is c (1 other explanations fit as well)."
+    )
+
+
+def test_one_token_with_another_eps_by_chance_is_no_finding(model: Any) -> None:
+    """Three norms of one token with the same eps are; a lucky one is not."""
+    graph = Graph(model.state_dict(), model.config, inputs())
+    search = Search(graph, 8.0, 1e9)
+    cause = Cause("eps", "eps 1e-05", 1.0, "x")
+    findings = [Finding(f"n{i}", 4.0, [cause]) for i in range(3)]
+    search.doubtful = {"n0", "n1", "n2"}
+    assert search.sure(findings[:1]) == []
+    assert search.sure(findings) == findings
+    search.doubtful = set()
+    assert search.sure(findings[:1]) == findings[:1]
 
 
 def test_rows_of_a_batch_in_another_order_are_recognised(model: Any) -> None:
@@ -247,7 +317,122 @@ def test_a_trace_that_says_it_is_half_precision_is_judged_by_its_own_noise(
     assert diagnose(inputs(), shown, model).ok == (kind == "float16")
 
 
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_half_precision_stored_as_float32_is_recognised(model: Any, kind: str) -> None:
+    ids = {"step.1.input.input_ids": np.array([[5]])}
+    shown = {name: rounded(x, kind) for name, x in other(model, steps=1).items()}
+    shown |= {"input.pixel_values": rounded(pixels(), kind)}
+    shown = {name: x.astype(np.float32) for name, x in shown.items()}
+    assert diagnose(inputs(**ids), shown, model, precision=kind).sentences[0].startswith("Each of")
+    assert diagnose(inputs(**ids), Trace(shown), model).ok
+    found = diagnose(inputs(**ids), shown, model)
+    assert found.sentences[0] == (
+        f"Your input.pixel_values already differs: your pixels are rounded to {kind}."
+    )
+
+
+def test_a_wrong_port_in_half_precision_is_still_found(model: Any) -> None:
+    wrong = other(model, Mutation("t.res1", "missing", 1))
+    shown = {name: rounded(x, "bfloat16") for name, x in wrong.items()}
+    diagnosis = diagnose(inputs(), shown, model, precision="bfloat16")
+    assert [f.name for f in diagnosis.findings] == [f"{LAYER}attention.output.residual"]
+    assert diagnosis.causes[0].hypothesis == "residual missing"
+
+
+def linear_of(model: Any, weight: Any) -> dict[str, Any]:
+    """A right trace but for one linear map, which has this weight."""
+    shown = other(model)
+    name = f"{LAYER}output.dense"
+    x = shown[f"{LAYER}intermediate.intermediate_act_fn"].astype(np.float64)
+    bias = to_numpy(model.state_dict()[f"{name}.bias"])
+    y = (x @ weight.T + bias).astype(np.float32)
+    after = diagnose(inputs(), shown | {name: y}, model).findings
+    return {f.name: f for f in after}[name]  # type: ignore[return-value]
+
+
+def test_one_wrong_weight_is_not_taken_for_rounding(model: Any) -> None:
+    weight = np.array(to_numpy(model.state_dict()[f"{LAYER}output.dense.weight"]), np.float64)
+    noise = np.random.default_rng(3).standard_normal(weight.shape)
+    finding: Any = linear_of(model, weight + 2e-3 * noise)
+    assert finding.causes == []
+    scale = np.abs(weight).max() / 127
+    finding = linear_of(model, np.round(weight / scale) * scale)
+    assert finding.causes[0].hypothesis == "int8 weights, one scale"
+    assert len(finding.causes) == 1
+
+
+def test_an_error_of_the_size_of_half_precision_is_a_note_and_no_cause(model: Any) -> None:
+    wrong = other(model)
+    name = "output"
+    rng = np.random.default_rng(0)
+    size = np.abs(wrong[name]).max() * 2.0**-12
+    wrong[name] = (wrong[name] + size * rng.uniform(-1, 1, wrong[name].shape)).astype(np.float32)
+    (sentence,) = diagnose(inputs(), wrong, model).sentences
+    assert "no hypothesis reproduces it; its error is as large as that of float16" in sentence
+
+
 # ---- inputs
+
+
+def test_other_words_in_a_step_are_said_once_and_without_an_offset(model: Any) -> None:
+    given = inputs(**{f"step.{i}.input.input_ids": np.array([[4 + i]]) for i in (1, 2)})
+    shown = other(model, steps=2) | {name: x + 1 for name, x in given.items() if "step" in name}
+    said = [s for s in diagnose(given, shown, model).sentences if s.startswith("Your")]
+    assert said == [
+        "Your step.1.input.input_ids already differs: from decoding step 1 on your words are "
+        "others: feed the same words."
+    ]
+    one = {"output": other(model)["output"], "input.input_ids": np.array([[6]])}
+    given = {"input.pixel_values": pixels(), "input.input_ids": np.array([[5]])}
+    sentences = diagnose(given, one, model).sentences
+    assert sentences[0] == "Your input.input_ids already differs: give both the same inputs."
+
+
+def test_words_that_a_trace_does_not_store_are_its_own_choice(model: Any) -> None:
+    reference = record(model, pixel_values=pixels(), input_ids=tokens(), tokens=1)
+
+    def run(*steps: Any) -> dict[str, Any]:
+        git = OtherGit(model.state_dict(), CONFIG.to_dict(), [Mutation("head", "tied")])
+        return git.run(pixels(), tokens(), step_ids=list(steps))
+
+    first = run()["output"][:, -1].argmax(-1)[:, None]
+    words = reference["step.1.input.input_ids"]
+    assert not np.array_equal(first, words)
+    shown = run(first)
+    names = [f.name for f in diagnose(reference, shown, model).findings]
+    assert names == ["output", "step.1.output"]
+
+
+def test_ids_stored_as_floating_numbers_are_ids(model: Any) -> None:
+    shown = other(model) | {"input.input_ids": tokens().astype(np.float32)}
+    assert diagnose(inputs(), shown, model).ok
+
+
+def test_a_batch_repeated_is_no_other_input(model: Any) -> None:
+    given = {"input.pixel_values": pixels(), "input.input_ids": tokens()}
+    git = OtherGit(model.state_dict(), CONFIG.to_dict())
+    many = {name: np.concatenate([x, x, x]) for name, x in given.items()}
+    shown = git.run(many["input.pixel_values"], many["input.input_ids"]) | many
+    assert diagnose(given, shown, model).ok
+    shown["input.input_ids"] = shown["input.input_ids"] + np.array([[0], [1], [0]])
+    assert diagnose(given, shown, model).located == "input.input_ids"
+
+
+def test_without_pixels_a_wrong_patch_embedding_may_be_another_picture(model: Any) -> None:
+    git = OtherGit(model.state_dict(), CONFIG.to_dict())
+    shown = git.run(pixels() ** 2, tokens())
+    (sentence,) = diagnose(inputs(), shown, model).sentences
+    assert sentence.startswith(
+        "your picture may be another; store input.pixel_values; image encoder, patch embedding: "
+    )
+
+
+def test_bgr_pixels_rounded_to_bfloat16_are_still_bgr(model: Any) -> None:
+    shown = other(model) | {"input.pixel_values": rounded(pixels()[:, ::-1], "bfloat16")}
+    assert diagnose(inputs(), shown, model).sentences[0] == (
+        "Your input.pixel_values already differs: your colours are BGR; they should be RGB, and "
+        "rounded to bfloat16."
+    )
 
 
 def test_other_inputs_are_said_first(model: Any) -> None:
@@ -390,6 +575,13 @@ def test_too_little_effort_is_said(shallow: Any) -> None:
     wrong = logits_alone(shallow, Mutation("v.fc1", "row_lost", 0))
     diagnosis = diagnose(inputs(), wrong, shallow, effort=1.0)
     assert "hypotheses were left out as too costly" in diagnosis.sentences[0]
+    # a tiny model's trials cost something too: calling a hundred operations does
+    assert diagnosis.findings[0].tried == 12
+    few = diagnose(inputs(), wrong, shallow, effort=5e9).findings[0].tried
+    assert 12 < few < 200
+    assert f"{few} hypotheses were tried" in " ".join(
+        diagnose(inputs(), wrong, shallow, effort=5e9).sentences
+    )
 
 
 def test_logits_of_the_text_or_of_the_last_token_alone_are_compared(model: Any) -> None:

@@ -480,6 +480,23 @@ def test_files_of_no_case_are_noted_and_change_nothing(results: Path, kit: Path)
     )
 
 
+def test_a_result_that_is_a_directory_is_noted(results: Path, kit: Path) -> None:
+    name = next(results.glob("*.safetensors")).name
+    (results / name).unlink()
+    (results / name).mkdir()
+    found = grade(results, kit)
+    assert f"{name} is a directory; expected a file" in found.notes
+    assert [c.status for c in found.cases if c.id == Path(name).stem] == ["missing"]
+
+
+def test_an_index_without_cases_is_refused(tmp_path: Path, kit: Path) -> None:
+    index = json.loads((kit / "kit.json").read_text())
+    del index["cases"]
+    (tmp_path / "kit.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"has no 'cases'\. Make the kit again"):
+        grade(tmp_path, tmp_path)
+
+
 def test_what_cannot_be_graded_is_refused(kit: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="should be a directory of results; found nothing there"):
         grade(tmp_path / "none", kit)

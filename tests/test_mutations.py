@@ -468,11 +468,7 @@ def test_a_mistake_that_no_hypothesis_foresees_is_located_and_not_explained_away
                                                    drawn.model)))  # fmt: skip
     print(table("Mistakes that no hypothesis foresees", found))
     assert [row.case.name for row in found if not row.is_located] == []
-    # a sum that has the size of half precision's error may be said, as what it may be
-    assert [
-        row.first for row in found
-        if row.first not in row.case.causes and not row.first.endswith("arithmetic")
-    ] == []  # fmt: skip
+    assert [row.first for row in found if row.first not in row.case.causes] == []
 
 
 # ---- several at once

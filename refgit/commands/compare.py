@@ -38,9 +38,14 @@ The tolerance is measured: each tensor's difference between float32 and float64 
 is its noise floor, and --multiple of them are allowed. The reference carries its floors; with
 --model they are measured again where it does not. float16 and bfloat16 have floors of their own.
 
+The diagnosis recomputes each operation by itself, which shows what the noise of a whole run hides.
+It is made with --model, and with the reference's own model, if that is here, once an error is
+above 3 noise floors.
+
 exit codes: 0 all that could be compared agrees, 1 something differs, 2 nothing could be compared
 """
 _NEIGHBOURS = 5
+_SUSPECT = 3.0  # noise floors that a correct tensor seldom comes to
 _HEADER = ("", "tensor", "x floor", "max abs", "max rel", "rms", "cosine", "ulp", "off", "worst at")
 
 
@@ -59,8 +64,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="what the reference was made with, for a diagnosis; by default what it says, if that "
-        "is here",
+        help="what the reference was made with, for a diagnosis: a directory, a name on the hub "
+        "or refgit-emoji; by default what it says, if that is here",
     )
     parser.add_argument("--html", metavar="FILE", help="write a report as one HTML file")
     parser.add_argument(
@@ -92,15 +97,16 @@ def positive(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, diagnose if something differs, and say what was found."""
-    from refgit.parity.compare import MULTIPLE, compare
+    from refgit.parity.compare import MULTIPLE, compare, precision_between
     from refgit.parity.names import read_map
     from refgit.parity.noise import precision_of
     from refgit.parity.trace import Trace
 
+    check_page(arguments.html)
     reference, other = Trace.load(arguments.reference), Trace.load(arguments.other)
     names = None if arguments.map is None else read_map(arguments.map)
-    model, about_model = find_model(arguments.model, reference)
-    precision = arguments.precision or precision_of(other)
+    model, about_model, same_weights = find_model(arguments.model, reference)
+    precision = arguments.precision or precision_between(reference, other)
     found = compare(
         reference,
         other,
@@ -110,10 +116,13 @@ def run(arguments: argparse.Namespace) -> int:
         precision=precision,
     )
     diagnosis, about_diagnosis = None, about_model
-    # each operation by itself shows what the noise of a whole run hides, but that takes time
-    if model is not None and (arguments.model is not None or not found.ok):
-        diagnosis, about_diagnosis = diagnosed(reference, found, model, debug=arguments.debug)
-    fine = found.ok and (diagnosis is None or diagnosis.ok)
+    suspect = any(row.error > _SUSPECT for row in found.rows)
+    if model is not None and (arguments.model is not None or suspect):
+        theirs = arguments.precision or precision_of(other)  # however narrow the reference is
+        diagnosis, about_diagnosis = diagnosed(
+            reference, found, model, theirs, debug=arguments.debug
+        )
+    fine = found.ok and (diagnosis is None or diagnosis.ok or not same_weights)
     if arguments.json:
         entries = found.to_dict()
         entries["diagnosis"] = None if diagnosis is None else diagnosis.to_dict()
@@ -134,7 +143,25 @@ def run(arguments: argparse.Namespace) -> int:
 # ---- the model
 
 
-def find_model(wanted: str | None, reference: Trace) -> tuple[GitForCausalLM | None, str]:
+def check_page(page: str | None) -> None:
+    """Find out before the work whether the report could be written.
+
+    Raises
+    ------
+    ValueError
+        It is a directory, or would lie in one that does not exist.
+    """
+    if page is None:
+        return
+    if Path(page).is_dir():
+        raise ValueError(f"--html is {page}, which is a directory; expected the name of a file.")
+    if not Path(page).parent.is_dir():
+        raise ValueError(
+            f"--html is {page}; there is no directory {Path(page).parent}. Make it first."
+        )
+
+
+def find_model(wanted: str | None, reference: Trace) -> tuple[GitForCausalLM | None, str, bool]:
     """Load the model of a comparison.
 
     Parameters
@@ -145,32 +172,50 @@ def find_model(wanted: str | None, reference: Trace) -> tuple[GitForCausalLM | N
 
     Returns
     -------
-    (GitForCausalLM or None, str)
-        And a sentence where there is none, or another one than the reference's.
+    (GitForCausalLM or None, str, bool)
+        And a sentence where there is none, and whether the weights may be the reference's.
+
+    Raises
+    ------
+    ValueError
+        The model of --model is of another architecture than the reference's.
     """
     from refgit.checkpoint.hub import find_checkpoint
+    from refgit.config import GitConfig
     from refgit.demo import NAME, demo_path
     from refgit.model import GitForCausalLM
+    from refgit.parity.compare import config_differences
 
     name = wanted or reference.meta.get("model", "")
-    if name == NAME and wanted is None:
+    if name == NAME and not Path(name).is_dir():
         path = demo_path()
     elif wanted is not None:
         path = find_checkpoint(wanted)
     elif name and Path(name).is_dir():
         path = Path(name)
     else:
-        return None, "for a diagnosis pass the model the reference was made with: --model MODEL."
-    checksum = weights_checksum(path)
-    if checksum != reference.meta.get("sha256", checksum):
+        said = "for a diagnosis pass the model the reference was made with: --model MODEL."
+        return None, said, False
+    config = GitConfig.from_pretrained(path)
+    for key, ours, theirs in config_differences(reference.config, config):
         said = (
-            f"{name} holds other weights than those the reference was made with (SHA-256 "
-            f"{str(checksum)[:12]}..., expected {reference.meta['sha256'][:12]}...)"
+            f"{name} is another model than the reference's: its config says {key} = {theirs!r}, "
+            f"the reference's {ours!r}"
         )
         if wanted is None:
-            return None, f"{said}; for a diagnosis pass the right ones: --model MODEL."
+            return None, f"{said}; for a diagnosis pass the right one: --model MODEL.", False
+        raise ValueError(f"--model {said}. Pass the one it was made with.")
+    checksum, expected = weights_checksum(path), reference.meta.get("sha256")
+    same = checksum is None or expected is None or checksum == expected
+    if not same:
+        said = (
+            f"{name} holds other weights than those the reference was made with (SHA-256 "
+            f"{str(checksum)[:12]}..., expected {str(expected)[:12]}...)"
+        )
+        if wanted is None:
+            return None, f"{said}; for a diagnosis pass the right ones: --model MODEL.", False
         say(f"{said}; the noise floors and the diagnosis are of these.")
-    return GitForCausalLM.from_pretrained(path), ""
+    return GitForCausalLM.from_pretrained(path), "", same
 
 
 def floors(model: GitForCausalLM | None, reference: Trace, precision: str) -> NoiseFloor | None:
@@ -185,13 +230,13 @@ def floors(model: GitForCausalLM | None, reference: Trace, precision: str) -> No
 
 
 def diagnosed(
-    reference: Trace, found: Comparison, model: GitForCausalLM, *, debug: bool
+    reference: Trace, found: Comparison, model: GitForCausalLM, precision: str, *, debug: bool
 ) -> tuple[Any, str]:
     """Return the diagnosis, or None and why there is none; the comparison stands without it."""
     try:
         from refgit.parity.diagnose import diagnose
 
-        return diagnose(reference, found.canonical, model), ""
+        return diagnose(reference, found.canonical, model, precision=precision), ""
     except Exception as error:
         if debug:
             raise
@@ -269,7 +314,7 @@ def _told(row: Row) -> str:
     said = []
     if row.matched != row.name:
         shape = f" {_shape(row.other_shape)}" if row.other_shape != row.shape else ""
-        said.append(f"is your {one_line(row.matched)}{shape}, {row.how}")
+        said.append(f"is your {one_line(row.matched)}{shape}, by {row.how}")
     if row.layout:
         said.append(row.layout)
     if row.nan:

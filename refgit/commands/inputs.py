@@ -67,12 +67,13 @@ def load_model(arguments: argparse.Namespace) -> tuple[GitForCausalLM, GitProces
     from refgit.model import GitForCausalLM
     from refgit.processing import GitProcessor
 
+    bundled = arguments.model in (None, NAME)
     if arguments.model is None:
         say(
             f"using the bundled model {NAME}, which knows emoji only; for photographs pass "
             f"--model {FOR_PHOTOGRAPHS}."
         )
-    path = find_checkpoint(arguments.model) if arguments.model is not None else demo_path()
+    path = demo_path() if bundled else find_checkpoint(arguments.model)
     processor = GitProcessor.from_pretrained(path)
     model = GitForCausalLM.from_pretrained(path, backend=arguments.backend, dtype=arguments.dtype)
     return model, processor

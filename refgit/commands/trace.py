@@ -177,8 +177,11 @@ def origin(model: str | None) -> dict[str, str]:
     from refgit.checkpoint.hub import find_checkpoint
     from refgit.demo import NAME, demo_path
 
-    path = demo_path() if model is None else find_checkpoint(model)
-    name = NAME if model is None else str(path.resolve()) if Path(model).is_dir() else model
+    bundled = model in (None, NAME)
+    path = demo_path() if model is None or bundled else find_checkpoint(model)
+    name = (
+        NAME if model is None or bundled else str(path.resolve()) if Path(model).is_dir() else model
+    )
     found = {"model": name}
     checksum = weights_checksum(path)
     return found if checksum is None else {**found, "sha256": checksum}

@@ -185,6 +185,9 @@ def _read_index(kit: Path) -> dict[str, Any]:
             f"{path} is of the format {index.get('format')!r}; this refgit reads {FORMAT!r}. Make "
             "the kit again with `refgit kit`."
         )
+    for key in ("refgit", "levels", "cases"):
+        if key not in index:
+            raise ValueError(f"{path} has no {key!r}. Make the kit again with `refgit kit`.")
     return index
 
 
@@ -196,7 +199,9 @@ def _result_files(folder: Path, known: list[str]) -> tuple[dict[str, list[Path]]
     files: dict[str, list[Path]] = {}
     notes = []
     for path in sorted(folder.iterdir()):
-        if path.suffix not in SUFFIXES or path.stem not in known:
+        if path.is_dir():
+            notes.append(f"{path.name} is a directory; expected a file")
+        elif path.suffix not in SUFFIXES or path.stem not in known:
             near = difflib.get_close_matches(path.stem, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             what = "is no case of this kit" if path.suffix in SUFFIXES else "was not read"

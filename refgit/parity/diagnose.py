@@ -15,12 +15,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from refgit.arrays import to_numpy
-from refgit.parity.diagnose_inputs import input_findings
+from refgit.parity.diagnose_inputs import input_findings, own_words, repeats
 from refgit.parity.diagnose_local import measure, precision_of
 from refgit.parity.diagnose_result import Cause, Diagnosis, Finding, call_of, is_input
 from refgit.parity.diagnose_search import Search
 from refgit.parity.graph import Graph
+from refgit.parity.trace import Trace
 
 if TYPE_CHECKING:
     from refgit.model import GitForCausalLM
@@ -38,6 +41,7 @@ def diagnose(
     *,
     margin: float = MARGIN,
     effort: float = EFFORT,
+    precision: str | None = None,
 ) -> Diagnosis:
     """Find the operations that are wrong in another implementation, and the likely causes.
 
@@ -55,6 +59,11 @@ def diagnose(
     effort : float
         Roughly, how many multiplications the search for one finding's causes may cost.
 
+    precision : str, optional
+        What the other implementation computes in, such as "bfloat16", whatever its tensors are
+        stored in; a `Comparison` knows it. By default what the trace says, else what its numbers
+        show.
+
     Returns
     -------
     Diagnosis
@@ -64,15 +73,21 @@ def diagnose(
     ValueError
         The reference has no inputs, or none of the other's tensors has a name of the model.
     """
+    precision = precision or _recognised(other)
     inputs = {name: to_numpy(x) for name, x in reference.items() if is_input(name)}
     if not any(name.endswith(("input_ids", "inputs_embeds")) for name in inputs):
         raise ValueError(
             "the reference trace holds no input.input_ids; expected a trace of refgit with its "
             "inputs. Make it again with `refgit trace`."
         )
-    of_inputs = [Finding(*found) for found in input_findings(inputs, other)]
-    theirs = {name: other[name] for name in inputs if name in other}
-    theirs = {name: x for name, x in theirs.items() if x.shape == inputs[name].shape}
+    of_inputs = [Finding(*found) for found in input_findings(inputs, other, precision)]
+    theirs = {name: _as(inputs[name], other[name]) for name in inputs if name in other}
+    theirs = {
+        name: x
+        for name, x in theirs.items()
+        if x.shape == inputs[name].shape or repeats(x, inputs[name])
+    }
+    theirs |= own_words(reference, other)
     graph = Graph(_at_home(model.state_dict()), model.config, inputs | theirs)
     names = [name for name in graph.nodes if name in other]
     if not names:
@@ -85,7 +100,7 @@ def diagnose(
     findings: list[Finding] = []
     checked, unchecked = 0, []
     for name in names:
-        local = measure(graph, graph.nodes[name], values, precision_of(other, name))
+        local = measure(graph, graph.nodes[name], values, precision_of(other, name, precision))
         if local is None:
             unchecked.append(name)
             continue
@@ -93,7 +108,28 @@ def diagnose(
         finding = search.explain(local) if local.multiples > margin else search.faint(local)
         if finding is not None:
             findings.append(finding)
+    findings = search.sure(findings)
+    if findings and findings[0].name.endswith("patch_embedding"):
+        pixels = call_of(findings[0].name) + "input.pixel_values"
+        if pixels not in other:
+            findings[0].lead = f"your picture may be another; store {pixels}"
     return Diagnosis(_in_order(of_inputs, findings, graph), checked, unchecked)
+
+
+def _as(right: Any, x: Any) -> Any:
+    """An input of the other; whole numbers that it stores as floating ones as what they are."""
+    x = np.asarray(x)
+    whole = right.dtype.kind in "iub" and x.dtype.kind == "f" and np.array_equal(x, np.rint(x))
+    return x.astype(np.int64) if whole else x
+
+
+def _recognised(other: Mapping[str, Any]) -> str | None:
+    """What a trace that does not say so is computed in, by its numbers."""
+    if not isinstance(other, Trace) or "dtype" in other.meta:
+        return None
+    from refgit.parity.noise import precision_of as by_numbers
+
+    return by_numbers(other)
 
 
 def _in_order(of_inputs: list[Finding], findings: list[Finding], graph: Graph) -> list[Finding]:

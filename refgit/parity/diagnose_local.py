@@ -66,13 +66,18 @@ def floor_of(exact: Array, coarse: Array, precision: str) -> Floor:
     )
 
 
-def precision_of(other: Mapping[str, Any], name: str) -> str:
-    """What a tensor of the other implementation is stored in; a trace knows of bfloat16."""
+def precision_of(other: Mapping[str, Any], name: str, known: str | None = None) -> str:
+    """What a tensor of the other implementation is computed in.
+
+    That is what it is stored in, or what the whole implementation is known to compute in where
+    that has fewer bits: numbers of half precision are often stored as float32.
+    """
     tell = getattr(other, "dtype_of", None)
     kind = str(tell(name)) if tell is not None else str(np.asarray(other[name]).dtype)
     meta = getattr(other, "meta", None) or {}
-    if kind == "float32" and meta.get("dtype") in ("bfloat16", "float16"):
-        kind = str(meta["dtype"])
+    known = known or meta.get("dtype")
+    if kind in ("float32", "float64") and known in ("bfloat16", "float16"):
+        kind = str(known)
     return kind if kind in EPS else "float64"
 
 
@@ -156,6 +161,9 @@ def measure(graph: Graph, node: Node, values: Mapping[str, Any], precision: str)
     assert rough_both is not None  # of one shape with `exact`
     floor = floor_of(expected, rough_both[0], precision).times(SLACK.get(node.kind, 1.0))
     expected, seen = comparable(node, view, expected, seen)
+    if not all(np.isfinite(view[name]).all() for name in node.inputs if name in values):
+        # NaN that this operation was handed and does not have: not its mistake
+        expected = np.where(np.isfinite(seen) & ~np.isfinite(expected), seen, expected)
     multiples = error_in_floors(expected, seen, floor)
     return Local(node, seen, expected, floor, multiples, gap, precision, view, coarse)
 

@@ -55,6 +55,10 @@ class Finding:
         Operations in between that the other implementation does not show.
     note : str
         What else is to be said.
+    lead : str
+        What is to be said before all else.
+    tried : int
+        How many hypotheses were tried.
     """
 
     name: str
@@ -62,6 +66,8 @@ class Finding:
     causes: list[Cause] = field(default_factory=list)
     gap: list[str] = field(default_factory=list)
     note: str = ""
+    lead: str = ""
+    tried: int = 0
 
 
 @dataclass
@@ -124,7 +130,8 @@ class Diagnosis:
                     "place": place(finding.name),
                     "multiples": finite(finding.multiples),
                     "gap": list(finding.gap),
-                    "note": finding.note,
+                    "tried": finding.tried,
+                    "note": "; ".join(filter(None, (finding.lead, finding.note))),
                     "causes": [
                         {
                             "text": cause.text,
@@ -185,8 +192,9 @@ def _sentence(group: list[Finding]) -> str:
         why = "; ".join(cause.text for cause in first.causes) or first.note
         return f"Your {first.name} already differs: {why or 'give both the same inputs'}."
     where = placed(first.name, [layer_number(f.name) for f in group])
+    where = f"{first.lead}; {where}" if first.lead else where
     error = times_floor(max(f.multiples for f in group))
-    hidden = f" {_HIDDEN}" if len(first.gap) > WIDE else ""
+    hidden = f" {first.tried} hypotheses were tried. {_HIDDEN}" if len(first.gap) > WIDE else ""
     if not first.causes:
         note = f"; {first.note}" if first.note else ""
         lines = gap_words(first.gap)
@@ -195,6 +203,7 @@ def _sentence(group: list[Finding]) -> str:
     residual = times_floor(max(f.causes[0].residual for f in group))
     lines = gap_words(first.gap)
     others = [c for c in first.causes[1:] if by_merit(c)[:1] == by_merit(cause)[:1] and c.rank < 9]
-    also = f" {len(others)} other explanations fit as well." if len(others) > 1 else ""
-    also = f" It may also be: {others[0].text}." if len(others) == 1 else also
+    also = " or: ".join(c.text for c in others[:2])
+    more = f" ({len(others) - 2} other explanations fit as well)" if len(others) > 2 else ""
+    also = f" It may also be: {also}{more}." if also else ""
     return f"{where}{lines}: {cause.text} (residual {residual}; error {error}).{also}{hidden}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,16 @@ import numpy as np
 
 from refgit.parity.diagnose_local import SLACK, Local, comparable, error_in_floors, floor_of, pair
 from refgit.parity.diagnose_result import Cause, Finding, by_merit
-from refgit.parity.diagnose_signatures import signatures, whereabouts
+from refgit.parity.diagnose_signatures import signatures, size_note, whereabouts
 from refgit.parity.diagnose_words import part, place, side, tower
 from refgit.parity.graph import Change, Graph, MissingTensorError, View
 from refgit.parity.hypotheses import Hypothesis, hypotheses_for
 
+LEAST_TRIALS = 12
+OVERHEAD = 1e6  # multiplications in whose time a node can be called at all
+EXPLAINED = 0.5  # of the error a cause may leave, by the floor of the right operation
 FAINT = 3.0  # floors: right layer norms of torch and of NumPy were seen to come to 2.3
+FEW_ROWS = 4  # tokens: with fewer, another eps may fit by chance
 
 
 class Search:
@@ -23,6 +28,7 @@ class Search:
 
     def __init__(self, graph: Graph, margin: float, effort: float) -> None:
         self.graph, self.margin, self.effort = graph, margin, effort
+        self.doubtful: set[str] = set()  # tensors whose finding needs others beside it
         self.known: dict[str, list[str]] = {}  # by part of the model: mistakes found before
 
     def explain(self, local: Local) -> Finding:
@@ -35,10 +41,11 @@ class Search:
         trials = list(_trials([*gap, name], self.graph))
         seen_before = self.known.get(part(name) + tower(name), [])
         quick = [t for t in trials if t.name in seen_before] if len(seen_before) > 2 else []
-        finding.causes = self._causes(local, quick)
+        finding.causes, finding.tried = self._causes(local, quick), len(quick)
         if not finding.causes:
             left_out = self._affordable(trials, local)
-            finding.causes = self._causes(local, trials[: len(trials) - left_out])
+            finding.tried = len(trials) - left_out
+            finding.causes = self._causes(local, trials[: finding.tried])
             if left_out:
                 said = f"{left_out} of {len(trials)} hypotheses were left out as too costly"
                 finding.note = _and(finding.note, said)
@@ -46,6 +53,8 @@ class Search:
             cause = Cause(sign.text, sign.name, sign.residual, name, sign.rank)
             finding.causes.append(cause)
         finding.causes.sort(key=by_merit)
+        if not finding.causes:
+            finding.note = _and(finding.note, size_note(local))
         if finding.causes:
             self.known.setdefault(part(name) + tower(name), []).append(finding.causes[0].hypothesis)
         return finding
@@ -54,7 +63,8 @@ class Search:
         """Find another eps whose effect is not far above the noise.
 
         Right layer norms stay below `FAINT` floors; where one is above, and one eps leaves at most
-        half of its error, that eps is what it is.
+        half of its error, that eps is what it is. In a token or two chance does as much; see
+        `sure`.
         """
         if local.node.kind != "layer_norm" or local.multiples <= FAINT:
             return None
@@ -62,18 +72,19 @@ class Search:
             return None
         name = local.node.name
         trials = [t for t in _trials([name], self.graph) if t.name.startswith("eps ")]
-        causes = [c for c in self._causes(local, trials) if self._halves(local, trials, c)]
+        causes = self._causes(local, trials)
         causes.sort(key=by_merit)
         gap = [other for other in self.graph.nodes if other in local.gap]
+        if causes and local.found.size < FEW_ROWS * local.found.shape[-1]:
+            self.doubtful.add(name)
         return Finding(name, local.multiples, causes, gap) if causes else None
 
-    def _halves(self, local: Local, trials: list[_Trial], cause: Cause) -> bool:
-        """Whether a cause leaves half of the error or less, by one and the same floor."""
-        assert local.floor is not None
-        (trial,) = (t for t in trials if t.name == cause.hypothesis)
-        view = View(self.graph, local.view.values, "float64", trial.changes, base=local.view)
-        exact = self._fitting(view, local)
-        return exact is not None and error_in_floors(*exact, local.floor) <= local.multiples / 2
+    def sure(self, findings: list[Finding]) -> list[Finding]:
+        """Leave out another eps seen faintly in one token, unless several norms show the same."""
+        eps = Counter(f.causes[0].hypothesis for f in findings if f.causes)
+        return [
+            f for f in findings if f.name not in self.doubtful or eps[f.causes[0].hypothesis] > 2
+        ]
 
     def _affordable(self, trials: list[_Trial], local: Local) -> int:
         """Put the likely first; return how many of the last ones cost too much."""
@@ -86,8 +97,8 @@ class Search:
             if f"{branch}.weight" in self.graph.parameters
         )
         tokens = max(1, local.found.size // local.found.shape[-1])
-        each = max(1.0, float(sum(sizes)) * tokens)
-        return max(0, len(trials) - max(20, int(self.effort / each)))
+        each = float(sum(sizes)) * tokens + OVERHEAD * len(inside)
+        return max(0, len(trials) - max(LEAST_TRIALS, int(self.effort / each)))
 
     def _causes(self, local: Local, trials: Iterable[_Trial]) -> list[Cause]:
         causes = []
@@ -110,9 +121,9 @@ class Search:
             return None
         floor, right = local.floor, local.exact
         if floor is not None and right is not None and rough[0].shape == right.shape:
-            # what is far off needs no second look
+            # what makes it no better needs no second look, which costs the most
             least = error_in_floors(*comparable(local.node, local.view, *rough), floor)
-            if least > 1000 * self.margin:
+            if least > max(local.multiples, 4 * self.margin):
                 return None
         view = View(self.graph, values, "float64", changes, base=local.view)
         exact = self._fitting(view, local)
@@ -121,6 +132,10 @@ class Search:
         expected, found = comparable(local.node, local.view, *exact)
         if right is not None and np.array_equal(expected, right):
             return None  # what changes nothing explains nothing
+        # its own floor may be so high that it hides the error; the right one it cannot raise
+        most = EXPLAINED * local.multiples
+        if floor is not None and error_in_floors(expected, found, floor) > most:
+            return None
         own = floor_of(exact[0], rough[0], local.precision)
         slack = SLACK.get(local.node.kind, 1.0)
         return error_in_floors(expected, found, own.times(slack))
@@ -179,4 +194,4 @@ def _tried(view: View, name: str) -> Any:
 
 
 def _and(one: str, other: str) -> str:
-    return f"{one}; {other}" if one else other
+    return "; ".join(said for said in (one, other) if said)

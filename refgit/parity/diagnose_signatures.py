@@ -38,12 +38,15 @@ def signatures(local: Local, graph: Graph, limit: float) -> Iterator[Signature]:
     for signature in (
         *_scaled(local, graph),
         *_dropped(local),
+        *_dropped_in_sum(local),
+        *_dropped_before(local),
         *_shifted(local),
         *_rows(local),
         *_constant(local),
-        *_few_bits(local, graph),
+        *_zeros(local),
+        *_few_bits(local),
     ):
-        if signature.residual <= limit:
+        if signature.residual <= min(limit, local.multiples / 2):
             yield signature
 
 
@@ -58,7 +61,7 @@ def _scaled(local: Local, graph: Graph) -> Iterator[Signature]:
     e, f, floor = _parts(local)
     square = float(np.sum(e * e))
     factor = float(np.sum(e * f)) / square if square else 0.0
-    if factor == 0.0 or not math.isfinite(factor):
+    if factor == 0.0 or not math.isfinite(factor) or abs(factor - 1) < 1e-3:
         return
     left = floor.multiples(f / factor - e)
     yield Signature(
@@ -79,12 +82,12 @@ def _known(factor: float, graph: Graph, local: Local) -> str:
         "1/sqrt(D)": 1 / math.sqrt(d),
         "sqrt(D/H)": math.sqrt(d / h),
         "1/sqrt(D/H)": 1 / math.sqrt(d / h),
-        "1/(1 - 0.1): dropout's scale": 1 / 0.9,
-        "1/(1 - 0.5): dropout's scale": 2.0,
         "255": 255.0,
         "1/255": 1 / 255,
         "a sign": -1.0,
     }
+    if local.node.kind in ("probabilities", "residual", "layer_norm"):  # where dropout stands
+        known |= {"1/(1 - 0.1): dropout's scale": 1 / 0.9, "1/(1 - 0.5): dropout's scale": 2.0}
     for said, value in known.items():
         if abs(factor / value - 1) < 1e-4:
             return f" ({said})"
@@ -112,6 +115,54 @@ def _dropped(local: Local) -> Iterator[Signature]:
         left,
         2,
     )
+
+
+def _dropped_in_sum(local: Local) -> Iterator[Signature]:
+    """A sum of which one or both parts passed a dropout: every value is 0 or scaled in each."""
+    _, f, floor = _parts(local)
+    if local.node.kind != "residual":
+        return
+    a, b = (np.asarray(local.view[name]) for name in local.node.inputs)
+    if a.shape != f.shape or b.shape != f.shape:
+        return
+    for p in (0.1, 0.2, 0.3, 0.5):
+        scale = 1 / (1 - p)
+        lost = np.abs(f - a) <= floor.largest
+        if not p / 2 < np.mean(lost) < 2 * p:
+            continue
+        ways = [x + y for x in (a, a * scale, 0 * a) for y in (0 * b, b * scale)]
+        left = np.min([np.abs(f - way) for way in ways], axis=0)
+        text = (
+            f"about {p:.0%} of the sub-layer's output is 0 and the rest {scale:.4g} times what it "
+            "should be: dropout is on (model.eval() turns it off)"
+        )
+        yield Signature("dropout", text, floor.multiples(left), 2)
+
+
+def _dropped_before(local: Local) -> Iterator[Signature]:
+    """Dropout of the text embedding, seen through the linear map that reads it.
+
+    The joint sequence has no tensor of its own in a trace. What the map was given follows from
+    what it put out: x = W^-1 (y - b), well enough to tell zeros from the rest.
+    """
+    e, f, floor = _parts(local)
+    if local.node.kind != "linear" or not any("joint" in name for name in local.gap):
+        return
+    weight = local.view.weight(f"{local.node.parameters}.weight")
+    if weight.shape[0] != weight.shape[1] or np.linalg.cond(weight) > 1e5:
+        return
+    x = np.asarray(local.view[local.node.inputs[0]])
+    seen = x + np.linalg.solve(weight, (f - e)[..., None])[..., 0]
+    wrong = np.max(np.abs(f - e), axis=-1, keepdims=True) > 8 * floor.largest  # (B, L, 1)
+    for p in (0.1, 0.2, 0.3, 0.5):
+        lost = np.abs(seen) < np.abs(seen - x / (1 - p))
+        likely = np.where(wrong, np.where(lost, 0, x / (1 - p)), x)
+        text = (
+            f"some of the text embedding in its input is 0 and the rest {1 / (1 - p):.4g} times "
+            "what it should be: dropout is on (model.eval() turns it off)"
+        )
+        left = floor.multiples(f - e - (likely - x) @ weight.T)
+        yield Signature("dropout of the embedding", text, left, 2)
 
 
 def _shifted(local: Local) -> Iterator[Signature]:
@@ -161,32 +212,55 @@ def _constant(local: Local) -> Iterator[Signature]:
     )
 
 
-def _few_bits(local: Local, graph: Graph) -> Iterator[Signature]:
+def _zeros(local: Local) -> Iterator[Signature]:
+    e, f, _ = _parts(local)
+    if e.any() and not f.any():
+        yield Signature("all zeros", "it is all zeros", 0.0, 1)
+
+
+HALF = ("float16", "bfloat16")
+
+
+def _few_bits(local: Local) -> Iterator[Signature]:
     """Values of float16 or bfloat16 in a tensor that should have more bits."""
+    _, f, _ = _parts(local)
+    if not any(np.array_equal(rounded(f, p).astype(np.float64), f) for p in HALF):
+        return  # float16 is slow on a CPU: not computed for nothing
+    for precision, floor in _half_floors(local):
+        if np.array_equal(rounded(f, precision).astype(np.float64), f) and np.any(f):
+            text = f"its values are rounded to {precision}"
+            yield Signature(f"{precision} values", text, floor.multiples(f - local.exact), 2)
+
+
+def _half_floors(local: Local) -> Iterator[tuple[str, Floor]]:
+    """What half precision would do to a tensor that should have more bits."""
     if local.precision not in ("float32", "float64"):
         return
     e, f, _ = _parts(local)
-    for precision in ("float16", "bfloat16"):
-        half = View(graph, local.view.values, precision)
+    for precision in HALF:
+        half = View(local.view.graph, local.view.values, precision)
         both = pair(local.node, np.asarray(half.recompute(local.node.name), np.float64), f)
-        if both is None or both[0].shape != e.shape:
-            continue
-        multiples = floor_of(e, both[0], precision).multiples(f - e)
-        if np.array_equal(rounded(f, precision).astype(np.float64), f) and np.any(f):
-            yield Signature(
-                f"{precision} values",
-                f"its values are rounded to {precision}",
-                multiples,
-                2,
-            )
-        elif 0.02 < multiples < 4:
-            yield Signature(
-                f"{precision} arithmetic",
+        if both is not None and both[0].shape == e.shape:
+            yield precision, floor_of(e, both[0], precision)
+
+
+def size_note(local: Local) -> str:
+    """Say that an error has the size of half precision's, and is as widely spread; else ""."""
+    if local.exact is None or local.floor is None or not np.isfinite(local.multiples):
+        return ""
+    if len(local.gap) > 3:
+        return ""  # of many operations it says nothing, and costs much
+    error = local.found - local.exact
+    if np.mean(np.abs(error) > local.floor.largest) < 0.5:
+        return ""  # rounding touches nearly all
+    for precision, floor in _half_floors(local):
+        multiples = floor.multiples(error)
+        if 0.3 < multiples < 2:
+            return (
                 f"its error is as large as that of {precision} arithmetic ({multiples:.2g} of its "
-                "noise floor): it may be computed or summed in that",
-                multiples,
-                9,
+                "noise floor), which it may be"
             )
+    return ""
 
 
 # ---- where in the tensor

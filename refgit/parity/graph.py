@@ -133,7 +133,8 @@ def rounded(x: Any, precision: str) -> Array:
         return x.astype(np.int64, copy=False)
     dropped = {"bfloat16": 16, "tfloat32": 13}.get(precision)
     if dropped is None:
-        return x.astype(precision, copy=False)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            return x.astype(precision, copy=False)
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
     even = (bits >> np.uint64(dropped)) & np.uint64(1)
     bits = bits + np.uint64((1 << (dropped - 1)) - 1) + even

@@ -118,6 +118,10 @@ def _of_scores(node: Node, graph: Graph) -> Iterator[Hypothesis]:
              scale=1 / math.sqrt(total))  # fmt: skip
     yield at("scale by H", "the scores are divided by sqrt(H); it should be sqrt(D/H)", 2,
              scale=1 / math.sqrt(total // width))  # fmt: skip
+    yield at("scale doubled", "the scores are twice what they should be", 2,
+             scale=2 / math.sqrt(width))  # fmt: skip
+    yield at("scale halved", "the scores are half of what they should be", 2,
+             scale=0.5 / math.sqrt(width))  # fmt: skip
     yield at("scale multiplied", "the scores are multiplied by sqrt(D/H), not divided", 2,
              scale=math.sqrt(width))  # fmt: skip
     yield at("heads interleaved", "the heads take every H-th channel; each should take a run of "

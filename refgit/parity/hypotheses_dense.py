@@ -116,6 +116,8 @@ def _of_precision(node: Node) -> Iterator[Hypothesis]:
                          node.name, both, 2)  # fmt: skip
     yield Hypothesis("int8 weights", "the weights are rounded to int8, one scale for each row",
                      node.name, _int8, 3)  # fmt: skip
+    yield Hypothesis("int8 weights, one scale", "the weights are rounded to int8, one scale for "
+                     "all of them", node.name, lambda n, v: _int8(n, v, None), 3)  # fmt: skip
 
 
 def _coarse(view: View, precision: str, *arrays: Array) -> list[Array]:
@@ -127,10 +129,10 @@ def _wide(view: View) -> str:
     return view.precision if view.precision in ("float32", "float64") else "float32"
 
 
-def _int8(node: Node, view: View) -> Array:
+def _int8(node: Node, view: View, axis: int | None = 1) -> Array:
     weight, bias = weight_and_bias(node, view)
     xp = array_namespace(weight)
-    scale = xp.max(xp.abs(weight), axis=1, keepdims=True) / 127
+    scale = xp.max(xp.abs(weight), axis=axis, keepdims=True) / 127
     return linear(view[node.inputs[0]], xp.round(weight / scale) * scale, bias)
 
 

@@ -70,12 +70,14 @@ class Layout:
 
 
 @lru_cache(maxsize=4096)
-def layouts(theirs: Shape, ours: Shape) -> tuple[Layout, ...]:
+def layouts(theirs: Shape, ours: Shape, parts: bool = True) -> tuple[Layout, ...]:
     """List the layouts that shapes allow, the simplest first.
 
     Parameters
     ----------
     theirs, ours : tuple of int
+    parts : bool
+        Whether theirs may be some of the positions; a cropped image is none of these.
 
     Returns
     -------
@@ -83,15 +85,18 @@ def layouts(theirs: Shape, ours: Shape) -> tuple[Layout, ...]:
         Empty where the shapes do not fit; a whole tensor before a part of it.
     """
     whole = tuple(_whole(theirs, ours))
-    return whole or tuple(_repeated(theirs, ours)) or tuple(_parts(theirs, ours))
+    found = whole or tuple(_repeated(theirs, ours))
+    return found or (tuple(_parts(theirs, ours)) if parts else ())
 
 
-def best_layout(theirs: Tensor, ours: Tensor) -> tuple[Layout, bool] | None:
+def best_layout(theirs: Tensor, ours: Tensor, parts: bool = True) -> tuple[Layout, bool] | None:
     """Choose the layout of a tensor.
 
     Parameters
     ----------
     theirs, ours : arrays
+    parts : bool
+        See `layouts`.
 
     Returns
     -------
@@ -99,7 +104,7 @@ def best_layout(theirs: Tensor, ours: Tensor) -> tuple[Layout, bool] | None:
         And whether it is certain: forced by the shapes or confirmed by the values. None where no
         layout fits.
     """
-    found = layouts(theirs.shape, ours.shape)
+    found = layouts(theirs.shape, ours.shape, parts)
     if len(found) < 2:
         return (found[0], True) if found else None
     errors = [unlikeness(theirs, ours, layout) for layout in found]
@@ -245,6 +250,8 @@ def _repeated(theirs: Shape, ours: Shape) -> Iterator[Layout]:
     if ours[:1] != (1,) or not math.prod(ours) or math.prod(theirs) % math.prod(ours):
         return
     times = math.prod(theirs) // math.prod(ours)
+    if times < 2 or (len(theirs) == len(ours) and theirs[0] != times):
+        return  # twice the heads or the tokens are no second row
     for layout in _whole(theirs, (times, *ours[1:])):
         said = "repeated for each row of the batch"
         yield replace(layout, text=_joined(said, layout.text), repeat=times)

@@ -15,19 +15,21 @@ from pathlib import Path
 
 from refgit.parity.families import loose_keys, plain_keys
 from refgit.parity.layouts import Layout, best_layout, layouts, unlikeness
-from refgit.parity.trace import Tensor, Trace, TraceError, is_input
+from refgit.parity.trace import Tensor, Trace, TraceError, is_input, split_call
 
 # How near two tensors must be, relative to their size, to be taken for the same by their values.
 _NEAR, _ALIKE = 0.01, 0.3
+# Unnamed tensors: so many must be near by value, or as good as all must have their places.
+_SUPPORT, _COMPLETE = 0.5, 0.9
 # With so many names known there is no guessing about the others.
 _NAMED = 0.5
 
 BY_MAP, BY_NAME, BY_RULE, BY_VALUES, BY_ORDER = (
-    "by the map",
+    "the map",
     "same name",
-    "by a naming pattern",
-    "by shape, order and values",
-    "by shape and order alone",
+    "a naming pattern",
+    "shape, order and values",
+    "shape and order alone",
 )
 
 
@@ -54,6 +56,35 @@ class Match:
     certain: bool = True
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """One of their tensors that is ours by its name, and by its shape is not.
+
+    Attributes
+    ----------
+    ours, theirs : str
+        Names.
+    how : str
+        How it was found.
+    shape, expected : tuple of int
+        Of theirs and of ours.
+    """
+
+    ours: str
+    theirs: str
+    how: str
+    shape: tuple[int, ...]
+    expected: tuple[int, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What does not fit."""
+        return (
+            f"{self.ours}: yours ({self.theirs}) has shape {self.shape}, the reference "
+            f"{self.expected}, and no known layout makes one of the other."
+        )
+
+
 @dataclass
 class Matching:
     """What was matched to what.
@@ -66,16 +97,16 @@ class Matching:
         Ours that have no counterpart.
     extra : list of str
         Theirs that have none.
-    misfits : dict of str to str
-        By our name, sentences about names that agree and shapes that do not.
+    misfits : dict of str to Misfit
+        By our name, where names agree and shapes do not.
     notes : list of str
-        Sentences about the map.
+        Sentences about the map, and about tensors that need one.
     """
 
     matches: dict[str, Match] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
-    misfits: dict[str, str] = field(default_factory=dict)
+    misfits: dict[str, Misfit] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -106,7 +137,7 @@ class _Matcher:
         self.ours, self.theirs = reference, other
         self.found: dict[str, Match] = {}
         self.taken: set[str] = set()
-        self.misfits: dict[str, str] = {}
+        self.misfits: dict[str, Misfit] = {}
         self.notes: list[str] = []
 
     def free(self) -> tuple[list[str], list[str]]:
@@ -117,12 +148,9 @@ class _Matcher:
     def join(self, ours: str, theirs: str, how: str) -> bool:
         """Match two tensors if some layout fits, and say why not otherwise."""
         a, b = self.theirs[theirs], self.ours[ours]
-        best = best_layout(a, b)
+        best = best_layout(a, b, not is_input(ours))
         if best is None:
-            self.misfits[ours] = (
-                f"{ours}: yours ({theirs}) has shape {a.shape}, the reference {b.shape}, and no "
-                "known layout makes one of the other."
-            )
+            self.misfits.setdefault(ours, Misfit(ours, theirs, how, a.shape, b.shape))
             return False
         layout, certain = best
         self.found[ours] = Match(ours, theirs, how, layout, certain)
@@ -180,7 +208,7 @@ class _Matcher:
 
         That is the last that fits, unless the values say otherwise.
         """
-        fitting = [n for n in candidates if layouts(self.theirs[n].shape, self.ours[ours].shape)]
+        fitting = [name for name in candidates if self._layouts(ours, name)]
         if not fitting:
             return candidates[-1]
         likely = fitting[-1]
@@ -190,7 +218,10 @@ class _Matcher:
 
     def _unlikeness(self, ours: str, theirs: str) -> float:
         a, b = self.theirs[theirs], self.ours[ours]
-        return min(unlikeness(a, b, layout) for layout in layouts(a.shape, b.shape))
+        return min(unlikeness(a, b, layout) for layout in self._layouts(ours, theirs))
+
+    def _layouts(self, ours: str, theirs: str) -> tuple[Layout, ...]:
+        return layouts(self.theirs[theirs].shape, self.ours[ours].shape, not is_input(ours))
 
     # ---- shapes, order and values
 
@@ -206,10 +237,27 @@ class _Matcher:
             pairs = _aligned(len(ours), len(theirs), likeness)
         else:
             pairs = _paired(likeness)
+        pairs = self._supported(pairs, likeness)
         for i, j in pairs:
             near = likeness[i, j] > 1
             if near or (self.theirs.order_known and not is_input(ours[i])):
                 self.join(ours[i], theirs[j], BY_VALUES if near else BY_ORDER)
+
+    def _supported(
+        self, pairs: list[tuple[int, int]], likeness: Mapping[tuple[int, int], float]
+    ) -> list[tuple[int, int]]:
+        """Drop all where nothing but the shape speaks for most."""
+        rows, columns = {i for i, _ in likeness}, {j for _, j in likeness}
+        near = sum(likeness[pair] > 1 for pair in pairs)
+        enough = near >= _SUPPORT * min(len(rows), len(columns))
+        if enough or len(pairs) >= _COMPLETE * max(len(rows), len(columns)):
+            return pairs
+        self.notes.append(
+            f"{len(columns)} of your tensors have names that are not known here, and {near} have "
+            "values near one of the reference's, too few to tell which is which: give a map of "
+            "names (--map)."
+        )
+        return []
 
     def _likeness(self, ours: Sequence[str], theirs: Sequence[str]) -> dict[tuple[int, int], float]:
         """How much speaks for each pair: 1 for the shape, more for the values."""
@@ -220,7 +268,7 @@ class _Matcher:
                 # an integer is a token, a few numbers are alike by chance
                 if (a.dtype.kind == "f") != (b.dtype.kind == "f") or b.size < 8:
                     continue
-                fitting = layouts(a.shape, b.shape)
+                fitting = self._layouts(name, other)
                 if not fitting or (fitting[0].part is not None and b.size > 50 * a.size):
                     continue
                 error = min(unlikeness(a, b, layout) for layout in fitting)
@@ -232,11 +280,17 @@ class _Matcher:
 
     def matching(self) -> Matching:
         ours, theirs = self.free()
+        misfits = {
+            name: self.misfits[name]
+            for name in ours
+            if name in self.misfits and self.misfits[name].theirs in theirs
+        }
+        known = {misfit.theirs for misfit in misfits.values()}
         return Matching(
             {name: self.found[name] for name in self.ours if name in self.found},
-            ours,
-            theirs,
-            self.misfits,
+            [name for name in ours if name not in misfits],
+            [name for name in theirs if name not in known],
+            misfits,
             self.notes,
         )
 
@@ -346,10 +400,16 @@ def _expand(pattern: str, target: str, names: Iterable[str]) -> Iterator[tuple[s
 
 
 def canonical(matching: Matching, other: Trace) -> Trace:
-    """Return their tensors under our names and in our layout, those that are whole."""
+    """Return their tensors under our names and in our layout.
+
+    Those that are whole, and the logits of the last positions.
+    """
     tensors: dict[str, Tensor] = {}
+    dtypes: dict[str, str] = {}
     for name, found in matching.matches.items():
-        if found.layout.part is None:
+        part = found.layout.part
+        if part is None or (split_call(name)[1] == "output" and part[1] > 0):
             tensors[name] = found.layout.to_ours(other[found.theirs])
+            dtypes[name] = other.dtype_of(found.theirs)
     meta = {key: value for key, value in other.meta.items() if key != "order"}
-    return Trace(tensors, meta=meta, order_known=True)
+    return Trace(tensors, meta=meta, order_known=True, dtypes=dtypes)

@@ -136,7 +136,8 @@ ARROWS = {
     "checks": {"config"},
     "cli": {"commands", "refgit"},
     "commands": {
-        "cache", "checkpoint", "demo", "generation", "json_file", "model", "parity", "processing",
+        "cache", "checkpoint", "config", "demo", "generation", "json_file", "model", "parity",
+        "processing",
     },
     "config": {"checkpoint", "json_file"},
     "decoder": {"cache", "config", "layers"},

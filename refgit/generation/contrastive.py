@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from refgit.generation.decoding import Decoding
-from refgit.generation.rules import Rules, by_rules, refuse_if_lost
+from refgit.generation.rules import Rules, ended, processed
 from refgit.generation.sampling import Step
 from refgit.generation.scores import Ids, Scores, probabilities
 
@@ -50,11 +50,7 @@ def contrastive_search(
     while len(rows):
         attentions, hidden = decoding.attentions, decoding.hidden_states
         kept = [None if x is None else tuple(y[place] for y in x) for x in (attentions, hidden)]
-        scores = np.empty_like(logits)
-        for rule, chosen in by_rules(rules, rows):
-            ids = np.stack([texts[row] for row in rows[chosen]])
-            scores[chosen] = rule.process(ids, logits[chosen])
-        refuse_if_lost(logits, scores)
+        scores = processed(rules, rows, [texts[row] for row in rows], logits)
         p = probabilities(scores)
         candidates = np.argsort(-p, axis=-1, kind="stable")[:, :k]  # (R, k)
         size = candidates.shape[1]
@@ -70,12 +66,9 @@ def contrastive_search(
         words = candidates[np.arange(len(rows)), best]
         for row, word in zip(rows, words, strict=True):
             texts[row] = np.append(texts[row], word)
-        ended = np.zeros(len(rows), bool)
-        for rule, chosen in by_rules(rules, rows):
-            ids = np.stack([texts[row] for row in rows[chosen]])
-            ended[chosen] = rule.ended(ids, scores[chosen])
-        yield Step(rows, words, ended, logits, scores, kept[0], kept[1])
-        going = np.flatnonzero(~ended)
+        over = ended(rules, rows, [texts[row] for row in rows], scores)
+        yield Step(rows, words, over, logits, scores, kept[0], kept[1])
+        going = np.flatnonzero(~over)
         place = going * size + best[going]
         logits, rows = after[place], rows[going]
 

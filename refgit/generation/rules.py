@@ -78,3 +78,26 @@ def by_rules(rules: Sequence[Rules], texts: Ids) -> Iterator[tuple[Rules, Ids]]:
         return
     for rule in dict.fromkeys(rules[text] for text in texts):
         yield rule, np.flatnonzero([rules[text] is rule for text in texts])
+
+
+def processed(rules: Sequence[Rules], owners: Ids, texts: Sequence[Ids], logits: Scores) -> Scores:
+    """Scores (R, V) of the next words of texts, each under the rules of its owner.
+
+    Raises
+    ------
+    ValueError
+        A text is left no word.
+    """
+    scores = np.empty_like(logits)
+    for rule, chosen in by_rules(rules, owners):
+        scores[chosen] = rule.process(np.stack([texts[i] for i in chosen]), logits[chosen])
+    refuse_if_lost(logits, scores)
+    return scores
+
+
+def ended(rules: Sequence[Rules], owners: Ids, texts: Sequence[Ids], scores: Scores) -> Mask:
+    """Say which of these texts have ended, bool (R,)."""
+    found = np.zeros(len(owners), bool)
+    for rule, chosen in by_rules(rules, owners):
+        found[chosen] = rule.ended(np.stack([texts[i] for i in chosen]), scores[chosen])
+    return found

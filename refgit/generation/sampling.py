@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from refgit.generation.decoding import Decoding, Layers
-from refgit.generation.rules import Rules, by_rules, refuse_if_lost
-from refgit.generation.scores import Ids, Scores
+from refgit.generation.rules import Rules, ended, processed
+from refgit.generation.scores import Ids, Mask, Scores
 
 # Scores (R, V) of the next word to words (R,).
 Choose = Callable[[Scores], Ids]
@@ -41,7 +41,7 @@ class Step:
 
     rows: Ids
     words: Ids
-    ended: Ids
+    ended: Mask
     logits: Scores
     scores: Scores
     attentions: Layers | None
@@ -78,21 +78,14 @@ def one_word_at_a_time(
     texts = [prompts[parent] for parent in parents.tolist()]
     logits = decoding.read_prompts()[parents]
     while len(rows):
-        scores = np.empty_like(logits)
-        for rule, chosen in by_rules(rules, rows // copies):
-            ids = np.stack([texts[row] for row in rows[chosen]])
-            scores[chosen] = rule.process(ids, logits[chosen])
-        refuse_if_lost(logits, scores)
+        scores = processed(rules, rows // copies, [texts[row] for row in rows], logits)
         words = choose(scores)
-        ended = np.zeros(len(rows), bool)
         for row, word in zip(rows, words, strict=True):
             texts[row] = np.append(texts[row], word)
-        for rule, chosen in by_rules(rules, rows // copies):
-            ids = np.stack([texts[row] for row in rows[chosen]])
-            ended[chosen] = rule.ended(ids, scores[chosen])
+        over = ended(rules, rows // copies, [texts[row] for row in rows], scores)
         kept = (_rows_of(decoding.attentions, parents), _rows_of(decoding.hidden_states, parents))
-        yield Step(rows, words, ended, logits, scores, *kept)
-        going = np.flatnonzero(~ended)
+        yield Step(rows, words, over, logits, scores, *kept)
+        going = np.flatnonzero(~over)
         if len(going):
             logits = decoding.step(parents[going], words[going])
         rows, parents = rows[going], np.arange(len(going))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from refgit.commands.inputs import (
+    add_images,
     add_model_options,
     add_output_options,
     any_size,
@@ -16,7 +17,7 @@ from refgit.commands.inputs import (
     load_model,
     read_pixels,
 )
-from refgit.commands.output import one_line, print_as_it_comes, print_json, reason, say
+from refgit.commands.output import one_line, print_as_it_comes, print_json, say_failure
 from refgit.commands.writing import write_one
 
 if TYPE_CHECKING:
@@ -44,12 +45,7 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help="image or video file, directory of such files, or - for an image on standard input",
-    )
+    add_images(parser)
     add_model_options(parser)
     parser.add_argument(
         "--max-length",
@@ -65,7 +61,6 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Caption what the arguments name; a file that fails does not stop the others."""
     from refgit.generation.prompt import text_room
-    from refgit.processing import ImageFileError, VideoFileError
 
     model, processor = load_model(arguments)
     frames = model.config.num_image_with_embedding
@@ -87,11 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.debug:
                 raise
             failures += 1
-            named = isinstance(error, ImageFileError | VideoFileError)
-            why = reason(error) if named else f"{file}: {reason(error)}"
-            say(why)
-            if arguments.json:
-                print_json(image=file, error=why)
+            say_failure(error, file, as_json=arguments.json)
     return 1 if failures else 0
 
 

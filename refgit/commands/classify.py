@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from refgit.commands.inputs import (
+    add_images,
     add_model_options,
     add_output_options,
     any_size,
@@ -22,7 +23,7 @@ from refgit.commands.inputs import (
     load_model,
     read_pixels,
 )
-from refgit.commands.output import one_line, print_json, reason, say
+from refgit.commands.output import one_line, print_json, say, say_failure
 
 if TYPE_CHECKING:
     from refgit.generation.trie import Trie
@@ -57,12 +58,7 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help="image or video file, directory of such files, or - for an image on standard input",
-    )
+    add_images(parser)
     parser.add_argument(
         "--labels", required=True, metavar="LABELS", help="text file with a label a line"
     )
@@ -89,8 +85,6 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify what the arguments name; a file that fails does not stop the others."""
-    from refgit.processing import ImageFileError, VideoFileError
-
     lines = read_labels(arguments.labels)
     model, processor = load_model(arguments)
     prompt = prompt_ids(arguments.prompt, processor.tokenizer)
@@ -106,11 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.debug:
                 raise
             failures += 1
-            named = isinstance(error, ImageFileError | VideoFileError)
-            why = reason(error) if named else f"{file}: {reason(error)}"
-            say(why)
-            if arguments.json:
-                print_json(image=file, error=why)
+            say_failure(error, file, as_json=arguments.json)
             continue
         if arguments.json:
             keys = ("label", "probability", "log_probability", "share")

@@ -43,6 +43,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Declare the images and videos that a command is asked about."""
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image or video file, directory of such files, or - for an image on standard input",
+    )
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Declare how a command prints."""
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")

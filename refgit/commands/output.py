@@ -25,6 +25,17 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
+def say_failure(error: Exception, file: str, *, as_json: bool) -> None:
+    """Say of one file of several why it failed, under its name; with --json on stdout as well."""
+    from refgit.processing import ImageFileError, VideoFileError
+
+    named = isinstance(error, ImageFileError | VideoFileError)
+    why = reason(error) if named else f"{file}: {reason(error)}"
+    say(why)
+    if as_json:
+        print_json(image=file, error=why)
+
+
 def one_line(text: str) -> str:
     r"""Escape what would break a line or an encoding, as in "a\nb"; file names may hold it."""
     return "".join(

@@ -27,6 +27,7 @@ from refgit import (
     cli,
     to_numpy,
 )
+from refgit.commands import terminal as terminal_module
 from refgit.generation.classify import among_labels, classify, label_log_probabilities
 from refgit.generation.trie import LabelError, Trie
 from refgit.processing import load_image
@@ -779,9 +780,13 @@ def test_progress_is_for_terminals_alone(
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(terminal_module, "DELAY", 0.0)
+    monkeypatch.setitem(sys.modules, "rich.console", None)  # a plain line, which is read below
+    monkeypatch.setenv("TERM", "xterm")
     assert run(file, "--labels", labels, "--model", letters, "--batch-size", 1)[1] == plain[1]
     written = terminal.getvalue()
-    assert "2 of 3 beginnings" in written
+    assert "classifying" in written
+    assert " 67%" in written  # two of three beginnings
     assert written.endswith(" \r")  # and it is gone
 
 

@@ -126,6 +126,8 @@ def test_public_names_are_sorted_and_nothing_else_resolves() -> None:
 
 # Who may import whom, beyond itself: the arrows of the design. Anyone may raise refgit's errors.
 ARROWS = {
+    "architecture": {"checkpoint", "config", "parameters"},
+    "bench": {"config", "model", "processing", "refgit", "refgit_backends", "vision"},
     "__init__": {
         "arrays", "cache", "config", "errors", "model", "parity", "processing", "vision",
     },
@@ -136,17 +138,21 @@ ARROWS = {
     "checks": {"config"},
     "cli": {"commands", "refgit"},
     "commands": {
-        "cache", "checkpoint", "config", "demo", "generation", "json_file", "model", "parity",
-        "processing",
+        "architecture", "bench", "cache", "checkpoint", "config", "demo", "explain", "generation",
+        "json_file", "layers", "model", "parity", "processing", "refgit_backends",
     },
     "config": {"checkpoint", "json_file"},
     "decoder": {"cache", "config", "layers"},
     "demo": set(),
     "errors": set(),
+    "explain": {
+        "arrays", "generation", "html_page", "layers", "model", "outputs", "parity", "processing",
+    },
     "generation": {
         "arrays", "cache", "checks", "config", "json_file", "layers", "model", "outputs",
         "refgit_backends",
     },
+    "html_page": set(),
     "json_file": set(),
     "layers": set(),
     "model": {
@@ -158,7 +164,7 @@ ARROWS = {
     "parity": {
         "arrays", "cache", "config", "generation", "layers", "model", "outputs", "parameters",
         "pretrained", "processing", "refgit", "refgit_backends", "vision", "decoder", "json_file",
-        "checkpoint", "demo",
+        "checkpoint", "demo", "html_page",
     },
     "processing": {"arrays", "checkpoint", "json_file", "refgit_backends"},
     "pretrained": {"checkpoint", "config", "layers", "parameters", "refgit_backends"},
@@ -224,7 +230,7 @@ def test_backends_import_nothing_of_refgit(path: Path) -> None:
 
 
 LAYERS = [path for path in module_files("refgit") if path.parent.name == "layers"]
-PLAIN = {"__future__", "collections", "dataclasses", "math", "sys", "typing"}
+PLAIN = {"__future__", "collections", "dataclasses", "functools", "math", "sys", "typing"}
 
 
 @pytest.mark.parametrize("path", LAYERS, ids=module_name)

@@ -58,10 +58,12 @@ def find_checkpoint(
     if Path(path).is_dir():
         return Path(path)
     if not _REPOSITORY.fullmatch(str(path)):
-        found = "is no directory" if Path(path).exists() else "does not exist"
+        file = Path(path).exists()
+        found = "is no directory" if file else "does not exist"
+        hint = " Pass the directory that the file lies in." if file else ""
         raise CheckpointError(
             f"{path} {found}; expected a checkpoint directory, or the id of a repository "
-            'on the model hub, such as "microsoft/git-base-coco".'
+            f'on the model hub, such as "microsoft/git-base-coco".{hint}'
         )
     try:
         from huggingface_hub import snapshot_download
@@ -80,7 +82,8 @@ def find_checkpoint(
             raise CheckpointError(
                 f"{path} is no directory here and could not be had from the model hub "
                 f"({type(error).__name__}: {str(error).strip().splitlines()[0]}). Check the name, "
-                "the network, and HF_HUB_OFFLINE."
+                "the network, and that HF_HUB_OFFLINE is not set; a repository that is not public "
+                "needs a token."
             ) from error
         return Path(folder)
 

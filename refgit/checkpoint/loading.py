@@ -80,19 +80,21 @@ def load_parameters(
     if missing:
         raise CheckpointError(
             f"{source} lacks {_some(missing)}; expected {len(shapes)} tensors, "
-            f"such as {missing[0]} of shape {tuple(shapes[missing[0]])}."
+            f"such as {missing[0]} of shape {tuple(shapes[missing[0]])}. Take config.json and the "
+            "weights from the same model."
         )
     _refuse_unexpected(strangers, source)
     for name, shape in shapes.items():
         if tuple(found[name].shape) != tuple(shape):
             raise CheckpointError(
                 f"{source}: tensor {name} has shape {tuple(found[name].shape)}; expected "
-                f"{tuple(shape)} after {directory / 'config.json'}."
+                f"{tuple(shape)} after {directory / 'config.json'}. Take both from the same model."
             )
         if found[name].dtype.kind != "f":
             raise CheckpointError(
                 f"{source}: tensor {name} is of dtype {dtype_name(found[name])}; expected "
-                "floating point: F64, F32, F16 or BF16."
+                "floating point: F64, F32, F16 or BF16. Weights that were quantised have to be "
+                "saved again as one of these."
             )
     return {name: found[name] for name in shapes}
 
@@ -101,7 +103,8 @@ def _refuse_unexpected(names: set[str], source: Path) -> None:
     if names:
         raise CheckpointError(
             f"{source} holds {_some(sorted(names))}, which this model does not have; expected "
-            "only the parameters of the model in config.json."
+            "only the parameters of the model in config.json. Take config.json and the weights "
+            "from the same model."
         )
 
 
@@ -119,7 +122,10 @@ def _read_all(directory: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Path]:
         if (directory / index).is_file():
             return _read_shards(directory / index, reader), directory / index
     names = ", ".join(name for whole, index, _ in _FORMATS for name in (whole, index))
-    raise CheckpointError(f"{directory} holds none of {names}; expected one.")
+    raise CheckpointError(
+        f"{directory} holds none of {names}; expected one. Is the download complete? A model.pt of "
+        "Microsoft's is made into such a directory by refgit convert."
+    )
 
 
 def _read_shards(
@@ -128,7 +134,10 @@ def _read_shards(
     """Every tensor that an index lists, each from the file that it names."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
-        raise CheckpointError(f'{index} has no "weight_map"; expected tensor names with files.')
+        raise CheckpointError(
+            f'{index} has no "weight_map"; expected tensor names with files. Download or copy it '
+            "again."
+        )
     tensors: dict[str, np.ndarray[Any, Any]] = {}
     for file in weight_map.values():
         if not isinstance(file, str) or file in ("", "..") or Path(file).name != file:
@@ -138,7 +147,10 @@ def _read_shards(
         tensors |= {name: x for name, x in held.items() if weight_map.get(name, file) == file}
     absent = sorted(set(weight_map) - set(tensors))
     if absent:
-        raise CheckpointError(f"{index} lists {_some(absent)}, which its files do not hold.")
+        raise CheckpointError(
+            f"{index} lists {_some(absent)}, which its files do not hold; expected all that it "
+            "lists. Download or copy the files again."
+        )
     return tensors
 
 

@@ -214,7 +214,10 @@ def _state_dict(file: Path) -> tuple[Arrays, list[str]]:
         while plain.startswith(_PREFIX):
             plain = plain.removeprefix(_PREFIX)
         if plain in state:
-            raise CheckpointError(f"{file} holds {plain} twice, with and without {_PREFIX}")
+            raise CheckpointError(
+                f"{file} holds {plain} twice, with and without {_PREFIX} in front; expected it "
+                "once."
+            )
         state[plain] = x
     return state, others
 
@@ -244,7 +247,8 @@ def _renamed(
         wanted = (len(ours) * rows, *rest)
         if x.shape != wanted:
             raise CheckpointError(
-                f"{file}: tensor {key} has shape {x.shape}; expected {wanted} after the others."
+                f"{file}: tensor {key} has shape {x.shape}; expected {wanted} after the other "
+                "tensors' shapes. Is the file that of one model, as it was saved?"
             )
         # (3 D, ...) -> three times (D, ...), or the tensor itself; rows in a row need no copy
         renamed += [(ours[i], x[i * rows : (i + 1) * rows]) for i in range(len(ours))]

@@ -99,7 +99,10 @@ def config_from(shapes: Shapes, settings: MicrosoftSettings, source: str) -> Git
 def _shape(shapes: Shapes, name: str, letters: str) -> tuple[int, ...]:
     """The shape of a tensor that must be there; a letter that stands twice is one number."""
     if name not in shapes:
-        raise ValueError(f"the tensor {name} is missing.")
+        raise ValueError(
+            f"the tensor {name} is missing; expected all weights of a GIT model, as Microsoft's "
+            "code saves them."
+        )
     shape, wanted = shapes[name], letters.split()
     square = len(set(zip(wanted, shape, strict=False))) == len(set(wanted))
     if len(shape) != len(wanted) or not square or 0 in shape:

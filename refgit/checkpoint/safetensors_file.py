@@ -68,7 +68,8 @@ def _data(path: Path, start: int) -> np.ndarray[Any, Any]:
     Today's writers align the data; the first ones did not.
     """
     if start % 8 == 0:
-        return np.memmap(path, np.uint8, mode="r", offset=0)[start:]
+        # Plain arrays: NumPy calls a subclass back from every operation.
+        return np.memmap(path, np.uint8, mode="r", offset=0)[start:].view(np.ndarray)
     data = np.fromfile(path, np.uint8, offset=start)
     data.flags.writeable = False
     return data
@@ -122,7 +123,7 @@ def typed_view(
     if dtype not in _DTYPES:
         raise CheckpointError(
             f"{path}: tensor {name} is of dtype {dtype}; expected one of "
-            f"{', '.join(['BF16', *_DTYPES])}."
+            f"{', '.join(['BF16', *_DTYPES])}. Save the weights again as one of these."
         )
     return raw.view(_DTYPES[dtype]).reshape(shape)
 

@@ -19,7 +19,15 @@ from refgit.commands.inputs import (
     load_model,
     read_pixels,
 )
-from refgit.commands.output import one_line, print_as_it_comes, print_json, reason, say
+from refgit.commands.output import (
+    OutputError,
+    one_line,
+    print_as_it_comes,
+    print_json,
+    reason,
+    say,
+)
+from refgit.commands.terminal import progress, waiting
 from refgit.commands.writing import write_one
 
 if TYPE_CHECKING:
@@ -34,9 +42,11 @@ examples:
   refgit ask clip.mp4 "what is he doing?" --model microsoft/git-base-msrvtt-qa
 
 One question prints its answer, several print a line each: question, tab, answer. The image is
-read once, however many there are.
+read once, however many there are. Put each question into quotes, so that the shell hands it on as
+one. A model answers well what it was trained to answer: the names that end in -vqav2, -textvqa
+and -qa are of such models.
 
-exit codes: 0 all well, 1 some questions failed, 2 nothing could be started
+exit codes: 0 all well, 1 some questions failed, 2 nothing could be started or written
 """
 
 
@@ -50,14 +60,14 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("image", metavar="IMAGE", help="image or video file, or - for stdin")
-    parser.add_argument("questions", nargs="+", metavar="QUESTION", help="in quotes, each")
+    parser.add_argument("questions", nargs="+", metavar="QUESTION", help="a question, in quotes")
     add_model_options(parser)
     parser.add_argument(
         "--max-new-tokens",
         type=count_of(1),
         default=20,
         metavar="N",
-        help="longest answer, in tokens (default: 20)",
+        help="longest answer, in tokens, which are words or pieces of words (default: 20)",
     )
     add_output_options(parser)
     parser.set_defaults(run=run)
@@ -67,11 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Answer each question; one that fails does not stop the others."""
     model, processor = load_model(arguments)
     frames = model.config.num_image_with_embedding
-    pixels = read_pixels(arguments.image, processor, frames)
-    image = model.encode_image(pixels, interpolate_pos_encoding=any_size(processor))
+    with waiting("reading the image"):
+        pixels = read_pixels(arguments.image, processor, frames)
+        image = model.encode_image(pixels, interpolate_pos_encoding=any_size(processor))
     alone = len(arguments.questions) == 1
     failures = 0
-    for question in arguments.questions:
+    for question in progress(arguments.questions, len(arguments.questions), "answering"):
         try:
             texts = answers(question, image, model, processor, arguments.max_new_tokens)
             if arguments.json:
@@ -79,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print_json(image=arguments.image, question=question, answer=text)
             else:
                 print_as_it_comes(texts, "" if alone else f"{one_line(question)}\t")
-        except BrokenPipeError:
+        except OutputError:
             raise
         except Exception as error:
             if arguments.debug:

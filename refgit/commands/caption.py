@@ -16,8 +16,16 @@ from refgit.commands.inputs import (
     files_of,
     load_model,
     read_pixels,
+    refuse_stdin_twice,
 )
-from refgit.commands.output import one_line, print_as_it_comes, print_json, say_failure
+from refgit.commands.output import (
+    OutputError,
+    one_line,
+    print_as_it_comes,
+    print_json,
+    say_failure,
+)
+from refgit.commands.terminal import progress
 from refgit.commands.writing import write_one
 
 if TYPE_CHECKING:
@@ -26,13 +34,17 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 examples:
-  refgit caption photo.jpg --model DIR        one caption
-  refgit caption a.png b.png                  a line for each: file, tab, caption
-  refgit caption pictures/ --json             a JSON object for each image of a directory
+  refgit caption docs/images/star.png
+  refgit caption photo.jpg --model microsoft/git-base-coco
+  refgit caption a.png b.png                  # a line for each: file, tab, caption
+  refgit caption pictures/ --json             # a JSON object for each image of a directory
   refgit caption clip.mp4 --model microsoft/git-base-vatex
-  cat photo.jpg | refgit caption -            an image from standard input
+  cat photo.jpg | refgit caption -            # an image from standard input
 
-exit codes: 0 all well, 1 some images failed, 2 nothing could be started
+One image prints its caption and nothing else. Whatever goes wrong is said on stderr, and the
+images after it are still captioned.
+
+exit codes: 0 all well, 1 some images failed, 2 nothing could be started or written
 """
 
 
@@ -52,7 +64,8 @@ def add_parser(commands: Any) -> None:
         type=count_of(2),
         default=50,
         metavar="N",
-        help="longest caption, in tokens, the opening one included (default: 50)",
+        help="longest caption, in tokens, which are words or pieces of words, the token that "
+        "opens every text included (default: 50)",
     )
     add_output_options(parser)
     parser.set_defaults(run=run)
@@ -62,13 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Caption what the arguments name; a file that fails does not stop the others."""
     from refgit.generation.prompt import text_room
 
+    refuse_stdin_twice(arguments.images)
     model, processor = load_model(arguments)
     frames = model.config.num_image_with_embedding
     image_tokens = model.config.vision_config.num_positions * (frames or 1)
     longest = min(arguments.max_length, text_room(model.config, image_tokens))
     alone = len(arguments.images) == 1 and not os.path.isdir(arguments.images[0])
     failures = 0
-    for file in files_of(arguments.images, videos=frames is not None):
+    files = list(files_of(arguments.images, videos=frames is not None))
+    for file in progress(files, len(files), "captioning"):
         try:
             texts = captions(file, model, processor, longest)
             if arguments.json:
@@ -76,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print_json(image=file, caption=text)
             else:
                 print_as_it_comes(texts, "" if alone else f"{one_line(file)}\t")
-        except BrokenPipeError:
+        except OutputError:
             raise
         except Exception as error:
             if arguments.debug:

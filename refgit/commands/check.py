@@ -7,7 +7,9 @@ import json
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from refgit.commands.output import one_line, say
+from refgit.commands.inputs import add_debug
+from refgit.commands.output import one_line, put, say
+from refgit.commands.terminal import waiting
 
 if TYPE_CHECKING:
     from refgit.parity.check import Grading
@@ -17,6 +19,10 @@ examples:
   refgit kit --out kit
   my-port kit results                # writes results/ID.safetensors for each case it can compute
   refgit check results --kit kit
+
+A port is an implementation of GIT in another language or framework. A case is one computation of
+the kit, such as a layer or a caption; kit/README.md says which there are and what a results file
+holds.
 
 exit codes: 0 all cases passed, 1 some failed or are missing, 2 nothing could be graded
 """
@@ -32,12 +38,16 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", metavar="RESULTS_DIR", help="a file a case, named by its id")
+    parser.add_argument(
+        "results",
+        metavar="RESULTS_DIR",
+        help="what the port wrote: a file a case, named by the case's id",
+    )
     parser.add_argument(
         "--kit", metavar="DIR", help="the kit they were made with; by default one is made anew"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,10 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Grade and print."""
     grading = _grading(arguments.results, arguments.kit)
     if arguments.json:
-        print(json.dumps(grading.to_dict()))
+        put(json.dumps(grading.to_dict()))
     else:
         for line in (*grading.table().splitlines(), "", *_conclusion(grading)):
-            print(one_line(line))
+            put(one_line(line))
     return 0 if grading.ok else 1
 
 
@@ -56,11 +66,12 @@ def _grading(results: str, kit: str | None) -> Grading:
     from refgit.parity.check import grade
 
     if kit is not None:
-        return grade(results, kit)
+        with waiting("grading"):
+            return grade(results, kit)
     from refgit.parity.kit import write_kit
 
     say("making the kit anew, since no --kit was given.")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, waiting("making the kit and grading"):
         write_kit(folder)
         return grade(results, folder)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +21,10 @@ from refgit.commands.inputs import (
     files_of,
     load_model,
     read_pixels,
+    refuse_stdin_twice,
 )
-from refgit.commands.output import one_line, print_json, say, say_failure
+from refgit.commands.output import one_line, print_json, put, say, say_failure
+from refgit.commands.terminal import waiting
 
 if TYPE_CHECKING:
     from refgit.generation.trie import Trie
@@ -45,7 +46,7 @@ A label's probability is that of writing just this label, among all texts there 
 its probability divided by that of all labels together. Both count the label's end, and the prompt
 of --prompt counts towards neither.
 
-exit codes: 0 all well, 1 some images failed, 2 nothing could be started
+exit codes: 0 all well, 1 some images failed, 2 nothing could be started or written
 """
 
 
@@ -68,16 +69,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--share",
         action="store_true",
-        help="print each label's share of the labels' probability, in the place of the latter",
+        help="print each label's share of the probability of all labels together; the shares of "
+        "all labels add up to 1",
     )
-    parser.add_argument("--prompt", metavar="TEXT", help="what stands before the label")
+    parser.add_argument("--prompt", metavar="TEXT", help="words that stand before every label")
     add_model_options(parser)
     parser.add_argument(
         "--batch-size",
         type=count_of(1),
         default=128,
         metavar="N",
-        help="texts that the model reads at once (default: 128)",
+        help="beginnings of labels that the model reads at once; fewer take less memory "
+        "(default: 128)",
     )
     add_output_options(parser)
     parser.set_defaults(run=run)
@@ -85,6 +88,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify what the arguments name; a file that fails does not stop the others."""
+    refuse_stdin_twice(arguments.images)
     lines = read_labels(arguments.labels)
     model, processor = load_model(arguments)
     prompt = prompt_ids(arguments.prompt, processor.tokenizer)
@@ -92,27 +96,46 @@ def run(arguments: argparse.Namespace) -> int:
     trie = make_trie(labels, arguments.labels, model, len(prompt))
     frames = model.config.num_image_with_embedding
     alone = len(arguments.images) == 1 and not os.path.isdir(arguments.images[0])
+    files = list(files_of(arguments.images, videos=frames is not None))
     failures = 0
-    for file in files_of(arguments.images, videos=frames is not None):
-        try:
-            found = ranking(file, model, processor, trie, prompt, arguments)
-        except Exception as error:
-            if arguments.debug:
-                raise
-            failures += 1
-            say_failure(error, file, as_json=arguments.json)
-            continue
-        if arguments.json:
-            keys = ("label", "probability", "log_probability", "share")
-            named_labels = ((labels[i].text, *numbers) for i, *numbers in found)
-            entries = [dict(zip(keys, entry, strict=True)) for entry in named_labels]
-            print_json(image=file, labels=entries)
-            continue
-        for i, probability, _, share in found:
-            shown = f"{share if arguments.share else probability:.4g}"
-            before = "" if alone else f"{one_line(file)}\t"
-            print(f"{before}{shown}\t{one_line(labels[i].text)}", flush=True)
+    with waiting("classifying") as bar:
+        for i, file in enumerate(files):
+
+            def progress(done: float, total: float, i: int = i) -> None:
+                bar.advance(i + done / total, len(files))
+
+            progress(0, 1)
+            try:
+                found = ranking(file, model, processor, trie, prompt, arguments, progress)
+            except Exception as error:
+                if arguments.debug:
+                    raise
+                failures += 1
+                say_failure(error, file, as_json=arguments.json)
+                continue
+            print_ranking(file, found, labels, arguments, alone=alone)
     return 1 if failures else 0
+
+
+def print_ranking(
+    file: str,
+    found: Sequence[tuple[int, float, float, float]],
+    labels: Sequence[Label],
+    arguments: argparse.Namespace,
+    *,
+    alone: bool,
+) -> None:
+    """Print the best labels of one file, whose name is left out where it is the only one."""
+    if arguments.json:
+        keys = ("label", "probability", "log_probability", "share")
+        named_labels = ((labels[i].text, *numbers) for i, *numbers in found)
+        entries = [dict(zip(keys, entry, strict=True)) for entry in named_labels]
+        print_json(image=file, labels=entries)
+        return
+    for i, probability, _, share in found:
+        shown = f"{share if arguments.share else probability:.4g}"
+        before = "" if alone else f"{one_line(file)}\t"
+        put(f"{before}{shown}\t{one_line(labels[i].text)}")
 
 
 def ranking(
@@ -122,6 +145,7 @@ def ranking(
     trie: Trie,
     prompt: Sequence[int],
     arguments: argparse.Namespace,
+    progress: Callable[[float, float], None],
 ) -> list[tuple[int, float, float, float]]:
     """Rank the labels below one image or video.
 
@@ -147,23 +171,12 @@ def ranking(
         top=arguments.top,
         batch_size=arguments.batch_size,
         interpolate_pos_encoding=any_size(processor),
-        progress=show_progress if sys.stderr.isatty() else None,
+        progress=progress,
     )
     home = model.backend.to_numpy
     log_p = home(found.log_probabilities)[0]
     columns = (home(found.labels)[0], np.exp(log_p), log_p, home(found.shares)[0])
     return list(zip(*(column.tolist() for column in columns), strict=True))
-
-
-def show_progress(done: int, total: int) -> None:
-    """Count on a terminal, in a line that goes when all is done."""
-    line = f"refgit: {done} of {total} beginnings of labels read"
-    print(
-        f"\r{line}" if done < total else f"\r{' ' * len(line)}\r",
-        end="",
-        file=sys.stderr,
-        flush=True,
-    )
 
 
 # ---- labels

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refgit.commands.inputs import add_output_options
-from refgit.commands.output import one_line, print_json, reason, say
+from refgit.commands.output import one_line, print_json, put, reason, say
+from refgit.commands.terminal import waiting
 from refgit.commands.trace import weights_checksum
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 examples:
+  refgit trace --image photo.jpg --model DIR --out ref.safetensors
   refgit compare ref.safetensors mine.safetensors
   refgit compare ref.safetensors mine.npz --map names.toml
   refgit compare ref.safetensors dumps/ --model DIR --html report.html
@@ -58,9 +60,18 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("reference", metavar="REFERENCE", help="from refgit trace")
-    parser.add_argument("other", metavar="OTHER", help=".safetensors, .npz or directory of .npy")
-    parser.add_argument("--map", metavar="FILE", help='TOML file of "their.name" = "our.name"')
+    parser.add_argument("reference", metavar="REFERENCE", help="the file that refgit trace wrote")
+    parser.add_argument(
+        "other",
+        metavar="OTHER",
+        help="the other implementation's tensors: a .safetensors or .npz file, or a directory of "
+        ".npy files",
+    )
+    parser.add_argument(
+        "--map",
+        metavar="FILE",
+        help='TOML file of lines "their.name" = "our.name", where refgit cannot tell by itself',
+    )
     parser.add_argument(
         "--model",
         metavar="MODEL",
@@ -72,14 +83,18 @@ def add_parser(commands: Any) -> None:
         "--multiple",
         type=positive,
         metavar="X",
-        help="how many noise floors are allowed (default: 8)",
+        help="up to how many noise floors (see below) a difference counts as rounding (default: 8)",
     )
     parser.add_argument(
         "--precision",
         choices=("float64", "float32", "float16", "bfloat16"),
-        help="what OTHER computes in; found from its numbers by default",
+        help="the type of number OTHER was computed in; found from its numbers by default",
     )
-    parser.add_argument("--all", action="store_true", help="list all tensors")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="list all tensors; by default those around the first that differs",
+    )
     add_output_options(parser)
     parser.set_defaults(run=run)
 
@@ -103,18 +118,21 @@ def run(arguments: argparse.Namespace) -> int:
     from refgit.parity.trace import Trace
 
     check_page(arguments.html)
-    reference, other = Trace.load(arguments.reference), Trace.load(arguments.other)
+    with waiting("reading the tensors"):
+        reference, other = Trace.load(arguments.reference), Trace.load(arguments.other)
     names = None if arguments.map is None else read_map(arguments.map)
     model, about_model, same_weights = find_model(arguments.model, reference)
     precision = arguments.precision or precision_between(reference, other)
-    found = compare(
-        reference,
-        other,
-        names=names,
-        noise=floors(model, reference, precision),
-        multiple=arguments.multiple or MULTIPLE,
-        precision=precision,
-    )
+    noise = floors(model, reference, precision)
+    with waiting("comparing"):
+        found = compare(
+            reference,
+            other,
+            names=names,
+            noise=noise,
+            multiple=arguments.multiple or MULTIPLE,
+            precision=precision,
+        )
     diagnosis, about_diagnosis = None, about_model
     suspect = any(row.error > _SUSPECT for row in found.rows)
     if model is not None and (arguments.model is not None or suspect):
@@ -130,13 +148,14 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print_comparison(found, everything=arguments.all)
         for sentence in diagnosis.sentences if diagnosis is not None else ():
-            print(f"diagnosis: {one_line(sentence)}")
+            put(f"diagnosis: {one_line(sentence)}")
     if about_diagnosis and not (found.ok and arguments.model is None):
         say(about_diagnosis)
     if arguments.html is not None:
         from refgit.parity.report import write_report
 
-        write_report(arguments.html, found, diagnosis, reference, found.canonical)
+        with waiting(f"writing {arguments.html}"):
+            write_report(arguments.html, found, diagnosis, reference, found.canonical)
     return 0 if fine else 1
 
 
@@ -215,7 +234,8 @@ def find_model(wanted: str | None, reference: Trace) -> tuple[GitForCausalLM | N
         if wanted is None:
             return None, f"{said}; for a diagnosis pass the right ones: --model MODEL.", False
         say(f"{said}; the noise floors and the diagnosis are of these.")
-    return GitForCausalLM.from_pretrained(path), "", same
+    with waiting(f"loading {name}"):
+        return GitForCausalLM.from_pretrained(path), "", same
 
 
 def floors(model: GitForCausalLM | None, reference: Trace, precision: str) -> NoiseFloor | None:
@@ -226,7 +246,8 @@ def floors(model: GitForCausalLM | None, reference: Trace, precision: str) -> No
     base = "float32" if precision == "float64" else precision
     if (stored is not None and stored.has(base)) or model is None or not reference.inputs:
         return stored
-    return NoiseFloor.measure(model, reference, (base,))
+    with waiting("measuring the noise floors") as bar:
+        return NoiseFloor.measure(model, reference, (base,), progress=bar.advance)
 
 
 def diagnosed(
@@ -236,7 +257,8 @@ def diagnosed(
     try:
         from refgit.parity.diagnose import diagnose
 
-        return diagnose(reference, found.canonical, model, precision=precision), ""
+        with waiting("looking for the cause"):
+            return diagnose(reference, found.canonical, model, precision=precision), ""
     except Exception as error:
         if debug:
             raise
@@ -255,15 +277,15 @@ def print_comparison(found: Comparison, *, everything: bool) -> None:
     everything : bool
         Print all tensors.
     """
-    print(one_line(found.sentence))
+    put(one_line(found.sentence))
     shown = list(found.rows) if everything else around_first(found)
-    print()
+    put()
     print_table(shown, found)
     left_out = len(found.rows) - len(shown)
     if left_out:
-        print(f"({left_out} more tensors: --all lists them)")
+        put(f"({left_out} more tensors: --all lists them)")
     for sentence in found.sentences[1:]:
-        print(f"- {one_line(sentence)}")
+        put(f"- {one_line(sentence)}")
 
 
 def around_first(found: Comparison) -> list[Row]:
@@ -285,11 +307,11 @@ def print_table(rows: Sequence[Row], found: Comparison) -> None:
             cell.ljust(width) if i in (0, 1, len(line) - 1) else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        print("  ".join(cells).rstrip())
+        put("  ".join(cells).rstrip())
         if row is not None:
             told = _told(row)
             if told:
-                print(f"{' ' * (widths[0] + 2)}  {told}")
+                put(f"{' ' * (widths[0] + 2)}  {told}")
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refgit.commands.output import one_line, reason, say
+from refgit.commands.inputs import add_debug
+from refgit.commands.output import one_line, put, reason, say
+from refgit.commands.terminal import waiting
 from refgit.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -31,8 +33,10 @@ examples:
 Reads what Microsoft's code of GIT (microsoft/GenerativeImage2Text) has saved: model.pt, and the
 parameter.yaml beside it if there is one. Weights and settings are checked; nothing is guessed.
 
-The vocabulary is that of {_BERT}, which refgit does not bring along: it is taken from --tokenizer,
-else from the model hub or its cache. Without it all else is written, and it can be added later.
+A checkpoint is a model's weights with its settings. A tokenizer cuts text into the words and
+pieces of words of a vocabulary. The vocabulary is that of {_BERT}, which refgit does not
+bring along: it is taken from --tokenizer, else from the Hugging Face hub or its cache. Without it
+all else is written, and it can be added later.
 
 exit codes: 0 all well, 1 all but the tokenizer was written, 2 nothing was written
 """
@@ -71,7 +75,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--force", action="store_true", help="write into DIR even if there are files in it"
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
     parser.set_defaults(run=run)
 
 
@@ -81,12 +85,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     target = _free_directory(arguments.out, force=arguments.force)
     given = None if arguments.tokenizer is None else load_tokenizer(arguments.tokenizer)
-    model = read_microsoft(
-        arguments.file,
-        name=arguments.name,
-        parameters=arguments.parameters,
-        dtype=arguments.dtype,
-    )
+    with waiting(f"reading {one_line(arguments.file)}"):
+        model = read_microsoft(
+            arguments.file,
+            name=arguments.name,
+            parameters=arguments.parameters,
+            dtype=arguments.dtype,
+        )
     tokenizer, missing = given, None
     try:
         tokenizer = tokenizer or load_tokenizer(_BERT)
@@ -95,12 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
         if given is not None:
             raise
         tokenizer, missing = None, error
-    with _written_whole(target) as folder:
+    with waiting(f"writing {one_line(arguments.out)}"), _written_whole(target) as folder:
         save_microsoft(model, folder)
         save_processor(model, tokenizer, folder)
     for note in model.notes:
         say(note)
-    print(one_line(f"{arguments.out}: {_summary(model)}"), flush=True)
+    put(one_line(f"{arguments.out}: {_summary(model)}"))
     if missing is None:
         return 0
     say(

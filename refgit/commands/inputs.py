@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from refgit.commands.output import say
+from refgit.commands.terminal import waiting
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from refgit.model import GitForCausalLM
     from refgit.processing import GitProcessor
 
@@ -30,16 +31,22 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="checkpoint directory or name on the model hub; the bundled emoji model by default",
+        help="checkpoint: a directory with config.json and weights, or a name on the Hugging Face "
+        "hub such as microsoft/git-base-coco, which is downloaded once; by default the small "
+        "model that comes with refgit and knows emoji alone",
     )
     parser.add_argument(
-        "--backend", help="numpy, cupy ...; the variable REFGIT_BACKEND, else numpy, by default"
+        "--backend",
+        metavar="NAME",
+        help="what computes: numpy (the processor) or cupy (an NVIDIA graphics card); by default "
+        "what the environment variable REFGIT_BACKEND says, else numpy",
     )
     parser.add_argument(
         "--dtype",
         default="float32",
         choices=("float16", "bfloat16", "float32", "float64"),
-        help="what to compute in (default: float32)",
+        help="the type of number to compute in (default: float32; float16 takes half the memory, "
+        "float64 is for comparisons; NumPy has no bfloat16 and computes it in float32)",
     )
 
 
@@ -56,7 +63,16 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Declare how a command prints."""
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Declare that an error may be shown as Python shows it."""
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="show where in the program an error arose (Python's traceback), for bug reports",
+    )
 
 
 def count_of(least: int) -> Any:
@@ -83,9 +99,13 @@ def load_model(arguments: argparse.Namespace) -> tuple[GitForCausalLM, GitProces
             f"using the bundled model {NAME}, which knows emoji only; for photographs pass "
             f"--model {FOR_PHOTOGRAPHS}."
         )
+    # The hub's client draws bars of its own.
     path = demo_path() if bundled else find_checkpoint(arguments.model)
-    processor = GitProcessor.from_pretrained(path)
-    model = GitForCausalLM.from_pretrained(path, backend=arguments.backend, dtype=arguments.dtype)
+    with waiting(f"loading {NAME if bundled else arguments.model}"):
+        processor = GitProcessor.from_pretrained(path)
+        model = GitForCausalLM.from_pretrained(
+            path, backend=arguments.backend, dtype=arguments.dtype
+        )
     return model, processor
 
 
@@ -97,6 +117,22 @@ def any_size(processor: GitProcessor) -> bool:
 def is_video(file: str) -> bool:
     """Whether a file's name says that it is a video."""
     return Path(file).suffix.lower() in _VIDEOS
+
+
+def refuse_stdin_twice(names: Sequence[str]) -> None:
+    """Refuse to read standard input more than once: the second time there is nothing in it.
+
+    Raises
+    ------
+    ValueError
+        Two of the names are -.
+    """
+    count = sum(name == STDIN for name in names)
+    if count > 1:
+        raise ValueError(
+            f"- stands {count} times among the images; expected it once at most, since standard "
+            "input can be read once. Name the other images as files."
+        )
 
 
 def files_of(names: Sequence[str], *, videos: bool) -> Iterator[str]:
@@ -171,11 +207,19 @@ def _read_image(file: str) -> Any:
     from refgit.processing import ImageFileError, load_image
 
     if file == STDIN:
+        if sys.stdin is None:
+            raise ImageFileError(
+                "standard input: it is closed; expected an image, as in "
+                "refgit caption - < photo.jpg."
+            )
         try:
             return load_image(sys.stdin.buffer.read())
         except ImageFileError as error:
             raise ImageFileError(f"standard input: {error}") from error
     if os.path.isdir(file):
         os.listdir(file)  # raises where it must not be read
-        raise ImageFileError(f"{file} holds no image files; expected some, such as .png or .jpg.")
+        raise ImageFileError(
+            f"{file} holds no image files; expected some whose names end in .png, .jpg or another "
+            "such suffix. Directories within it are not searched."
+        )
     return load_image(file)

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from refgit.commands.output import print_json, say
+from refgit.commands.inputs import add_debug
+from refgit.commands.output import one_line, print_json, put, say
+from refgit.commands.terminal import waiting
 
 _EPILOG = """\
 examples:
@@ -30,14 +32,20 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="where to write it")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="the directory to write: new, empty, or an older kit, which is replaced",
+    )
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="add cases of your own checkpoint, directory or name on the model hub (takes minutes)",
+        help="add cases of a checkpoint of your own, a directory or a name on the Hugging Face hub "
+        "(takes minutes)",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,14 +53,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the kit and say what is in it."""
     from refgit.parity.kit import write_kit
 
-    index = write_kit(arguments.out, model=arguments.model)
+    with waiting(f"writing {one_line(arguments.out)}"):
+        index = write_kit(arguments.out, model=arguments.model)
     for case in index["left_out"]:
         say(f"left out: {case['reason']}")
     size = sum(path.stat().st_size for path in Path(arguments.out).rglob("*") if path.is_file())
     if arguments.json:
         print_json(out=arguments.out, cases=len(index["cases"]), bytes=size)
     else:
-        print(
+        put(
             f"{arguments.out}: {len(index['cases'])} cases, {size / 1e6:.1f} MB; "
             f"see {Path(arguments.out) / 'README.md'}"
         )

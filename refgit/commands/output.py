@@ -9,17 +9,47 @@ from collections.abc import Iterator
 from typing import Any
 from unicodedata import category
 
+from refgit.commands.terminal import make_way
+
 # Unicode categories: control characters, halves of surrogate pairs, line and paragraph separators.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
 
+class OutputError(Exception):
+    """A result could not be written to stdout; nothing else that is asked for can be, either."""
+
+
 def say(message: str) -> None:
-    """Put one line on stderr, whatever the message holds."""
-    print("refgit: " + one_line(message), file=sys.stderr)
+    """Put one line on stderr, whatever the message holds; where stderr is closed, nowhere."""
+    if sys.stderr is None:  # print would take stdout
+        return
+    make_way()
+    try:
+        print("refgit: " + one_line(message), file=sys.stderr, flush=True)
+    except OSError:  # nobody can be told, so the exit code says it alone
+        sys.stderr = None
+
+
+def put(text: str = "", *, end: str = "\n") -> None:
+    """Print a part of the result on stdout, at once.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written: the disk is full, or whoever reads it has gone.
+    """
+    make_way()
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise OutputError(f"the result cannot be written to standard output: {why}.") from error
 
 
 def reason(error: Exception) -> str:
     """Say what went wrong; an error that refgit did not foresee comes with its type."""
+    if isinstance(error, OSError) and error.strerror:  # Python's own text begins with [Errno 2]
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     if isinstance(error, ValueError | OSError | NotImplementedError | ImportError):
         return str(error)
     return f"{type(error).__name__}: {error} (--debug shows where)"
@@ -30,7 +60,9 @@ def say_failure(error: Exception, file: str, *, as_json: bool) -> None:
     from refgit.processing import ImageFileError, VideoFileError
 
     named = isinstance(error, ImageFileError | VideoFileError)
-    why = reason(error) if named else f"{file}: {reason(error)}"
+    why = reason(error)
+    if not named and not why.startswith(f"{file}:"):
+        why = f"{file}: {why}"
     say(why)
     if as_json:
         print_json(image=file, error=why)
@@ -45,7 +77,7 @@ def one_line(text: str) -> str:
 
 def print_json(**entries: Any) -> None:
     """Print one JSON object on one line."""
-    print(json.dumps(entries), flush=True)  # ASCII, so one line on every terminal
+    put(json.dumps(entries))  # ASCII, so one line on every terminal
 
 
 def print_as_it_comes(texts: Iterator[str], before: str = "") -> None:
@@ -63,10 +95,10 @@ def print_as_it_comes(texts: Iterator[str], before: str = "") -> None:
         # The last word may still grow, and what is written apart turn out to belong together.
         sure = text[: max(text.rfind(" "), 0)]
         if live and len(sure) > len(shown) and sure.startswith(shown):
-            print((before if not shown else "") + sure[len(shown) :], end="", flush=True)
+            put((before if not shown else "") + sure[len(shown) :], end="")
             shown = sure
     if text.startswith(shown):
-        print(("" if shown else before) + text[len(shown) :], flush=True)
+        put(("" if shown else before) + text[len(shown) :])
     else:  # over what was shown, if it stands on one line of the terminal
         alone = len(before + shown) < shutil.get_terminal_size().columns
-        print(("\r" if alone else "\n") + before + text, flush=True)
+        put(("\r" if alone else "\n") + before + text)

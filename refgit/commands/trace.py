@@ -13,8 +13,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from refgit.commands.inputs import (
     add_model_options,
     add_output_options,
@@ -23,7 +21,8 @@ from refgit.commands.inputs import (
     load_model,
     read_pixels,
 )
-from refgit.commands.output import one_line, print_json, say
+from refgit.commands.output import one_line, print_json, put, say
+from refgit.commands.terminal import waiting
 
 if TYPE_CHECKING:
     from refgit.processing import GitProcessor
@@ -34,12 +33,16 @@ examples:
   refgit trace --model DIR --image photo.jpg --text "how many dogs?" --tokens 3 --out ref.safetensors
   refgit trace --image a.png --select "git.encoder.layer.3" "*.scores" --out part.safetensors
 
-The tensors are named by the checkpoint's modules and stand in the order of execution; decode
-steps begin with step.N. A pattern of --select is a name with * and ?, or a module, which stands
-for all that is in it; the inputs are always there. --max-bytes leaves out the largest kinds of
-tensors until the rest fits.
+A tensor is an array of numbers: the weights and everything computed from them. The tensors are
+named by the checkpoint's modules (the parts its parameters are named by) and stand in the order of
+execution. Decode steps, each of which writes one more word, begin with step.N. A pattern of
+--select is a name with * and ?, or a module, which stands for all that is in it; the inputs are
+always there. --max-bytes leaves out the largest kinds of tensors until the rest fits.
 
-exit codes: 0 all well, 2 nothing could be started
+The noise floor of a tensor is how far rounding alone moves it, measured by computing all of it
+again in other precisions. refgit compare judges by it.
+
+exit codes: 0 all well, 2 nothing could be started or written
 """  # noqa: E501  # a command that wraps cannot be copied
 _NOISE = {
     "none": (),
@@ -65,7 +68,9 @@ def add_parser(commands: Any) -> None:
         "--out", required=True, metavar="FILE", help="the .safetensors file to write"
     )
     parser.add_argument(
-        "--text", metavar="TEXT", help="prompt behind the opening token; none by default"
+        "--text",
+        metavar="TEXT",
+        help="prompt: what the text begins with, after the token that opens every text",
     )
     parser.add_argument(
         "--tokens",
@@ -79,14 +84,14 @@ def add_parser(commands: Any) -> None:
         "--select", nargs="+", metavar="PATTERN", help="keep these tensors and the inputs alone"
     )
     parser.add_argument(
-        "--max-bytes", type=size, metavar="SIZE", help="largest file, such as 500M or 2G"
+        "--max-bytes", type=size, metavar="SIZE", help="how large the file may be: 500M, 2G"
     )
     parser.add_argument(
         "--noise",
         choices=tuple(_NOISE),
         default="float32",
-        help="for which precisions to measure the noise floor, which takes a run in each and one "
-        "in float64 (default: float32; all: float16 and bfloat16 too)",
+        help="for which precisions to measure the noise floor (see below), which takes a run in "
+        "each and one in float64 (default: float32; all: float16 and bfloat16 too)",
     )
     add_output_options(parser)
     parser.set_defaults(run=run)
@@ -110,22 +115,26 @@ def run(arguments: argparse.Namespace) -> int:
     model, processor = load_model(arguments)
     pixels = read_pixels(arguments.image, processor, model.config.num_image_with_embedding)
     started = time.perf_counter()
-    found = record(
-        model,
-        pixels,
-        prompt(arguments.text, processor),
-        tokens=arguments.tokens,
-        select=arguments.select,
-        max_bytes=arguments.max_bytes,
-        interpolate_pos_encoding=any_size(processor),
-    )
+    with waiting("recording"):
+        found = record(
+            model,
+            pixels,
+            prompt(arguments.text, processor),
+            tokens=arguments.tokens,
+            select=arguments.select,
+            max_bytes=arguments.max_bytes,
+            interpolate_pos_encoding=any_size(processor),
+        )
     recorded = time.perf_counter()
     precisions = _NOISE[arguments.noise]
     if precisions:
-        found.meta["noise"] = NoiseFloor.measure(model, found, precisions).to_json()
+        with waiting("measuring the noise floors") as bar:
+            floors = NoiseFloor.measure(model, found, precisions, progress=bar.advance)
+        found.meta["noise"] = floors.to_json()
     measured = time.perf_counter()
-    found.meta |= origin(arguments.model)
-    found.save(out)
+    with waiting(f"writing {one_line(str(out))}"):
+        found.meta |= origin(arguments.model)
+        found.save(out)
     if len(found) == len(found.inputs):
         say("--select fits none of the tensors, so the file holds the inputs alone.")
     if "left_out" in found.meta:
@@ -142,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     many = f"{arguments.tokens} decode step{'s' if arguments.tokens > 1 else ''}"
     steps = f", {many} included" if arguments.tokens else ""
-    print(
+    put(
         f"{one_line(str(out))}: {len(found)} tensors{steps}, {megabytes(found.nbytes)}, "
         f"recorded in {recorded - started:.1f} s"
         + (f", noise floors in {measured - recorded:.1f} s" if precisions else "")
@@ -168,6 +177,8 @@ def prompt(text: str | None, processor: GitProcessor) -> Any:
     """Return the ids of a prompt, (1, T), behind the opening token; None without text."""
     if text is None:
         return None
+    import numpy as np
+
     words = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     return np.array([[processor.tokenizer.cls_token_id, *words]], np.int64)
 

@@ -15,7 +15,7 @@ units: float64 from float32, float16 and bfloat16 from one another or from float
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,8 @@ class NoiseFloor:
         model: GitForCausalLM,
         reference: Trace,
         precisions: Sequence[str] = ("float32", "float16", "bfloat16"),
+        *,
+        progress: Callable[[int, int], None] | None = None,
     ) -> NoiseFloor:
         """Run the model on the inputs of a trace, in each precision.
 
@@ -89,6 +91,8 @@ class NoiseFloor:
             Its inputs are read; if it is of float64, its tensors are the truth.
         precisions : sequence of str
             Of float32, float16 and bfloat16.
+        progress : callable, optional
+            Called with the number of runs done so far, and of all of them.
 
         Raises
         ------
@@ -96,10 +100,14 @@ class NoiseFloor:
             The trace holds no inputs, or they do not fit the model.
         """
         exact = reference
-        if reference.meta.get("dtype") != "float64":
+        show = progress or (lambda done, total: None)
+        more = int(reference.meta.get("dtype") != "float64")  # runs before those of precisions
+        show(0, more + len(precisions))
+        if more:
             exact = replay(model, reference, "float64")
         found: dict[str, dict[str, Floor]] = {}
-        for precision in precisions:
+        for i, precision in enumerate(precisions):
+            show(more + i, more + len(precisions))
             run = replay(model, reference, precision)
             own = {
                 name: measured_floor(run[name], exact[name], precision)

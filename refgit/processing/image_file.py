@@ -49,7 +49,8 @@ def load_image(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Image.Imag
                 image.load()
                 return image.copy()  # a plain image: closing the file cannot take its pixels away
     except FileNotFoundError as error:
-        raise ImageFileError(f"{name} does not exist.") from error
+        web = " Download it first." if name.startswith(("http:", "https:")) else ""
+        raise ImageFileError(f"{name} does not exist; expected an image file.{web}") from error
     except IsADirectoryError as error:
         raise ImageFileError(f"{name} is a directory; expected an image file.") from error
     except UnidentifiedImageError as error:
@@ -58,11 +59,15 @@ def load_image(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Image.Imag
             "convert it to PNG or JPEG first."
         ) from error
     except Image.DecompressionBombError as error:
-        raise ImageFileError(f"{name} is too large to decode safely: {error}") from error
+        raise ImageFileError(
+            f"{name} is too large to decode safely: {error} Scale it down first."
+        ) from error
     except Exception as error:
         # Decoders meet hostile input: besides OSError they raise SyntaxError, struct.error,
         # EOFError, zlib.error, ... and all of them mean the same to the caller.
-        raise ImageFileError(f"{name} cannot be decoded: {_cause(error)}.") from error
+        raise ImageFileError(
+            f"{name} cannot be decoded: {_cause(error)}. Is the file whole? Copy or save it again."
+        ) from error
 
 
 def _describe(

@@ -236,7 +236,9 @@ def read_image_settings(directory: str | Path) -> tuple[Path, dict[str, Any]]:
         return path, read_json(path)
     config = read_json(combined).get("image_processor", {})
     if not isinstance(config, dict):
-        raise CheckpointError(f'{combined}: "image_processor" should hold named settings.')
+        raise CheckpointError(
+            f'{combined}: "image_processor" holds no named settings; expected an object of them.'
+        )
     return combined, config
 
 

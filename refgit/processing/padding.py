@@ -101,7 +101,10 @@ def _entries(features: Any) -> dict[str, Any]:
     for index, feature in enumerate(features):
         missing = sorted(set(features[0]) - set(feature))
         if missing:
-            raise ValueError(f"Feature {index} lacks {', '.join(missing)}, which the first has.")
+            raise ValueError(
+                f"Feature {index} lacks {', '.join(missing)}, which the first has; expected the "
+                "same entries in each."
+            )
     return {key: [feature[key] for feature in features] for key in features[0]}
 
 
@@ -130,7 +133,9 @@ def _rows(columns: Mapping[str, Any], name: str, single: bool) -> list[dict[str,
     size = len(columns[name])
     for key, value in columns.items():
         if len(value) != size:
-            raise ValueError(f"{key} is of {len(value)} texts and {name} of {size}.")
+            raise ValueError(
+                f"{key} is of {len(value)} texts and {name} of {size}; expected as many of either."
+            )
     return [{key: value[i] for key, value in columns.items()} for i in range(size)]
 
 

@@ -63,7 +63,10 @@ class SpecialTokenId:
     def __set__(self, holder: SpecialTokens, index: int | None) -> None:
         text = None if index is None else holder.backend.id_to_token(index)
         if index is not None and text is None:
-            raise ValueError(f"{self.name} is {index}, which is the id of no token.")
+            raise ValueError(
+                f"{self.name} is {index}, which is the id of no token; expected one of the "
+                f"vocabulary, 0 to {holder.backend.get_vocab_size() - 1}."
+            )
         holder.config[self.token] = text
 
 
@@ -144,7 +147,10 @@ class SpecialTokens:
         if index is None and self.unk_token is not None:
             index = self.backend.token_to_id(self.unk_token)
         if index is None:
-            raise ValueError(f"{token!r} is not in the vocabulary, and there is no unknown token.")
+            raise ValueError(
+                f"{token!r} is not in the vocabulary, and there is no unknown token to stand for "
+                "it; expected either: add the token, or set unk_token."
+            )
         return int(index)
 
     # -- adding --------------------------------------------------------------------------------

@@ -55,7 +55,9 @@ def as_batch(
             f"{called} has, {len(text)}."
         )
     if len(text_pair) != len(text):
-        raise ValueError(f"{called} has {len(text)} texts and {second} {len(text_pair)}.")
+        raise ValueError(
+            f"{called} has {len(text)} texts and {second} {len(text_pair)}; expected as many."
+        )
     return [
         (
             _checked(a, f"{called}[{i}]", is_split_into_words),

@@ -110,7 +110,10 @@ def _read_backend(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
-        raise CheckpointError(f"{path} is not a tokenizer: {error}.") from error
+        raise CheckpointError(
+            f"{path} is not a tokenizer: {error}. Expected the tokenizer.json that a tokenizer "
+            "saves; download or copy it again."
+        ) from error
 
 
 def _read_vocab(path: Path) -> list[str]:

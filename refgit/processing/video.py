@@ -134,7 +134,7 @@ def read_video(
     if file.is_dir():
         raise VideoFileError(f"{file} is a directory; expected a video file.")
     if not file.exists():
-        raise VideoFileError(f"{file} does not exist.")
+        raise VideoFileError(f"{file} does not exist; expected a video file.")
     if file.stat().st_size == 0:
         raise VideoFileError(f"{file} is empty (0 bytes); expected a video.")
     av = _import_av(file)
@@ -166,7 +166,9 @@ def _count_frames(av: Any, file: Path) -> int:
     """Count by decoding: what the container says is a claim, and absent from many."""
     count = sum(1 for _ in _decode(av, file))
     if count == 0:
-        raise VideoFileError(f"{file} has a video stream without frames.")
+        raise VideoFileError(
+            f"{file} has a video stream without frames; expected at least one. Is the file whole?"
+        )
     return count
 
 
@@ -180,4 +182,6 @@ def _decode(av: Any, file: Path) -> Iterator[Any]:
             yield from container.decode(video=0)
     except (av.FFmpegError, OSError, EOFError) as error:
         cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise VideoFileError(f"{file} cannot be decoded as a video: {cause}.") from error
+        raise VideoFileError(
+            f"{file} cannot be decoded as a video: {cause}. Is the file whole, and a video?"
+        ) from error

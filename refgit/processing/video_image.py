@@ -1,6 +1,6 @@
 """The VideoMAE image processor: frames in, `pixel_values` with a frame axis out.
 
-It stands before the image encoder of video checkpoints (GIT paper, section 3.3), which their
+It stands before the image encoder of video checkpoints (GIT paper, section 3), which their
 preprocessor_config.json says by its type. The arithmetic is in `image_steps.py`.
 """
 

@@ -1,0 +1,238 @@
+"""What only a terminal is shown: colours, and a bar where something takes over a second.
+
+Nothing of it goes to stdout, and where stderr is no terminal there is nothing at all, so that
+scripts and pipes see results and messages alone. The package rich draws; it is imported when the
+second is over, never before. Without it a bar is a plain line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TextIO, TypeVar
+
+T = TypeVar("T")
+DELAY = 1.0  # seconds before a bar is shown
+_SHOWN: list[Bar] = []  # the bars of this moment, the outermost first; there is one terminal
+
+
+# ---- what a stream can show
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether lines can be drawn over again on this stream."""
+    if stream is None or os.environ.get("TERM") in ("dumb", "unknown"):
+        return False
+    try:
+        return stream.isatty()
+    except ValueError:  # it has been closed
+        return False
+
+
+def has_colours(stream: TextIO | None) -> bool:
+    """Whether this stream is to be written in colours.
+
+    On terminals alone, and never with NO_COLOR (no-color.org) or TERM=dumb; FORCE_COLOR asks for
+    colours elsewhere too, such as in the log of a CI.
+    """
+    if stream is None or os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("TERM") in ("dumb", "unknown"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
+
+
+def rich_console(stream: TextIO | None) -> Any:
+    """A console of rich on this stream, or None where plain text is to be written."""
+    if not (has_colours(stream) or is_terminal(stream)):
+        return None
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    if not has_colours(stream):
+        return Console(file=stream, color_system=None, highlight=False)
+    return Console(file=stream, force_terminal=True, no_color=False, highlight=False)
+
+
+# ---- bars
+
+
+class Bar:
+    """How far something is, on stderr; `waiting` and `progress` make one.
+
+    It shows itself a second after the start, makes way for whatever is printed, and comes back
+    with the next `advance`.
+
+    Parameters
+    ----------
+    what : str
+        What is being done, such as "captioning".
+    visible : bool
+        False for a bar that is never shown.
+    """
+
+    def __init__(self, what: str, *, visible: bool = True) -> None:
+        self.what = what
+        self.visible = visible
+        self.done: float = 0.0
+        self.total: float | None = None
+        self._started = time.monotonic()
+        self._aside = False
+        self._display: _Display | None = None
+        self._lock = threading.RLock()
+        self._timer = threading.Timer(DELAY, self._show)
+        self._timer.daemon = True
+
+    def advance(self, done: float, total: float | None = None) -> None:
+        """Say how much is done, of how much.
+
+        Parameters
+        ----------
+        done : float
+        total : float, optional
+            None where that is not known: then the bar shows that something goes on.
+        """
+        with self._lock:
+            self.done, self.total, self._aside = done, total, False
+            if self.visible and time.monotonic() - self._started >= DELAY:
+                self._show()
+
+    def start(self) -> None:
+        """Begin to wait for the second to pass."""
+        self._timer.start()
+
+    def make_way(self) -> None:
+        """Go from the terminal until the next `advance`."""
+        with self._lock:
+            self._aside = True
+            if self._display is not None:
+                self._display.hide()
+
+    def stop(self) -> None:
+        """Go for good."""
+        self._timer.cancel()
+        self.make_way()
+        self._timer.join()
+
+    def _show(self) -> None:
+        with self._lock:
+            if self._aside:
+                return
+            if self._display is None:
+                self._display = _display_for(self.what)
+            with suppress(OSError):  # the terminal is gone; the work goes on
+                self._display.show(self.done, self.total)
+
+
+class _Display(Protocol):
+    """What draws a bar."""
+
+    def show(self, done: float, total: float | None) -> None: ...
+
+    def hide(self) -> None: ...
+
+
+def _display_for(what: str) -> _Display:
+    console = rich_console(sys.stderr)
+    return _PlainLine(what) if console is None else _RichBar(what, console)
+
+
+class _RichBar:
+    """A bar drawn by rich, which keeps it moving and clears it."""
+
+    def __init__(self, what: str, console: Any) -> None:
+        from rich.markup import escape
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.progress import TimeElapsedColumn as Elapsed
+
+        columns = (TextColumn(escape(what)), BarColumn(), TaskProgressColumn(), Elapsed())
+        self._bar = Progress(
+            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._task = self._bar.add_task(what, total=None)
+
+    def show(self, done: float, total: float | None) -> None:
+        self._bar.update(self._task, completed=done, total=total)
+        self._bar.start()
+
+    def hide(self) -> None:
+        self._bar.stop()
+
+
+class _PlainLine:
+    """A line written over again and again."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._width = 0
+
+    def show(self, done: float, total: float | None) -> None:
+        share = f" {done / total:.0%}" if total else " ..."
+        line = f"refgit: {self.what}{share}"
+        self._write(f"\r{line.ljust(self._width)}")
+        self._width = len(line)
+
+    def hide(self) -> None:
+        if self._width:
+            self._write(f"\r{' ' * self._width}\r")
+            self._width = 0
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):
+            print(text, end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[Bar]:
+    """Show a bar while the block runs, once it has run for a second, on a terminal.
+
+    Parameters
+    ----------
+    what : str
+        What is being done, such as "loading the model".
+
+    Yields
+    ------
+    Bar
+        Whose `advance(done, total)` may be called; it may be handed on as a callback.
+    """
+    bar = Bar(what, visible=is_terminal(sys.stderr))
+    if not bar.visible:
+        yield bar
+        return
+    _SHOWN.append(bar)
+    bar.start()
+    try:
+        yield bar
+    finally:
+        _SHOWN.remove(bar)
+        bar.stop()
+
+
+def progress(iterable: Iterable[T], total: float | None, what: str) -> Iterator[T]:
+    """Go through an iterable and show how far one is; see `waiting`.
+
+    Parameters
+    ----------
+    iterable : iterable
+    total : float or None
+        How many there are. Of a single thing only that it goes on is shown.
+    what : str
+        What is done with them, such as "captioning".
+    """
+    known = total if total is not None and total > 1 else None
+    with waiting(what) as bar:
+        for i, item in enumerate(iterable):
+            bar.advance(i, known)
+            yield item
+
+
+def make_way() -> None:
+    """Take the bars from the terminal, before something is printed there."""
+    for bar in _SHOWN:
+        bar.make_way()

@@ -9,13 +9,10 @@ report_pictures.py say how it is packed, report.js unpacks it.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from refgit.html_page import Template, script_safe
 from refgit.parity.report_data import chosen_detail, data_block
 from refgit.parity.report_page import Page
 from refgit.parity.trace import Trace, TraceError
@@ -23,6 +20,8 @@ from refgit.parity.trace import Trace, TraceError
 if TYPE_CHECKING:
     from refgit.parity.compare import Comparison
     from refgit.parity.diagnose import Diagnosis
+
+_TEMPLATE = Template("refgit.parity", "report.html")
 
 
 def write_report(
@@ -68,8 +67,8 @@ def html_report(
     detail = chosen_detail(comparison)
     page = Page(comparison, diagnosis, reference, other)
     parts = {
-        "style": _template("report.css"),
-        "script": _template("report.js"),
+        "style": _TEMPLATE.read("report.css"),
+        "script": _TEMPLATE.read("report.js"),
         "verdict": page.verdict(),
         "diagnosis": page.diagnosed(),
         "runs": page.runs(),
@@ -79,27 +78,6 @@ def html_report(
         "tower": page.tower(),
         "table": page.table(),
         "unmatched": page.unmatched(),
-        "data": _script_safe(data_block(comparison, diagnosis, reference, detail)),
+        "data": script_safe(data_block(comparison, diagnosis, reference, detail)),
     }
-    size = len(_filled(parts | {"size": "1,000 kB"}).encode())
-    return _filled(parts | {"size": f"{math.ceil(size / 1000):,} kB"})
-
-
-def _filled(parts: Mapping[str, str]) -> str:
-    """The template with its marks replaced; what is put in is not looked through for more."""
-    start, *pieces = _template("report.html").split("<!--@")
-    filled = [start]
-    for piece in pieces:
-        name, _, rest = piece.partition("-->")
-        filled += [parts[name], rest]
-    return "".join(filled)
-
-
-def _template(name: str) -> str:
-    return files("refgit.parity").joinpath(name).read_text(encoding="utf-8")
-
-
-def _script_safe(data: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return _TEMPLATE.sized(parts)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from other_git import Mutation, OtherGit, canonical
 from refgit.arrays import to_numpy
@@ -611,6 +613,14 @@ def test_right_pixels_have_nothing_to_explain(picture: Any) -> None:
     right = PROCESSOR(picture)["pixel_values"]
     assert diagnose_pixels(picture, PROCESSOR, right).ok
     assert diagnose_pixels(picture, PROCESSOR, to_numpy(right)[0]).ok
+
+
+def test_a_picture_may_be_given_by_its_path(picture: Any, tmp_path: Path) -> None:
+    file = tmp_path / "picture.png"
+    Image.fromarray(picture).save(file)
+    right = PROCESSOR(picture)["pixel_values"]
+    assert diagnose_pixels(file, PROCESSOR, right).ok
+    assert diagnose_pixels(str(file), PROCESSOR, right).ok
 
 
 def test_the_first_geometry_and_the_first_values_are_the_processors(picture: Any) -> None:

@@ -82,6 +82,17 @@ def test_attention_over_the_image_is_that_of_a_whole_forward_pass() -> None:
     assert next(iter(MODEL.stream(pixels, max_length=6))).attention is None
 
 
+def test_where_a_pruned_model_looked_comes_layer_by_layer() -> None:
+    model = tiny.tiny_model(3)
+    model.prune_heads({0: [1, 2]})
+    word = next(iter(model.stream(tiny.pixels(), max_length=3, output_attentions=True)))
+    heads = [model.config.heads_of(i) for i in range(model.config.num_hidden_layers)]
+    assert len(set(heads)) > 1
+    assert isinstance(word.attention, tuple)
+    n_image = model.config.vision_config.num_positions
+    assert [a.shape for a in word.attention] == [(h, n_image) for h in heads]
+
+
 def test_text_and_tokens_need_a_tokenizer() -> None:
     model = GitForCausalLM.from_pretrained(demo_path())
     processor = GitProcessor.from_pretrained(demo_path())

@@ -1,7 +1,7 @@
 """`model.generate`: from images and beginnings to whole texts, by any of the searches.
 
 The image is read once into the cache, whatever is asked; a step then costs one token a row.
-(GIT paper, section 3.1: "the caption is predicted in an auto-regressive manner".)
+(GIT paper, section 3.1: one word after the other, each read before the next is chosen.)
 """
 
 from __future__ import annotations

@@ -42,10 +42,11 @@ class Word:
         What the model gave the word, natural logarithm, before any logits processor.
     ended : bool
         Whether it is the text's last.
-    attention : array (layers, H, N), or None
+    attention : array (layers, H, N), or tuple of arrays (H, N), or None
         Where asked for: how the token that the word was foretold from looked at the image tokens,
         of each frame the class token and then the patches, row by row. What it gave to the text
-        makes up the rest to 1.
+        makes up the rest to 1. A tuple with one array a layer where pruning has left the layers
+        unlike numbers of heads.
     """
 
     row: int
@@ -55,7 +56,7 @@ class Word:
     text: str | None
     log_probability: float
     ended: bool
-    attention: Numbers | None
+    attention: Numbers | tuple[Numbers, ...] | None
 
 
 def stream(
@@ -125,7 +126,7 @@ def _words(call: Call, tokenizer: Any, with_attention: bool) -> Iterator[Word]:
             )
 
 
-def _on_the_image(step: Step, i: int, n_image: int) -> Numbers:
-    """What the last query of a row gave to the image tokens: (layers, H, N)."""
-    layers = step.attentions or ()
-    return np.stack([x[i, :, -1, :n_image] for x in layers])
+def _on_the_image(step: Step, i: int, n_image: int) -> Numbers | tuple[Numbers, ...]:
+    """What the last query of a row gave to the image tokens: (layers, H, N), or layer by layer."""
+    layers = tuple(x[i, :, -1, :n_image] for x in step.attentions or ())
+    return np.stack(layers) if len({len(x) for x in layers}) == 1 else layers

@@ -64,8 +64,7 @@ def text_embedding(
 
     Notes
     -----
-    Source: GIT paper, section 3.1 ("the text is tokenized and embedded ... followed by
-    positional encoding and a layernorm layer").
+    Source: GIT paper, section 3.1: word vector, positional encoding, layer norm.
     """
     x = words
     if position_ids is not None:

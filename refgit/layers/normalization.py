@@ -16,8 +16,9 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
     x : array (..., D), floating point
     weight, bias : arrays (D,)
     eps : float
-        Added to the variance, inside the root. GIT uses 1e-5 in the image encoder and in the
-        visual projection, 1e-12 in the decoder.
+        Added to the variance, inside the root: `vision_config.layer_norm_eps`, 1e-5, in the image
+        encoder and the visual projection; `layer_norm_eps`, 1e-12, in the decoder. Converted
+        Microsoft checkpoints have 1e-8 in the text embedding (`embedding_layer_norm_eps`).
 
     Returns
     -------

@@ -95,7 +95,8 @@ def bicubic_weights(n_in: int, n_out: int, *, like: Array) -> Array:
 
     Notes
     -----
-    Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, equation 4.
+    Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, with
+    a = -0.5 there; torch, and so the checkpoints' code, takes a = -0.75.
     """
     xp = array_namespace(like)
     o = xp.astype(arange(0, n_out, like=like), xp.float64)
@@ -130,7 +131,8 @@ class RelativePositions:
     with_keys : bool
         False for relative_key, true for relative_key_query.
     first_query : int
-        Index of the first query in the joint sequence.
+        Index of the first query in the joint sequence; keys count from 0. Without a cache it is 0,
+        with one the number of tokens that the cache holds.
 
     Notes
     -----

@@ -25,8 +25,8 @@ def string_frames(frames: Array, times: Sequence[Array]) -> Array:
 
     Notes
     -----
-    Source: GIT paper, section 3.4 ("we sample multiple frames ... add an extra learnable temporal
-    embedding ... and concatenate").
+    Source: GIT paper, section 3, where fine-tuning on video is described: each sampled frame is
+    encoded by itself and told apart by a learned vector.
     """
     xp = array_namespace(frames)
     b, t, n, d = frames.shape
@@ -50,8 +50,8 @@ def join_image_and_text(image: Array, text: Array) -> Array:
 
     Notes
     -----
-    Source: GIT paper, section 3.1 ("the image features are concatenated with the text
-    embeddings"); the order of several texts is that of transformers.
+    Source: GIT paper, section 3.1: image tokens first, text behind them; the order of several
+    texts is that of transformers.
     """
     xp = array_namespace(text)
     tiled = xp.concat([image] * (text.shape[0] // image.shape[0]), axis=0)  # (B, N, D)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,10 @@ def diagnose_pixels(image: Any, processor: Any, other_pixels: Any) -> Diagnosis:
         `other_pixels` has another rank.
     """
     processor = getattr(processor, "image_processor", processor)
+    if isinstance(image, (str, Path)):
+        from refgit.processing import load_image
+
+        image = load_image(image)
     picture = _bytes_of(image)
     found = np.asarray(other_pixels, np.float64)
     found = found[0] if found.ndim == 4 and found.shape[0] == 1 else found
@@ -68,12 +73,7 @@ def diagnose_pixels(image: Any, processor: Any, other_pixels: Any) -> Diagnosis:
 
 
 def _bytes_of(image: Any) -> Array:
-    from refgit.processing import load_image
-
-    if isinstance(image, np.ndarray):
-        return image
-    picture = load_image(image) if not hasattr(image, "convert") else image
-    return np.asarray(picture.convert("RGB"))
+    return image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
 
 
 def _level(processor: Any) -> Array:

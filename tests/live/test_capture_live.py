@@ -1,7 +1,7 @@
 """Traces captured from transformers 4.56.2, and from torch models that are no GIT, against refgit.
 
 Tensor by tensor, in order: whatever refgit names, the hooks find, in one forward pass and in the
-steps of generation. Where transformers 4 is known to be wrong (shared/quirks.md 2, 5) the first
+steps of generation. Where transformers 4 is known to be wrong (docs/differences.md) the first
 tensor that differs is the one that is wrong.
 """
 

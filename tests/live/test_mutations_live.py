@@ -1,7 +1,7 @@
 """Mistakes put into transformers 4.56.2 itself: located and named from what capture_torch sees.
 
 Each is one change to the torch model: an activation, an eps, weights, a mask, a scale. The two
-that transformers makes by itself (shared/quirks.md 2 and 5) are named as well; and where nothing
+that transformers makes by itself (docs/differences.md) are named as well; and where nothing
 is wrong, nothing is said.
 
     OMP_NUM_THREADS=1 python -m pytest -s tests/live/test_mutations_live.py

@@ -130,7 +130,7 @@ def oracle_trace(
 def compared(seed: int, dtype: str = "float32") -> Comparison:
     config, weights, arrays = random_case(seed)
     ours = GitForCausalLM(GitConfig.from_dict(config), _parameters=weights)
-    # the oracle's cache knows neither relative positions nor padding (quirks 2 and 5)
+    # the oracle's cache knows neither relative positions nor padding (docs/differences.md)
     step = config["position_embedding_type"] == "absolute" and "attention_mask" not in arrays
     reference = record(ours, **arrays, tokens=int(step), dtype="float64")
     noise = NoiseFloor.measure(ours, reference, (dtype,))

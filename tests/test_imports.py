@@ -139,7 +139,7 @@ ARROWS = {
     "cli": {"commands", "refgit"},
     "commands": {
         "architecture", "bench", "cache", "checkpoint", "config", "demo", "explain", "generation",
-        "json_file", "layers", "model", "parity", "processing", "refgit_backends",
+        "jobs", "json_file", "layers", "model", "parity", "processing", "refgit_backends",
     },
     "config": {"checkpoint", "json_file"},
     "decoder": {"cache", "config", "layers"},
@@ -153,6 +153,7 @@ ARROWS = {
         "refgit_backends",
     },
     "html_page": set(),
+    "jobs": {"checkpoint", "demo", "generation", "model", "processing", "refgit"},
     "json_file": set(),
     "layers": set(),
     "model": {

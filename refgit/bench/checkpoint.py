@@ -1,0 +1,65 @@
+"""The weights that are measured when no model is named: git-base's size, drawn at random.
+
+Time does not depend on the weights' values, so a checkpoint can be made where none can be
+downloaded: 177 million numbers, 707 MB, written once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+DEFAULT = "git-base-random"
+VERSION = 1  # of what is written; a new number makes it anew
+WORDS = 30522
+
+
+def cache_folder() -> Path:
+    """Where checkpoints, graphs and environments of the benchmark are kept."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "refgit" / "bench"
+
+
+def default_model(say: Callable[[str], None]) -> Path:
+    """Return the folder of the random checkpoint of git-base's size, made on first use."""
+    folder = cache_folder() / f"{DEFAULT}-{VERSION}"
+    if folder.exists():
+        return folder
+    say(f"writing random weights of git-base's size (707 MB, once) to {folder}")
+    from refgit.config import GitConfig
+    from refgit.model import GitForCausalLM
+
+    return write_model(GitForCausalLM(GitConfig(), seed=0), folder)
+
+
+def write_model(model: object, folder: Path) -> Path:
+    """Write a model with a processor whose words are made up; all of it or nothing."""
+    from refgit.model import GitForCausalLM
+    from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
+
+    assert isinstance(model, GitForCausalLM)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    try:
+        model.save_pretrained(partial)
+        side = model.config.vision_config.image_size
+        GitProcessor(
+            CLIPImageProcessor(size=side, crop_size=side),
+            BertTokenizer.from_vocab(made_up_words(model.config.vocab_size)),
+        ).save_pretrained(partial)
+        partial.chmod(0o755)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def made_up_words(count: int) -> list[str]:
+    """A vocabulary with BERT's special words where BERT has them, as far as there is room."""
+    special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
+    if count <= max(special):
+        special = dict(enumerate(("[PAD]", "[CLS]", "[SEP]", "[UNK]")))
+    return [special.get(i, f"w{i}") for i in range(count)]

@@ -1,0 +1,182 @@
+"""refgit as the benchmark's worker sees it: how each case is run, and the limits beside it.
+
+Run by `workers/serve.py` in a process of its own, like every peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refgit.bench.limits import Limits
+
+Case = dict[str, Any]
+Runs = tuple[Callable[[], None], Callable[[], Any]]
+
+
+class Engine:
+    """A model of refgit, and how each case is run with it.
+
+    Parameters
+    ----------
+    settings : dict
+        model (directory), backend, dtype, threads.
+    model : GitForCausalLM, optional
+        One that is there already; nothing is read then.
+    """
+
+    def __init__(self, settings: dict[str, Any], model: Any = None) -> None:
+        self.settings = settings
+        self.model = self.load() if model is None else model
+        self.limits: Limits | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Versions, backend and threads."""
+        from refgit import __version__
+
+        backend = self.model.backend
+        return {
+            "refgit": __version__,
+            "numpy": np.__version__,
+            "backend": backend.name,
+            "kernels": sorted(backend.kernels),
+            "dtype": self.model.dtype,
+            "device": _device_name(backend),
+        }
+
+    def load(self) -> Any:
+        """Read the checkpoint."""
+        from refgit.model import GitForCausalLM
+
+        backend, dtype = self.settings["backend"], self.settings["dtype"]
+        return GitForCausalLM.from_pretrained(self.settings["model"], backend=backend, dtype=dtype)
+
+    def wait(self) -> None:
+        """Return when the device has done its work."""
+        wait_for(self.model.backend)
+
+    def host(self, result: Any) -> Any:
+        """A result as a NumPy array."""
+        return None if result is None else self.model.backend.to_numpy(result)
+
+    def case(self, case: Case) -> Runs:
+        """What is timed, and what is done before it each time."""
+        runs: Runs = getattr(self, f"case_{case['kind']}")(case)
+        return runs
+
+    def case_limit(self, case: Case) -> Runs:
+        """What the machine allows for a case: see `limits`."""
+        if self.limits is None:
+            self.limits = Limits(self.model, self.settings.get("threads", 1))
+        return _nothing, self.limits.run_of(case)
+
+    def case_load(self, case: Case) -> Runs:
+        """Read the checkpoint once more."""
+
+        def run() -> None:
+            self.load()
+
+        return _nothing, run
+
+    def case_preprocess(self, case: Case) -> Runs:
+        """An image in memory to pixel values."""
+        from refgit.processing import GitProcessor, load_image
+
+        image = load_image(case["image"])
+        processor = GitProcessor.from_pretrained(self.settings["model"])
+        return _nothing, lambda: processor(images=image, return_tensors="np")["pixel_values"]
+
+    def case_vision(self, case: Case) -> Runs:
+        """The image encoder alone."""
+        from refgit.vision import image_encoder
+
+        model, pixels = self.model, self.pixels(case)
+        weights = model.parameters["git"]["image_encoder"]["vision_model"]
+        config, ops = model.config.vision_config, model.operations
+        return (
+            _nothing,
+            lambda: image_encoder(pixels, weights, config, interpolate=True, ops=ops).tokens,
+        )
+
+    def case_prefill(self, case: Case) -> Runs:
+        """The image and the opening tokens, to scores of the first word."""
+        model, pixels, ids = self.model, self.pixels(case), np.array(case["ids"], np.int64)
+
+        def run() -> Any:
+            cache = model.encode_image(pixels, interpolate_pos_encoding=True)
+            return model.next_token_logits(ids, cache).logits
+
+        return _nothing, run
+
+    def case_decode(self, case: Case) -> Runs:
+        """One word more, below what has been read."""
+        model, ids = self.model, np.array(case["ids"], np.int64)
+        cache = model.encode_image(self.pixels(case), interpolate_pos_encoding=True)
+        model.next_token_logits(ids[:, :-1], cache)
+
+        def before() -> None:
+            cache.crop(ids.shape[1] - 1)
+
+        return before, lambda: model.next_token_logits(ids[:, -1:], cache).logits
+
+    def case_generate(self, case: Case) -> Runs:
+        """A text of a fixed length."""
+        pixels, options = self.pixels(case), options_of(case)
+        prompt = {"input_ids": np.array(case["ids"], np.int64)} if "ids" in case else {}
+        return _nothing, lambda: self.model.generate(pixels, **prompt, **options)
+
+    def pixels(self, case: Case) -> Any:
+        """The pixel values of a case, on the device."""
+        return self.model.backend.asarray(np.load(case["pixels"]), self.model.dtype)
+
+
+def options_of(case: Case) -> dict[str, Any]:
+    """Options of `generate` that make a text of so many tokens, whatever the model says."""
+    length = case["tokens"] + len(case["ids"][0]) if "ids" in case else case["tokens"] + 1
+    return {
+        "num_beams": case["beams"],
+        "do_sample": False,
+        "max_length": length,
+        "min_length": length,
+        "interpolate_pos_encoding": True,
+    }
+
+
+def wait_for(backend: Any) -> None:
+    """Return when the backend's device has done what it was told: nothing to do on a CPU."""
+    if hasattr(backend, "synchronize"):
+        backend.synchronize()
+    elif hasattr(backend.xp, "cuda"):
+        backend.xp.cuda.get_current_stream().synchronize()
+
+
+def _device_name(backend: Any) -> str:
+    if not hasattr(backend.xp, "cuda"):
+        return "cpu"
+    runtime = backend.xp.cuda.runtime
+    name = runtime.getDeviceProperties(runtime.getDevice())["name"]
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _nothing() -> None:
+    """Nothing is done before a run."""
+
+
+def load(settings: dict[str, Any]) -> Engine:
+    """Read the model."""
+    return Engine(settings)
+
+
+def once(settings: dict[str, Any], case: Case) -> Any:
+    """From nothing to the tokens of a caption of an image file, and their text."""
+    from refgit.processing import GitProcessor, load_image
+
+    model = Engine(settings).model
+    processor = GitProcessor.from_pretrained(settings["model"])
+    pixels = processor(images=load_image(case["image"]), return_tensors="np")["pixel_values"]
+    ids = model.backend.to_numpy(model.generate(pixels, **options_of(case)))
+    processor.batch_decode(ids, skip_special_tokens=True)
+    return ids.tolist()

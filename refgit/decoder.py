@@ -109,7 +109,15 @@ def read_image(
                 return [key], [value]
 
             heads = None if head_mask is None else head_mask[i, :]
-            x, _ = decoder_block(x, weights, config, past=past, head_mask=heads, ops=layer)
+            x, _ = decoder_block(
+                x,
+                weights,
+                config,
+                past=past,
+                head_mask=heads,
+                keep_probabilities=False,
+                ops=layer,
+            )
 
 
 def continue_text(
@@ -176,6 +184,7 @@ def _through_layers(
             past=partial(past, i),
             first_query=first_query,
             head_mask=None if head_mask is None else head_mask[i, :],
+            keep_probabilities=keep_attentions,
             ops=layer,
         )
         if keep_hidden_states:
@@ -198,9 +207,10 @@ def decoder_block(
     past: PastKeysValues | None = None,
     first_query: int = 0,
     head_mask: Array | None = None,
+    keep_probabilities: bool = True,
     ops: Operations = DEFINITIONS,
-) -> tuple[Array, Array]:
-    """One post-norm block: (B, Q, D) -> (B, Q, D), and its probabilities (B, H, Q, K).
+) -> tuple[Array, Array | None]:
+    """One post-norm block: (B, Q, D) -> (B, Q, D), and its probabilities (B, H, Q, K) if wanted.
 
     x = LayerNorm(x + Attention(x)), then x = LayerNorm(x + FeedForward(x)).
     """
@@ -221,6 +231,7 @@ def decoder_block(
         past=past,
         relative=relative,
         head_mask=head_mask,
+        keep_probabilities=keep_probabilities,
         ops=ops.at("attention.self"),
     )
     output = p["attention"]["output"]
@@ -228,12 +239,12 @@ def decoder_block(
     x = ops.tap("attention.output.residual", x + h)
     x = ops.layer_norm(x, **output["LayerNorm"], eps=eps)
     x = ops.tap("attention.output.LayerNorm", x)
-    h = feed_forward(
+    h = ops.run(
+        feed_forward,
         x,
         p["intermediate"]["dense"],
         p["output"]["dense"],
         activation=ops.activation(config.hidden_act),
-        ops=ops,
         names=("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense"),
     )
     x = ops.tap("output.residual", x + h)

@@ -58,7 +58,13 @@ def image_encoder(
     states, attentions = [x], []
     for i in range(config.num_hidden_layers):
         layer = ops.at(f"encoder.layers.{i}")
-        x, probabilities = vision_block(x, p["encoder"]["layers"][str(i)], config, ops=layer)
+        x, probabilities = vision_block(
+            x,
+            p["encoder"]["layers"][str(i)],
+            config,
+            keep_probabilities=keep_attentions,
+            ops=layer,
+        )
         if keep_hidden_states:
             states.append(x)
         if keep_attentions:
@@ -86,9 +92,14 @@ def image_embedding(
 
 
 def vision_block(
-    x: Array, p: Parameters, config: GitVisionConfig, *, ops: Operations = DEFINITIONS
-) -> tuple[Array, Array]:
-    """One pre-norm block: (B, N, D) -> (B, N, D), and its probabilities (B, H, N, N).
+    x: Array,
+    p: Parameters,
+    config: GitVisionConfig,
+    *,
+    keep_probabilities: bool = True,
+    ops: Operations = DEFINITIONS,
+) -> tuple[Array, Array | None]:
+    """One pre-norm block: (B, N, D) -> (B, N, D), and its probabilities (B, H, N, N) if wanted.
 
     x = x + Attention(LayerNorm(x)), then x = x + FeedForward(LayerNorm(x)).
     """
@@ -99,13 +110,14 @@ def vision_block(
         p["self_attn"],
         ("q_proj", "k_proj", "v_proj"),
         num_heads=config.num_attention_heads,
+        keep_probabilities=keep_probabilities,
         ops=ops.at("self_attn"),
     )
     x = x + ops.tap("self_attn.out_proj", ops.linear(context, **p["self_attn"]["out_proj"]))
     ops.tap("self_attn.residual", x)
     h = ops.tap("layer_norm2", ops.layer_norm(x, **p["layer_norm2"], eps=eps))
     activation = ops.activation(config.hidden_act)
-    h = feed_forward(h, p["mlp"]["fc1"], p["mlp"]["fc2"], activation=activation, ops=ops.at("mlp"))
+    h = ops.at("mlp").run(feed_forward, h, p["mlp"]["fc1"], p["mlp"]["fc2"], activation=activation)
     return ops.tap("", x + h), probabilities
 
 

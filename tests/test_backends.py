@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 import refgit_backends
 from conftest import ROOT, make_backend
 from refgit import GitForCausalLM, layers, to_numpy
-from refgit.layers.operations import DEFINITIONS, Operations
+from refgit.layers.operations import DEFINITIONS, LAYERS, Operations
 from refgit_backends import Backend, BackendError, available, cupy_backend, get_backend
 from refgit_backends.numpy_backend import NumpyBackend
 from test_model import CONFIG, draw_inputs
@@ -167,7 +167,8 @@ def test_every_array_function_used_exists_in_cupy_and_in_the_standard() -> None:
     assert not hasattr(cupy, "vecdot"), "CuPy has vecdot now: it may be used"
 
 
-# Kernels: each must do what its definition does.
+# Kernels of single operations: each must do what its definition does. Those of whole layers are
+# in test_kernels.py.
 
 FLOATS = ("float16", "float32", "float64")
 
@@ -182,6 +183,8 @@ def kernel_cases() -> Iterator[Any]:
             yield pytest.param(name, "gelu", "float32", marks=marks)
             continue
         for operation, kernel in kernels.items():
+            if operation in LAYERS:
+                continue
             for dtype in getattr(kernel, "dtypes", FLOATS):
                 yield pytest.param(name, operation, dtype, marks=marks)
 
@@ -249,16 +252,21 @@ def test_a_kernel_equals_its_definition(
 def test_no_kernel_is_compared_with_itself_and_none_left_out() -> None:
     cases = [case.values for case in KERNEL_CASES if case.values[0] == "numpy"]
     kernels = get_backend("numpy").kernels
-    assert {operation for _, operation, _ in cases} == set(kernels)
+    assert {operation for _, operation, _ in cases} == set(kernels) - set(LAYERS)
     served = Operations.with_kernels(kernels)
-    x = np.random.default_rng(0).standard_normal(1000)
+    x, weight = np.random.default_rng(0).standard_normal((2, 1000))
     for operation, kernel in kernels.items():
+        if operation in LAYERS:
+            continue
         missing = set(FLOATS) - {dtype for _, name, dtype in cases if name == operation}
         assert not missing & set(getattr(kernel, "dtypes", FLOATS))
         for dtype in missing:  # the definition serves these
-            values = x.astype(dtype)
+            arguments, options = [x.astype(dtype)], {}
+            if operation == "layer_norm":
+                arguments, options = [*arguments, *[weight.astype(dtype)] * 2], {"eps": 1e-5}
             np.testing.assert_array_equal(
-                getattr(served, operation)(values), getattr(DEFINITIONS, operation)(values)
+                getattr(served, operation)(*arguments, **options),
+                getattr(DEFINITIONS, operation)(*arguments, **options),
             )
 
 

@@ -9,7 +9,7 @@ faster *kernel* for a named operation. A third party adds one by an entry point 
 from __future__ import annotations
 
 import os
-from importlib.metadata import entry_points
+from typing import Any
 
 from refgit_backends.base import Array, Backend, BackendError, DLPackArray, Kernel
 
@@ -21,6 +21,13 @@ _BUILT_IN = {
     "cupy": "refgit_backends.cupy_backend:CupyBackend",
     "strict": "refgit_backends.strict_backend:StrictBackend",
 }
+
+
+def entry_points(group: str) -> Any:
+    """What the installed packages declare; reading it takes long, so it is not imported before."""
+    from importlib.metadata import entry_points as declared
+
+    return declared(group=group)
 
 
 def _registered() -> dict[str, str]:

@@ -126,8 +126,9 @@ def attention(
     *,
     relative: RelativePositions | None = None,
     head_mask: Array | None = None,
+    keep_probabilities: bool = True,
     ops: Operations = DEFINITIONS,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array | None]:
     r"""Scaled dot-product attention over keys and values that come in segments.
 
     .. math:: p = m \operatorname{softmax}\!\left(\frac{Q K^\top + r}{\sqrt{D/H}} + b\right),
@@ -144,13 +145,15 @@ def attention(
         Gives r: see `position.relative_scores`.
     head_mask : array (H,), optional
         m: 1 for heads that count, 0 for heads to silence.
+    keep_probabilities : bool
+        Whether the probabilities are wanted; without, kernels need not have them whole.
     ops : Operations
         Which softmax runs.
 
     Returns
     -------
     context : array (B, H, Q, D/H)
-    probabilities : array (B, H, Q, K)
+    probabilities : array (B, H, Q, K), or None where they are not wanted
 
     Notes
     -----
@@ -181,7 +184,7 @@ def attention(
         part = weighted_values(probabilities[..., start:stop], value)
         context = part if context is None else context + part
         start = stop
-    return context, probabilities
+    return context, probabilities if keep_probabilities else None
 
 
 def project_keys_values(
@@ -234,8 +237,9 @@ def multi_head_attention(
     past: PastKeysValues | None = None,
     relative: RelativePositions | None = None,
     head_mask: Array | None = None,
+    keep_probabilities: bool = True,
     ops: Operations = DEFINITIONS,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array | None]:
     r"""Let each token gather from those it sees, in H independent ways.
 
     .. math:: Q = x W_Q^\top + b_Q, \quad K = x W_K^\top + b_K, \quad V = x W_V^\top + b_V
@@ -258,7 +262,7 @@ def multi_head_attention(
     past : callable, optional
         Takes the new keys and values, both (B, H, Q, D/H), and returns all the segments to
         attend to: the cache. Without it the new tokens attend to themselves alone.
-    relative, head_mask
+    relative, head_mask, keep_probabilities
         See `attention`.
     ops : Operations
         Which version of each operation runs.
@@ -266,7 +270,7 @@ def multi_head_attention(
     Returns
     -------
     context : array (B, Q, D)
-    probabilities : array (B, H, Q, K)
+    probabilities : array (B, H, Q, K), or None where they are not wanted
 
     Notes
     -----
@@ -276,8 +280,15 @@ def multi_head_attention(
     q = split_heads(ops.tap(q_name, ops.linear(x, **p[q_name])), num_heads)  # (B, H, Q, D/H)
     k, v = project_keys_values(x, p, (k_name, v_name), num_heads=num_heads, ops=ops)
     keys, values = ([k], [v]) if past is None else past(k, v)
-    context, probabilities = attention(
-        q, keys, values, bias, relative=relative, head_mask=head_mask, ops=ops
+    context, probabilities = ops.run(
+        attention,
+        q,
+        keys,
+        values,
+        bias,
+        relative=relative,
+        head_mask=head_mask,
+        keep_probabilities=keep_probabilities or ops.listener is not None,
     )
     ops.tap("probabilities", probabilities)
     context = ops.tap("context", merge_heads(context))  # (B, H, Q, D/H) -> (B, Q, D)

@@ -1,0 +1,189 @@
+"""NumPy kernel for `attention`: softmax(Q K^T / sqrt(d) + b) V without a copy of keys or values.
+
+Texts that look at one image are one product with its keys, not one each. Scores are made for as
+many images and heads at a time as fit the cache, turned into exponentials where they stand, and
+divided by their sum only after they have weighed the values, which are fewer. The context is
+written token by token, so that putting the heads side by side again moves nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from refgit_backends.numpy_threads import spread
+
+Floats = np.ndarray[Any, Any]
+Tap = Callable[[str, Floats], Any]
+
+_SCORES = 1 << 20  # numbers at a time: 4 MiB of float32
+_ALONE = 1 << 17  # below this a second thread does not pay
+
+
+def attention(
+    query: Floats,
+    keys: Sequence[Floats],
+    values: Sequence[Floats],
+    bias: Floats | None = None,
+    *,
+    relative: None = None,
+    head_mask: Floats | None = None,
+    keep_probabilities: bool = True,
+    tap: Tap | None = None,
+) -> tuple[Floats, Floats | None]:
+    """Attend: (B, H, Q, d), segments (B', H, K_i, d), (1 or B, 1, Q, K) -> (B, H, Q, d).
+
+    B' is B or the number of images G, text b looking at image b mod G.
+    """
+    b, heads, q, d = query.shape
+    groups = min(len(key) for key in keys)  # G
+    n = b // groups  # texts an image
+    plain = bias is None and head_mask is None and tap is None and not keep_probabilities
+    if plain and q == n == 1 and query.dtype != np.float16:
+        return _one_token(query, keys, values), None
+    wide = np.result_type(query.dtype, np.float32)
+    scale = wide.type(1.0 / math.sqrt(d))
+    n_keys = sum(key.shape[2] for key in keys)
+    context = np.empty((n, groups, q, heads, d), query.dtype)
+    out = context.transpose(1, 3, 0, 2, 4)  # (G, H, n, Q, d)
+    shown, kept = (
+        np.empty((n, groups, heads, q, n_keys), query.dtype) if wanted else None
+        for wanted in (tap is not None, keep_probabilities)
+    )
+    query = _by_image(query, groups)
+    keys = [_by_image(key, groups) for key in keys]
+    values = [_by_image(value, groups) for value in values]
+    if bias is not None:
+        bias = _by_image(bias, groups if len(bias) == b else 1)  # (G or 1, 1, n or 1, Q, K)
+    for here in _pieces(groups, heads, n * q * n_keys):
+        part = np.multiply(query[here], scale, dtype=wide, order="C")
+        scores = _scores(part, [_widened(key[here], wide) for key in keys], n_keys)
+        if shown is not None:
+            shown.transpose(1, 2, 0, 3, 4)[here] = scores
+        if bias is not None:
+            scores += bias if len(bias) == 1 else bias[here[0]]
+        total = _exponentials(scores)  # (g, h, n, Q, 1)
+        h = _weighted(scores, [_widened(value[here], wide) for value in values])
+        h /= total
+        mask = None if head_mask is None else head_mask[here[1]][:, None, None, None]
+        if mask is not None:
+            h *= mask
+        out[here] = h
+        if kept is not None:
+            kept.transpose(1, 2, 0, 3, 4)[here] = scores / total * (1 if mask is None else mask)
+    if tap is not None and shown is not None:
+        tap("scores", shown.reshape(b, heads, q, n_keys))
+    probabilities = None if kept is None else kept.reshape(b, heads, q, n_keys)
+    return context.reshape(b, q, heads, d).transpose(0, 2, 1, 3), probabilities
+
+
+def _serves(
+    query: Floats,
+    keys: Sequence[Floats],
+    values: Sequence[Floats],
+    bias: Floats | None = None,
+    *,
+    relative: Any = None,
+    head_mask: Floats | None = None,
+    keep_probabilities: bool = True,
+) -> bool:
+    """Whether the kernel can: absolute positions, and keys of images or of the texts alone."""
+    rows = {len(key) for key in keys}
+    return relative is None and rows <= {min(rows), len(query)}
+
+
+attention.serves = _serves  # type: ignore[attr-defined]  # read by refgit's Operations
+
+
+def _one_token(query: Floats, keys: Sequence[Floats], values: Sequence[Floats]) -> Floats:
+    """Do the same for the step of greedy search, where what counts is how often NumPy is called.
+
+    (B, H, 1, d), segments (B, H, K_i, d) -> (B, H, 1, d).
+    """
+    query = query * query.dtype.type(1.0 / math.sqrt(query.shape[-1]))
+    scores = [query @ key.swapaxes(2, 3) for key in keys]  # (B, H, 1, K_i)
+    joint = np.concatenate(scores, axis=-1) if len(scores) > 1 else scores[0]
+    joint -= np.maximum.reduce(joint, axis=-1, keepdims=True)
+    np.exp(joint, out=joint)
+    context, start = None, 0
+    for value in values:
+        stop = start + value.shape[2]
+        part = joint[..., start:stop] @ value
+        context = part if context is None else context + part
+        start = stop
+    return context / np.add.reduce(joint, axis=-1, keepdims=True)
+
+
+def _by_image(x: Floats, groups: int) -> Floats:
+    """Put what belongs to one image together: (n G, H, Q, d) -> (G, H, n, Q, d), a view."""
+    return x.reshape(-1, groups, *x.shape[1:]).transpose(1, 2, 0, 3, 4)
+
+
+def _pieces(groups: int, heads: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Cut images and heads so that `size` scores for each of both fit the cache."""
+    g = max(1, _SCORES // max(1, heads * size))
+    h = heads if heads * size <= _SCORES else max(1, _SCORES // max(1, size))
+    for i in range(0, groups, g):
+        for j in range(0, heads, h):
+            yield slice(i, i + g), slice(j, j + h)
+
+
+def _widened(x: Floats, dtype: Any) -> Floats:
+    """`x` in a dtype that BLAS has; the copy of a float16 is dropped with the piece."""
+    return x.astype(dtype, copy=False)
+
+
+def _scores(query: Floats, keys: Sequence[Floats], n_keys: int) -> Floats:
+    """Compare (g, h, n, Q, d) with segments (g, h, 1 or n, K_i, d) -> (g, h, n, Q, K)."""
+    g, h, n, q, d = query.shape
+    joint = np.empty((g, h, n * q, n_keys), query.dtype)
+    scores = joint.reshape(g, h, n, q, n_keys)
+    start = 0
+    for key in keys:
+        stop = start + key.shape[3]
+        key = key.swapaxes(-1, -2)  # (g, h, 1 or n, d, K_i)
+        if key.shape[2] == 1:  # of the image: one product for all its texts
+            np.matmul(query.reshape(g, h, n * q, d), key[:, :, 0], out=joint[..., start:stop])
+        else:
+            np.matmul(query, key, out=scores[..., start:stop])
+        start = stop
+    return scores
+
+
+def _weighted(weights: Floats, values: Sequence[Floats]) -> Floats:
+    """Add up values (g, h, 1 or n, K_i, d) by weights (g, h, n, Q, K) -> (g, h, n, Q, d)."""
+    g, h, n, q, n_keys = weights.shape
+    joint = weights.reshape(g, h, n * q, n_keys)
+    context: Floats | None = None
+    start = 0
+    for value in values:
+        stop = start + value.shape[3]
+        if value.shape[2] == 1:
+            part = np.matmul(joint[..., start:stop], value[:, :, 0]).reshape(g, h, n, q, -1)
+        else:
+            part = np.matmul(weights[..., start:stop], value)
+        if context is None:
+            context = part
+        else:
+            context += part
+        start = stop
+    assert context is not None
+    return context
+
+
+def _exponentials(scores: Floats) -> Floats:
+    """Turn scores (..., K) into exp(s - max s) where they stand; return their sums (..., 1)."""
+    rows = scores.reshape(-1, scores.shape[-1])
+    total = np.empty((len(rows), 1), scores.dtype)
+
+    def block(part: slice) -> None:
+        h = rows[part]
+        h -= np.maximum.reduce(h, axis=-1, keepdims=True)
+        np.exp(h, out=h)
+        np.add.reduce(h, axis=-1, keepdims=True, out=total[part])
+
+    spread(block, len(rows), max(1, _ALONE // 2 // rows.shape[1]), least=2)
+    return total.reshape(*scores.shape[:-1], 1)

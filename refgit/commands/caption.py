@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from refgit.commands import caption_job
 from refgit.commands.inputs import (
     add_images,
     add_model_options,
@@ -40,11 +41,18 @@ examples:
   refgit caption pictures/ --json             # a JSON object for each image of a directory
   refgit caption clip.mp4 --model microsoft/git-base-vatex
   cat photo.jpg | refgit caption -            # an image from standard input
+  refgit caption pictures/ --recursive --out captions.jsonl
+  refgit caption photos.txt data/*.parquet --out captions.parquet --batch-size 8
 
 One image prints its caption and nothing else. Whatever goes wrong is said on stderr, and the
 images after it are still captioned.
 
-exit codes: 0 all well, 1 some images failed, 2 nothing could be started or written
+With --out it is a job: a row for each image, in a file that comes into being when all rows are
+there. A job that was interrupted, or killed, goes on when the same command is given again. Lists of
+files (.txt, a path on each line, relative to the working directory) and tables (.parquet) can be
+inputs of a job alone. docs/scale.md says more.
+
+exit codes: 0 all well, 1 some images failed, 2 nothing could be started or written, 130 interrupted
 """
 
 
@@ -68,6 +76,7 @@ def add_parser(commands: Any) -> None:
         "opens every text included (default: 50)",
     )
     add_output_options(parser)
+    caption_job.add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -75,6 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Caption what the arguments name; a file that fails does not stop the others."""
     from refgit.generation.prompt import text_room
 
+    if arguments.out is not None:
+        return caption_job.run(arguments)
+    caption_job.refuse_without_out(arguments)
     refuse_stdin_twice(arguments.images)
     model, processor = load_model(arguments)
     frames = model.config.num_image_with_embedding

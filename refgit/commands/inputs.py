@@ -86,8 +86,14 @@ def count_of(least: int) -> Any:
     return count
 
 
-def load_model(arguments: argparse.Namespace) -> tuple[GitForCausalLM, GitProcessor]:
-    """Load the model that the arguments name, and its processor."""
+def load_model(
+    arguments: argparse.Namespace, *, photographs: bool = True
+) -> tuple[GitForCausalLM, GitProcessor]:
+    """Load the model that the arguments name, and its processor.
+
+    Where they name none, the bundled one is said to be taken, and with `photographs` which would
+    do for these.
+    """
     from refgit.checkpoint.hub import find_checkpoint
     from refgit.demo import FOR_PHOTOGRAPHS, NAME, demo_path
     from refgit.model import GitForCausalLM
@@ -95,10 +101,8 @@ def load_model(arguments: argparse.Namespace) -> tuple[GitForCausalLM, GitProces
 
     bundled = arguments.model in (None, NAME)
     if arguments.model is None:
-        say(
-            f"using the bundled model {NAME}, which knows emoji only; for photographs pass "
-            f"--model {FOR_PHOTOGRAPHS}."
-        )
+        hint = f"; for photographs pass --model {FOR_PHOTOGRAPHS}" if photographs else ""
+        say(f"using the bundled model {NAME}, which knows emoji only{hint}.")
     # The hub's client draws bars of its own.
     path = demo_path() if bundled else find_checkpoint(arguments.model)
     with waiting(f"loading {NAME if bundled else arguments.model}"):

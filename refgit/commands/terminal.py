@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, Protocol, TextIO, TypeVar
 
 T = TypeVar("T")
@@ -74,14 +75,19 @@ class Bar:
         What is being done, such as "captioning".
     visible : bool
         False for a bar that is never shown.
+    unit : str
+        What is counted, such as "images": then their rate and the time that is left stand behind
+        the bar.
     """
 
-    def __init__(self, what: str, *, visible: bool = True) -> None:
+    def __init__(self, what: str, *, visible: bool = True, unit: str = "") -> None:
         self.what = what
+        self.unit = unit
         self.visible = visible
         self.done: float = 0.0
         self.total: float | None = None
         self._started = time.monotonic()
+        self._first: float | None = None  # what had been done before
         self._aside = False
         self._display: _Display | None = None
         self._lock = threading.RLock()
@@ -99,6 +105,7 @@ class Bar:
         """
         with self._lock:
             self.done, self.total, self._aside = done, total, False
+            self._first = done if self._first is None else self._first
             if self.visible and time.monotonic() - self._started >= DELAY:
                 self._show()
 
@@ -126,13 +133,22 @@ class Bar:
             if self._display is None:
                 self._display = _display_for(self.what)
             with suppress(OSError):  # the terminal is gone; the work goes on
-                self._display.show(self.done, self.total)
+                self._display.show(self.done, self.total, self.pace())
+
+    def pace(self) -> str:
+        """How fast it goes, on the average since the start, and how long it will take."""
+        seconds = time.monotonic() - self._started
+        rate = (self.done - (self._first or 0.0)) / seconds if seconds else 0.0
+        if not self.unit or self.total is None or not rate:
+            return ""
+        left = timedelta(seconds=round((self.total - self.done) / rate))
+        return f" {rate:.3g} {self.unit}/s, {left} left"
 
 
 class _Display(Protocol):
     """What draws a bar."""
 
-    def show(self, done: float, total: float | None) -> None: ...
+    def show(self, done: float, total: float | None, pace: str) -> None: ...
 
     def hide(self) -> None: ...
 
@@ -150,14 +166,15 @@ class _RichBar:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
         from rich.progress import TimeElapsedColumn as Elapsed
 
-        columns = (TextColumn(escape(what)), BarColumn(), TaskProgressColumn(), Elapsed())
+        pace = TextColumn("{task.fields[pace]}", markup=False)
+        columns = (TextColumn(escape(what)), BarColumn(), TaskProgressColumn(), Elapsed(), pace)
         self._bar = Progress(
             *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
         )
-        self._task = self._bar.add_task(what, total=None)
+        self._task = self._bar.add_task(what, total=None, pace="")
 
-    def show(self, done: float, total: float | None) -> None:
-        self._bar.update(self._task, completed=done, total=total)
+    def show(self, done: float, total: float | None, pace: str) -> None:
+        self._bar.update(self._task, completed=done, total=total, pace=pace)
         self._bar.start()
 
     def hide(self) -> None:
@@ -171,9 +188,9 @@ class _PlainLine:
         self.what = what
         self._width = 0
 
-    def show(self, done: float, total: float | None) -> None:
+    def show(self, done: float, total: float | None, pace: str) -> None:
         share = f" {done / total:.0%}" if total else " ..."
-        line = f"refgit: {self.what}{share}"
+        line = f"refgit: {self.what}{share}{pace}"
         self._write(f"\r{line.ljust(self._width)}")
         self._width = len(line)
 
@@ -188,20 +205,22 @@ class _PlainLine:
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[Bar]:
+def waiting(what: str, unit: str = "") -> Iterator[Bar]:
     """Show a bar while the block runs, once it has run for a second, on a terminal.
 
     Parameters
     ----------
     what : str
         What is being done, such as "loading the model".
+    unit : str
+        What is counted; see `Bar`.
 
     Yields
     ------
     Bar
         Whose `advance(done, total)` may be called; it may be handed on as a callback.
     """
-    bar = Bar(what, visible=is_terminal(sys.stderr))
+    bar = Bar(what, visible=is_terminal(sys.stderr), unit=unit)
     if not bar.visible:
         yield bar
         return

@@ -1,0 +1,113 @@
+"""How many images to caption at once, found out while captioning.
+
+A batch reads each weight once for all its images, so larger ones are faster up to a point: where
+the arithmetic, not the reading, takes the time, or where the batch no longer fits the caches. That
+point depends on the model and the machine; so sizes 1, 2, 4 ... are tried on the first images,
+until doubling no longer pays.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+LARGEST = 64
+GAIN = 1.05  # a doubling pays if it brings so many times the images in a second
+TRIAL = 1.0  # seconds for which each size is measured, at least
+
+
+class BatchSize:
+    """A size that doubles as long as that pays and there is memory.
+
+    Parameters
+    ----------
+    fixed : int, optional
+        The size throughout; without it, it is looked for.
+
+    Attributes
+    ----------
+    now : int
+        How many images the next batch is to have.
+    """
+
+    def __init__(self, fixed: int | None = None) -> None:
+        self.now = fixed or 1
+        self._searching = fixed is None
+        self._warm = False
+        self._best = 0.0  # images a second at half the present size
+        self._images, self._seconds = 0, 0.0
+        self._peak = peak_memory()
+
+    def record(self, images: int, seconds: float, largest: int | None = None) -> None:
+        """Take in how long a batch took.
+
+        Parameters
+        ----------
+        images : int
+        seconds : float
+        largest : int, optional
+            The largest size that there is memory for, where that is known.
+        """
+        if largest is not None and self.now > largest:
+            self.now, self._searching = largest, False
+        if not self._searching or images != self.now:  # the last batch may be smaller
+            return
+        if not self._warm:  # the first one loads and allocates what all others need
+            self._warm, self._peak = True, peak_memory()
+            return
+        self._images += images
+        self._seconds += seconds
+        if self._seconds >= TRIAL:
+            self._decide()
+
+    def _decide(self) -> None:
+        """Double the size, stay, or go back to the half."""
+        rate = self._images / self._seconds
+        grown, self._peak = peak_memory() - self._peak, peak_memory()
+        if rate < self._best * GAIN:
+            self.now //= 2
+            self._searching = False
+            return
+        free = free_memory()
+        # Memory grows with the size: the next doubling takes about twice what this one took.
+        if self.now * 2 > LARGEST or (free is not None and 2 * grown > free / 2):
+            self._searching = False
+            return
+        self._best, self._images, self._seconds = rate, 0, 0.0
+        self.now *= 2
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has had at most; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def free_memory() -> int | None:
+    """Bytes that processes may still take, of the machine and of a container around this one."""
+    found = [*_of_the_machine(), *_of_the_container()]
+    return min(found) if found else None
+
+
+def _of_the_machine() -> list[int]:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return [int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")]
+    except OSError:
+        pass
+    try:
+        return [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    except (AttributeError, OSError, ValueError):
+        return []
+
+
+def _of_the_container() -> list[int]:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = int((folder / "memory.max").read_text())  # "max" where there is none
+        return [limit - int((folder / "memory.current").read_text())]
+    except (OSError, ValueError):
+        return []

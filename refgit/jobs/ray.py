@@ -1,0 +1,176 @@
+"""The same work on many machines, as a step of a Ray Data pipeline.
+
+Needs the extra `ray`. Ray reads and writes the data, spreads it over the machines and repeats what
+a lost machine had in hand; here is the step between: actors that load the model once and caption
+batches.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from refgit.jobs.captioner import Captioner, Pixels
+from refgit.jobs.errors import JobError, reason
+from refgit.jobs.parquet import content_of
+
+
+def caption_dataset(
+    dataset: Any,
+    *,
+    model: str | None = None,
+    column: str = "image",
+    batch_size: int = 8,
+    concurrency: int = 1,
+    max_length: int = 50,
+    workers: int = 1,
+    backend: str | None = None,
+    dtype: str = "float32",
+    **options: Any,
+) -> Any:
+    """Caption the images of a Ray dataset.
+
+    Parameters
+    ----------
+    dataset : ray.data.Dataset
+        Such as ``ray.data.read_parquet(...)``, or ``ray.data.from_items([{"image": path}, ...])``.
+    model : str, optional
+        Checkpoint directory, which every machine must be able to read, or name on the model hub;
+        the bundled model by default.
+    column : str
+        Which holds the images: encoded, as paths that every machine can read, or as {bytes, path}.
+    batch_size : int
+        Images that are captioned at once; captions do not depend on it.
+    concurrency : int
+        Actors, each of which holds the model.
+    max_length : int
+        Longest caption in tokens, the opening one included.
+    workers : int
+        Threads of an actor that decode images.
+    backend, dtype : optional
+        As for `GitForCausalLM.from_pretrained`.
+    **options
+        Of `Dataset.map_batches`, such as ``num_cpus=4`` or ``num_gpus=1`` for each actor.
+
+    Returns
+    -------
+    ray.data.Dataset
+        The columns of `dataset` but for the images, and `image` (the path; null where there is
+        none), `caption` and `error` (why the caption is null), as in the rows of a job. Nothing is
+        computed before it is written, as in ``.write_parquet(folder)``.
+
+    Raises
+    ------
+    ImportError
+        Ray is not installed.
+    JobError
+        When it runs: there is no such column, one of the result's names is taken, or the
+        checkpoint asks for words to be drawn at random, which Ray's order would decide.
+    """
+    try:
+        import ray.data
+    except ImportError as error:
+        raise ImportError(
+            "caption_dataset needs the package ray, which is not installed here: run "
+            "pip install 'refgit[ray]'."
+        ) from error
+    arguments = {
+        "model": model,
+        "column": column,
+        "max_length": max_length,
+        "workers": workers,
+        "backend": backend,
+        "dtype": dtype,
+    }
+    return dataset.map_batches(
+        CaptionActor,
+        fn_constructor_kwargs=arguments,
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=concurrency),
+        **options,
+    )
+
+
+class CaptionActor:
+    """What an actor is made of: a model that captions tables of images; see `caption_dataset`."""
+
+    def __init__(
+        self,
+        *,
+        model: str | None,
+        column: str,
+        max_length: int,
+        workers: int,
+        backend: str | None,
+        dtype: str,
+    ) -> None:
+        from refgit.checkpoint.hub import find_checkpoint
+        from refgit.demo import NAME, demo_path
+        from refgit.model import GitForCausalLM
+        from refgit.processing import GitProcessor
+
+        folder = demo_path() if model in (None, NAME) else find_checkpoint(str(model))
+        loaded = GitForCausalLM.from_pretrained(folder, backend=backend, dtype=dtype)
+        if loaded.generation_config.do_sample:
+            raise JobError(
+                f"the generation_config.json of {model} asks for words to be drawn at random "
+                "(do_sample), so captions would depend on Ray's order; expected a checkpoint "
+                "without it."
+            )
+        self.captioner = Captioner(loaded, GitProcessor.from_pretrained(folder), max_length)
+        self.column = column
+        self._pool = ThreadPoolExecutor(workers, "refgit-decode")
+
+    def __call__(self, batch: Any) -> Any:
+        """Caption the rows of a pyarrow table."""
+        import pyarrow as pa
+
+        self._check_columns(batch.column_names)
+        named = [content_of(value) for value in batch.column(self.column).to_pylist()]
+        found = self._captions([content for _, content in named])
+        added = {
+            "image": [name for name, _ in named],
+            "caption": [None if isinstance(text, Exception) else text for text in found],
+            "error": [reason(text) if isinstance(text, Exception) else None for text in found],
+        }
+        table = batch.drop_columns([self.column])
+        for name, values in added.items():
+            table = table.append_column(name, pa.array(values, pa.string()))
+        return table
+
+    def _check_columns(self, names: Sequence[str]) -> None:
+        if self.column not in names:
+            raise JobError(
+                f"the dataset has no column {self.column!r}; it has {', '.join(names)}. Name the "
+                "one with the images, as in column='picture'."
+            )
+        taken = {"image", "caption", "error"} & {name for name in names if name != self.column}
+        if taken:
+            raise JobError(
+                f"the dataset has a column {min(taken)!r} already, which the result needs; rename "
+                "it first with dataset.rename_columns."
+            )
+
+    def _captions(self, contents: Sequence[str | bytes | None]) -> list[str | Exception]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # here, once: filters belong to all threads
+            read = list(self._pool.map(self._read, contents))
+        good = [i for i, pixels in enumerate(read) if not isinstance(pixels, Exception)]
+        pixels = [p for p in read if not isinstance(p, Exception)]
+        found: list[str | Exception] = [p if isinstance(p, Exception) else "" for p in read]
+        for i, text in zip(good, self.captioner.write(pixels, good), strict=True):
+            found[i] = text
+        return found
+
+    def _read(self, content: str | bytes | None) -> Pixels | Exception:
+        try:
+            return self.captioner.read(
+                ValueError("there is no image.") if content is None else content
+            )
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:
+            return error

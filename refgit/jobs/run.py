@@ -1,0 +1,146 @@
+"""Running a job: threads decode images ahead, the main thread captions them and writes the rows.
+
+Decoding happens in Pillow, which lets other threads run meanwhile. The images that wait are at
+most two batches and one for each thread, so memory does not grow with the job.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+
+from refgit.jobs.batching import BatchSize
+from refgit.jobs.captioner import Captioner, Pixels
+from refgit.jobs.errors import JobError, reason
+from refgit.jobs.journal import Journal, Row, row_of
+from refgit.jobs.sources import Item, Part, items
+
+Decoded = tuple[Item, Pixels | Exception]
+
+
+def run_job(
+    parts: Sequence[Part],
+    captioner: Captioner,
+    journal: Journal,
+    *,
+    workers: int,
+    batch_size: BatchSize,
+    advance: Callable[[int, int], object] = lambda done, total: None,
+) -> None:
+    """Caption what the journal does not have yet, to the end.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        All images of the job, from the first.
+    captioner : Captioner
+    journal : Journal
+    workers : int
+        Threads that decode.
+    batch_size : BatchSize
+    advance : callable, optional
+        Called with how many rows there are, of how many.
+
+    Raises
+    ------
+    JobError
+        Memory or disk are full. The rows so far are kept, as after a kill.
+    """
+    total = journal.job["rows"]
+    advance(journal.rows, total)
+    with warnings.catch_warnings():
+        # Here, once: `load_image` does so too, but changes the filters of all threads.
+        warnings.simplefilter("ignore")
+        waiting = decode_ahead(
+            items(parts, journal.rows),
+            captioner.read,
+            workers,
+            lambda: 2 * batch_size.now + workers,
+        )
+        with closing(waiting):
+            while batch := list(islice(waiting, batch_size.now)):
+                journal.append(_caption(batch, captioner, batch_size))
+                advance(journal.rows, total)
+    journal.finish()
+
+
+def decode_ahead(
+    items: Iterable[Item],
+    read: Callable[[str | bytes | Exception], Pixels],
+    workers: int,
+    ahead: Callable[[], int],
+) -> Generator[Decoded, None, None]:
+    """Decode images in threads, before they are asked for.
+
+    Parameters
+    ----------
+    items : iterable of Item
+    read : callable
+        Decodes one.
+    workers : int
+        Threads.
+    ahead : callable
+        How many images may be in hand at once.
+
+    Yields
+    ------
+    Item, and its pixels or what is wrong with it
+        In the order of the items.
+
+    Raises
+    ------
+    ImportError, MemoryError
+        It is not the image that is at fault.
+    """
+    pool = ThreadPoolExecutor(workers, "refgit-decode")
+    waiting: deque[tuple[Item, Future[Pixels]]] = deque()
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(read, item.content)))
+            while len(waiting) > ahead():
+                yield _result(*waiting.popleft())
+        while waiting:
+            yield _result(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(item: Item, future: Future[Pixels]) -> Decoded:
+    try:
+        return item, future.result()
+    except ImportError:
+        raise
+    except MemoryError as error:
+        raise JobError(f"there is not enough memory to decode {item.name}.") from error
+    except Exception as error:
+        return item, error
+
+
+def _caption(batch: list[Decoded], captioner: Captioner, batch_size: BatchSize) -> list[Row]:
+    """The rows of a batch; an image that fails has its error in the place of a caption."""
+    good = [(item, pixels) for item, pixels in batch if not isinstance(pixels, Exception)]
+    started = time.perf_counter()
+    try:
+        texts = captioner.write([pixels for _, pixels in good], [item.index for item, _ in good])
+    except MemoryError as error:
+        raise JobError(
+            f"there is not enough memory to caption a single image, {good[0][0].name} or one "
+            "after it."
+        ) from error
+    batch_size.record(len(good), time.perf_counter() - started, captioner.largest)
+    found: dict[int, str | Exception] = {
+        item.index: pixels for item, pixels in batch if isinstance(pixels, Exception)
+    }
+    found |= {item.index: text for (item, _), text in zip(good, texts, strict=True)}
+    return [_row(item, found[item.index]) for item, _ in batch]
+
+
+def _row(item: Item, found: str | Exception) -> Row:
+    if isinstance(found, Exception):
+        return row_of(item.index, item.name, None, reason(found))
+    return row_of(item.index, item.name, found)

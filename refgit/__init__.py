@@ -1,5 +1,8 @@
 """refgit: GIT, the Generative Image-to-text Transformer, in explicit array operations.
 
+`GitForCausalLM` is the whole model and `GitProcessor` what stands around it: pictures and words to
+arrays, and back. docs/model explains the mathematics page by page, docs/reference each name.
+
 Names are imported when first used, so that ``import refgit`` itself is quick.
 """
 

@@ -1,5 +1,7 @@
 """The cache: keys and values of everything the decoder has read, so that it is read once.
 
+Keys and values are what attention makes of a token for later ones to look at (layers/attention.py).
+
 Image tokens never look at text, so their keys and values are the same whatever is written below
 the image. They stand once per image; the text's grow with every token.
 """
@@ -143,7 +145,13 @@ class KeyValueCache:
         )
 
     def set_image(self, layer: int, key: Array, value: Array) -> None:
-        """Store a layer's keys and values of the image tokens, (B', H, N, D/H) each."""
+        """Store a layer's keys and values of the image tokens, (B', H, N, D/H) each.
+
+        Raises
+        ------
+        ValueError
+            The layer has them already.
+        """
         if self._image[layer] is not None:
             raise ValueError(
                 f"layer {layer} of the cache already holds an image; make a new KeyValueCache."

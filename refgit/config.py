@@ -242,7 +242,7 @@ class GitVisionConfig(_JsonConfig):
     patch_size : int
         Side P of a patch, in pixels.
     hidden_act : str
-        Activation of the feed-forward networks.
+        Activation of the feed-forward networks, one of `refgit.layers.activation.ACTIVATIONS`.
     layer_norm_eps : float
         Added to the variance in every layer norm, and in the visual projection's.
     attention_dropout : float
@@ -346,7 +346,7 @@ class GitConfig(_JsonConfig):
     intermediate_size : int
         Width F inside the feed-forward networks.
     hidden_act : str
-        Activation of the feed-forward networks.
+        Activation of the feed-forward networks, one of `refgit.layers.activation.ACTIVATIONS`.
     hidden_dropout_prob, attention_probs_dropout_prob : float
         Read and kept; inference drops nothing.
     max_position_embeddings : int
@@ -358,13 +358,14 @@ class GitConfig(_JsonConfig):
     pad_token_id, bos_token_id, eos_token_id : int or None
         Ids that fill, open and close a text; `eos_token_id` may be a list.
     position_embedding_type : str
-        "absolute", "relative_key" or "relative_key_query".
+        "absolute" (a learned vector is added to each text token), "relative_key" or
+        "relative_key_query" (attention looks at distances); see `refgit.layers.position`.
     use_cache : bool
         Whether a forward pass returns its keys and values unless told otherwise.
     tie_word_embeddings : bool
         Whether the head shares the word embedding's matrix.
     num_image_with_embedding : int or None
-        Frames of a video that have a learned time embedding.
+        Most frames of a video: each has a learned vector of its time. None takes images alone.
     extra : mapping
         Keys of config.json that refgit does not use, written back as they were.
 

@@ -2,7 +2,8 @@
 
 They tie configuration, parameters and a backend together and check what they are given; the
 mathematics is in vision.py, decoder.py and layers/. Arguments and returns are those of
-transformers 4.56's classes of the same names, with arrays in the place of tensors.
+transformers 4.56's classes of the same names, with arrays in the place of tensors. The letters of
+shapes are those of refgit.layers; B texts, B' images.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a forward pass returns.
+"""What a forward pass, one call of a model, returns. Letters of shapes: see refgit.layers.
 
 Plain dataclasses that also index, iterate and unpack as transformers' outputs do: fields that
 are None are left out of the order.
@@ -57,9 +57,9 @@ class BaseModelOutput(ModelOutput):
     Attributes
     ----------
     last_hidden_state : array (B, N, D)
-        After the post layer norm.
+        After the layer norm behind the layers (`post_layernorm`).
     hidden_states : tuple of arrays (B, N, D), or None
-        Before each layer and after the last, without the post layer norm.
+        Before each layer and after the last, one more than there are layers; without that norm.
     attentions : tuple of arrays (B, H, N, N), or None
         Each layer's probabilities.
     """
@@ -100,7 +100,8 @@ class CausalLMOutputWithPast(ModelOutput):
     loss : array (), or None
         Mean cross-entropy of the next word where `labels` were given.
     logits : array (B, Q, V)
-        Score of each word as the next one, at every token, image tokens included.
+        Score of each word as the next one, at every token, image tokens included; their softmax
+        is the probabilities.
     past_key_values, hidden_states, attentions
         See `BaseModelOutputWithPast`.
     """

@@ -58,7 +58,7 @@ def with_vocabulary(state: Mapping[str, Array], names: tuple[str, ...], size: in
 def without_heads(
     state: Mapping[str, Array], prefix: str, config: GitConfig, layer: int, heads: set[int]
 ) -> State:
-    """Take heads out of one decoder layer.
+    """Take heads out of one decoder layer ("prune" them).
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 """The image encoder: CLIP's vision transformer, pixels in, image tokens out.
 
 Reads top to bottom like the figure: patches, class token, positions, layer norm, a stack of
-pre-norm blocks, layer norm. `visual_projection` then fits the tokens to the text decoder.
+pre-norm blocks (a layer norm before attention, one before the feed-forward network), layer norm.
+`visual_projection` then fits the tokens to the text decoder.
 (GIT paper, section 3.1; CLIP, arXiv 2103.00020, section 2.4.)
 """
 

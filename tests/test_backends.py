@@ -238,7 +238,7 @@ def test_a_kernel_equals_its_definition(
     assert found.dtype == wanted.dtype == dtype
     assert found.shape == wanted.shape
     unit = float(np.finfo(dtype).eps)
-    absolute = {"linear": 8 * (width + 4), "layer_norm": 16 * (1 + np.abs(wanted).max())}
+    absolute = {"linear": 8 * (width + 4), "layer_norm": 16 * (1 + float(np.abs(wanted).max()))}
     np.testing.assert_allclose(
         found.astype(np.float64),
         wanted.astype(np.float64),

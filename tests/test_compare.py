@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from refgit import cli
 from refgit.commands import compare as compare_command
+from refgit.commands import compare_table
 from refgit.commands import trace as trace_command
 from refgit.parity.compare import Comparison, Row, compare
 from refgit.parity.families import simple
@@ -163,9 +164,20 @@ def test_inputs_that_are_not_there_are_said_to_be_unseen() -> None:
     tensors = {n: x for n, x in single().items() if not is_input(n)}
     found = compare(reference(), Trace(tensors))
     assert found.ok
-    assert any(
-        "does not hold input.pixel_values, input.input_ids, input.position_ids" in sentence
-        for sentence in found.sentences
+    assert (
+        "your trace does not hold input.pixel_values, input.input_ids: whether these agree was not "
+        "seen." in found.sentences
+    )
+    assert any("does not hold input.position_ids: taken to be" in text for text in found.sentences)
+
+
+def test_positions_that_are_no_default_are_said_to_be_unseen() -> None:
+    given = Trace({**reference(), "input.position_ids": np.array([[3, 4, 5, 6]])})
+    tensors = {n: x for n, x in single().items() if n != "input.position_ids"}
+    found = compare(given, Trace(tensors))
+    assert (
+        "your trace does not hold input.position_ids: whether these agree was not seen."
+        in found.sentences
     )
 
 
@@ -395,8 +407,52 @@ def test_a_comparison_in_part_is_said() -> None:
     found = compare(reference(), changed(output=lambda x: x[:, -1:]))
     assert found.ok
     assert "1 tensor was compared in part: the table (--all) says which positions." in found.notes
+    assert row_of(found, "output").whole_shape == (2, 9, 23)
     whole = found.canonical["output"]
     assert whole.shape == (2, 1, 23)  # the logits of the last word can be diagnosed
+
+
+POOLED = "git.image_encoder.vision_model.post_layernorm"
+
+
+def up_to(last: str, **changes: Any) -> Trace:
+    """The float32 trace up to a tensor and no further."""
+    found = changed(**changes)
+    return Trace({n: found[n] for n in found.order[: found.order.index(last) + 1]})
+
+
+def first_token(x: np.ndarray) -> np.ndarray:
+    return x[:, 0]
+
+
+def test_a_tensor_of_which_the_end_is_a_part_does_not_pass_as_a_whole() -> None:
+    pooled = up_to(POOLED, git__image_encoder__vision_model__post_layernorm=first_token)
+    found = compare(reference(), pooled)
+    whole = reference()[POOLED].shape
+    assert (found.ok, found.first, found.partial) == (False, None, (POOLED,))
+    assert found.sentence.startswith(
+        f"{len(pooled) - 1} tensors agree; 1 could be compared only in part: {POOLED} has shape "
+        f"{pooled[POOLED].shape}, expected {whole}; the largest error is"
+    )
+    assert row_of(found, POOLED).whole_shape == whole
+    assert found.to_dict()["partial"] == [POOLED]
+
+
+def test_a_part_is_enough_where_what_is_made_of_the_whole_agrees() -> None:
+    change = {"git__image_encoder__vision_model__post_layernorm": first_token}
+    found = compare(reference(), changed(**change))
+    assert (found.ok, found.partial) == (True, ())
+    text = up_to("git.embeddings.LayerNorm", **change)  # made without the image
+    rest = {n: x for n, x in text.items() if "projection" not in n}
+    assert compare(reference(), Trace(rest)).partial == (POOLED,)
+
+
+def test_the_last_positions_of_the_decoder_are_no_part_of_a_mistake() -> None:
+    found = compare(reference(), up_to("output", output=lambda x: x[:, -1]))
+    assert found.ok
+    image = up_to(f"{LAYER}.output.LayerNorm",
+                  git__encoder__layer__1__output__LayerNorm=lambda x: x[:, :5])  # fmt: skip
+    assert compare(reference(), image).partial == (f"{LAYER}.output.LayerNorm",)
 
 
 def test_twice_the_heads_are_no_repeated_batch() -> None:
@@ -823,6 +879,43 @@ def test_different_traces_exit_with_1_and_show_the_place(
     assert f"{LAYER}.output.dense (2, 9, 16)" in marked
     assert any(line.endswith("more tensors: --all lists them)") for line in lines)
     assert "for a diagnosis pass the model the reference was made with: --model" in said.err
+
+
+def test_a_tensor_that_is_there_in_part_alone_exits_with_1(
+    command: Callable[..., int], files: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pooled = up_to(POOLED, git__image_encoder__vision_model__post_layernorm=first_token)
+    pooled.save(files.same)
+    page = files.folder / "page.html"
+    assert command("compare", files.reference, files.same, "--html", page) == 1
+    assert "1 could be compared only in part" in capsys.readouterr().out
+    assert "Agrees in part alone" in page.read_text()
+
+
+def test_a_narrow_terminal_gets_short_names_and_fewer_columns(
+    command: Callable[..., int],
+    files: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = {}
+    monkeypatch.setattr(compare_table, "is_terminal", lambda stream: True)
+    for columns in (200, 140, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert command("compare", files.reference, files.other) == 1
+        lines[columns] = capsys.readouterr().out.splitlines()[2:15]
+    (wide,), (medium,), (narrow,) = (
+        [line for line in lines[columns] if line.startswith("*")] for columns in (200, 140, 80)
+    )
+    assert f"{LAYER}.output.dense" in wide
+    assert medium.startswith("*  text.1.output.dense (2, 9, 16) ")
+    assert max(map(len, lines[140][:12])) <= 140
+    assert max(map(len, lines[80][:12])) <= 80
+    assert "(text. is git.encoder.layer.)" in lines[80]
+    assert "max rel" in lines[140][0]
+    assert "max rel" not in lines[80][0]
+    assert lines[80][0].split() == ["tensor", "x", "floor", "off"]
+    assert narrow.split()[-2] == medium.split()[5]
 
 
 def test_a_wrong_shape_exits_with_1(

@@ -17,7 +17,11 @@ from refgit.demo import FOR_PHOTOGRAPHS, NAME, demo_path
 from refgit.processing import load_image
 from refgit_backends import Backend
 
-IMAGES = sorted((ROOT / "docs/images").glob("*.png"))
+IMAGES = sorted(
+    path
+    for path in (ROOT / "docs/images").glob("*.png")
+    if not path.name.startswith(("docs-", "explorer-"))  # screenshots
+)
 QUESTION = "what kind of thing is this?"
 KINDS = {
     "red-apple": "food and drink",

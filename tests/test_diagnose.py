@@ -91,6 +91,22 @@ def test_every_hypothesis_gives_a_tensor_or_says_that_it_does_not_apply(kind: st
     assert len(same_here) <= 8, same_here
 
 
+def test_two_mistakes_at_one_node_have_two_names(model: Any) -> None:
+    """Else they would pass for one mistake that is made at several nodes."""
+    graph = Graph(model.state_dict(), model.config, inputs())
+    for node in graph.nodes.values():
+        # of the inputs, those of this layer and of the one before share a name
+        names = [h.name for h in hypotheses_for(node, graph) if not h.name.startswith("reads ")]
+        assert len(names) == len(set(names))
+    names = [
+        h.name
+        for h in hypotheses_for(graph.nodes["git.encoder.layer.1.attention.self.query"], graph)
+    ]
+    assert "input normalised by attention.output.LayerNorm" in names
+    assert "input normalised by output.LayerNorm" in names
+    assert "bias swapped: key, query" in names
+
+
 # ---- what is said
 
 
@@ -112,7 +128,8 @@ def test_a_sentence_says_where_what_and_how_well(model: Any) -> None:
     wrong = other(model, Mutation("t.act", "gelu_new", 1))
     (sentence,) = diagnose(inputs(), wrong, model).sentences
     assert sentence.startswith("decoder layer 1, MLP activation: your activation is tanh-gelu")
-    assert "x noise floor; error" in sentence
+    assert "(by itself, on your own inputs, it is off by " in sentence
+    assert " noise floors; with this cause " in sentence
 
 
 def test_one_mistake_in_several_layers_is_one_sentence(model: Any) -> None:
@@ -123,7 +140,7 @@ def test_one_mistake_in_several_layers_is_one_sentence(model: Any) -> None:
     assert sentence.startswith("decoder layers 0-2, attention probabilities: your mask is causal")
 
 
-def test_the_positions_of_quirk_4_are_named_from_a_step(model: Any) -> None:
+def test_positions_that_count_the_image_are_named_from_a_step(model: Any) -> None:
     given = inputs(**{"step.1.input.input_ids": np.array([[5]])})
     wrong = other(model, Mutation("pos", "step_behind_image"), steps=1)
     diagnosis = diagnose(given, wrong, model)
@@ -135,7 +152,7 @@ def test_the_positions_of_quirk_4_are_named_from_a_step(model: Any) -> None:
     )
 
 
-def test_the_positions_of_quirk_4_are_named_from_the_layers_alone(model: Any) -> None:
+def test_positions_that_count_the_image_are_named_from_the_layers_alone(model: Any) -> None:
     given = inputs(**{"step.1.input.input_ids": np.array([[5]])})
     wrong = other(model, Mutation("pos", "step_behind_image"), steps=1)
     shown = {name: x for name, x in wrong.items() if name.endswith("output.LayerNorm")}
@@ -558,8 +575,10 @@ def test_from_the_logits_alone_it_says_what_cannot_be_told(shallow: Any) -> None
     assert diagnosis.located == "output"
     assert diagnosis.causes[0].hypothesis == "activation relu"
     assert diagnosis.causes[0].node == f"{VISION}encoder.layers.0.mlp.activation_fn"
-    (sentence,) = diagnosis.sentences
-    assert "More than a layer lies between the tensors that are there" in sentence
+    cause, more, limits = diagnosis.sentences
+    assert "relu" in cause
+    assert more == "The output of each layer in your trace would say more."
+    assert limits.startswith("More than a layer lies between the tensors that are there")
 
 
 def test_a_mistake_made_everywhere_is_said_to_be_everywhere(shallow: Any) -> None:
@@ -576,7 +595,8 @@ def test_a_mistake_made_everywhere_is_said_to_be_everywhere(shallow: Any) -> Non
 def test_too_little_effort_is_said(shallow: Any) -> None:
     wrong = logits_alone(shallow, Mutation("v.fc1", "row_lost", 0))
     diagnosis = diagnose(inputs(), wrong, shallow, effort=1.0)
-    assert "hypotheses were left out as too costly" in diagnosis.sentences[0]
+    assert diagnosis.sentences[0] == "The output of each layer in your trace would say more."
+    assert "hypotheses were left out as too costly" in diagnosis.sentences[1]
     # a tiny model's trials cost something too: calling a hundred operations does
     assert diagnosis.findings[0].tried == 12
     few = diagnose(inputs(), wrong, shallow, effort=5e9).findings[0].tried

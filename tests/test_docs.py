@@ -53,8 +53,8 @@ def blocks(page: str, kind: str) -> list[re.Match[str]]:
 
 PYTHON = [page for page in PAGES if blocks(page, "python")]
 SHELL = [page for page in PAGES if page != "README.md" and blocks(page, "sh")]
-# The commands of this page call the porter's tool a dozen times.
-SLOW = {"docs/port-story.md"}
+# The commands of these pages call the porter's tool a dozen times.
+SLOW = {"docs/port-story.md", "docs/porting.md", "docs/reference/kit.md"}
 SHELL_PAGES = [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p in SHELL]
 
 
@@ -81,6 +81,7 @@ def test_the_python_blocks_run_and_print_what_they_say(page: str) -> None:
     assert len(outputs) == len(parts)
     for part, output in zip(parts, outputs, strict=True):
         if "exec=" in part["options"]:  # the site shows what it prints
+            assert "sep=" not in part["code"], "markdown-exec's print knows no sep"
             assert ("print(" in part["code"]) <= bool(output.strip())
         else:
             printed_as_said(part["code"], output)
@@ -101,7 +102,7 @@ def test_the_shell_blocks_run(page: str, tmp_path: Path) -> None:
     if page in NEEDS_A_FILE:
         pytest.skip(f"{page} shows {NEEDS_A_FILE[page]}")
     reasons = {block["reason"] for block in blocks(page, "sh")} - {None}
-    commands = [block["code"] for block in blocks(page, "sh") if block["reason"] is None]
+    commands = [block for block in blocks(page, "sh") if block["reason"] is None]
     if not commands:
         pytest.skip(f"{page}: {'; '.join(sorted(reasons))}")
     here = tmp_path / "here"
@@ -113,7 +114,8 @@ def test_the_shell_blocks_run(page: str, tmp_path: Path) -> None:
     for name, start in (("python", ""), ("refgit", "-m refgit ")):
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {start}"$@"\n')
         (programs / name).chmod(0o755)
-    for code in commands:
+    for block in commands:
+        code = block["code"]
         run = subprocess.run(
             ["bash", "-e", "-c", code],
             capture_output=True,
@@ -123,6 +125,16 @@ def test_the_shell_blocks_run(page: str, tmp_path: Path) -> None:
             env={**ENVIRONMENT, "PATH": f"{programs}:{ENVIRONMENT['PATH']}"},
         )
         assert run.returncode == 0, f"{code}\n{run.stdout}\n{run.stderr}"
+        shown = re.match(r"\n```text\n(.*?)^```$", PAGES[page][block.end() + 1 :], re.M | re.S)
+        if shown is not None:
+            assert without_numbers(run.stdout) == without_numbers(shown[1]), code
+
+
+def without_numbers(text: str) -> list[str]:
+    """Return the words of each line: numbers, and which tensor has one, differ by machine."""
+    text = re.sub(r"\w+(\.\w+){2,}", "@", text)
+    lines = [re.sub(r"[\d.]+(e[+-]\d+)?", "#", line) for line in text.rstrip().splitlines()]
+    return [" ".join(line.split()) for line in lines]
 
 
 def test_a_block_that_is_not_run_gives_a_reason() -> None:
@@ -232,7 +244,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs", reason="needs the extra docs: pip install '.[docs]'")
     pytest.importorskip("material", reason="needs the extra docs: pip install '.[docs]'")
     out = tmp_path_factory.mktemp("site") / "site"
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict"]  # quiet, it counts no warning
     run = subprocess.run(
         [*build, "-f", str(SITE / "mkdocs.yml"), "-d", str(out)],
         capture_output=True,
@@ -282,6 +294,21 @@ def test_every_local_link_of_the_site_leads_to_a_file(parsed: dict[Path, Page]) 
         for target in {link.partition("#")[0] for link in page.links}:
             if not re.match(r"\w+:", target) and path.name != "404.html":  # that is for servers
                 assert (path.parent / target).exists(), f"{path}: {target}"
+
+
+def test_a_drawing_with_links_is_put_into_its_page(tmp_path: Path) -> None:
+    drawings = site_module("drawings")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "map.svg").write_text(
+        '<?xml version="1.0"?>\n<svg width="5pt" height="5pt" viewBox="0 0 5 5">\n'
+        '<a xlink:href="../model/one.html" target="_blank"><path d="M 0 0"/></a></svg>'
+    )
+    shown = '<a href="../images/map.svg"><img alt="The map" src="../images/map.svg"></a>'
+    found = drawings.put_in(f"<p>{shown}</p>", tmp_path, "model/index.html")  # type: ignore[attr-defined]
+    assert found == (
+        '<p><svg class="drawing" role="img" aria-label="The map" viewBox="0 0 5 5">\n'
+        '<a href="one.html" tabindex="-1"><path d="M 0 0"/></a></svg></p>'
+    )
 
 
 def test_the_notebook_becomes_a_page(tmp_path: Path) -> None:

@@ -66,7 +66,14 @@ def test_every_tensor_equals_the_oracles(case: str, backend: Backend) -> None:
     check_case(case, backend)
 
 
-@pytest.mark.parametrize("name", ["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "numpy",
+        pytest.param("strict", marks=pytest.mark.slow),
+        pytest.param("cupy", marks=pytest.mark.gpu),
+    ],
+)
 def test_every_tensor_of_git_base_size_equals_the_oracles(name: str) -> None:
     check_case("git_base", make_backend(name))
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from email.parser import Parser
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,13 @@ def imported(path: Path, *, at_type_checking: bool = False) -> set[str]:
     return names
 
 
+@cache
+def modules() -> frozenset[str]:
+    return frozenset(module_name(path) for kind in SOURCES for path in module_files(kind))
+
+
 def is_module(name: str) -> bool:
-    return name in {module_name(path) for kind in SOURCES for path in module_files(kind)}
+    return name in modules()
 
 
 def part_of(module: str) -> str:

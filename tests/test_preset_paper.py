@@ -196,6 +196,7 @@ def read(task: dict[str, Any]) -> tuple[GitForCausalLM, dict[str, Any], list[Nex
     return model, options, scores
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(task=tasks(), alpha=st.sampled_from([0.6, 0.6, 0.0, 1.0, 2.0]), data=st.data())
 def test_ids_and_scores_are_those_of_microsofts_beam_search(
@@ -222,7 +223,7 @@ def test_ids_and_scores_are_those_of_microsofts_beam_search(
     np.testing.assert_allclose(found.sequences_scores, [score for score, _ in wanted], rtol=1e-6)
 
 
-@settings(max_examples=200)
+@settings(max_examples=50)
 @given(task=tasks())
 def test_with_one_beam_ids_are_those_of_microsofts_search_by_the_likeliest_word(
     task: dict[str, Any],

@@ -26,7 +26,7 @@ class Stored:
     file_bytes : int
         How large these are together.
     by_dtype : mapping of str to (int, int)
-        Numbers and bytes by the dtype's name in safetensors files, such as F32.
+        Numbers and bytes by the dtype's name in safetensors files: F32 is float32, BF16 bfloat16.
     difference : str
         The first way in which they are not what config.json says; empty where they are.
     """

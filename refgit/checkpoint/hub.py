@@ -1,4 +1,6 @@
-"""Checkpoints by name: downloads through huggingface_hub into its own cache.
+"""Checkpoints by name: downloads from the model hub, huggingface.co, into a cache.
+
+The package huggingface_hub does it, and the cache is its own: ~/.cache/huggingface by default.
 
 The client honours HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE by itself. Weights are taken
 as safetensors where the repository has them, else as pytorch_model.bin.

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 examples:
-  refgit bench                                      random weights of git-base's size
-  refgit bench --model refgit-emoji --repeats 3     the bundled model, in seconds
-  refgit bench --peers transformers,onnxruntime     each in an environment of its own
+  refgit bench                                      # random weights of git-base's size
+  refgit bench --model refgit-emoji --repeats 3     # the bundled model, in seconds
+  refgit bench --peers transformers,onnxruntime     # each in an environment of its own
   refgit bench --only vision-1,decode --json
   refgit bench --peers transformers --peer-python transformers=/opt/t5/bin/python
 

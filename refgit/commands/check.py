@@ -24,6 +24,10 @@ A port is an implementation of GIT in another language or framework. A case is o
 the kit, such as a layer or a caption; kit/README.md says which there are and what a results file
 holds.
 
+The table: error/tolerance is the largest error of a case, in multiples of what rounding may do
+there; up to 1 passes. inf stands for what has no size: another word, shape or text. The last lines
+are for the port's README.
+
 exit codes: 0 all cases passed, 1 some failed or are missing, 2 nothing could be graded
 """
 
@@ -41,7 +45,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "results",
         metavar="RESULTS_DIR",
-        help="what the port wrote: a file a case, named by the case's id",
+        help="what the port wrote: a file a case, named by the case's id, as in greedy.safetensors",
     )
     parser.add_argument(
         "--kit", metavar="DIR", help="the kit they were made with; by default one is made anew"

@@ -7,10 +7,10 @@ names the first that is off. With the model at hand it also says why.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refgit.commands.compare_table import print_table
 from refgit.commands.inputs import add_output_options
 from refgit.commands.output import one_line, print_json, put, reason, say
 from refgit.commands.terminal import waiting
@@ -36,19 +36,26 @@ lines such as
 Names that differ in prefixes or separators need none, and what no name tells is matched by shape,
 order and values; the table says how each was.
 
-The tolerance is measured: each tensor's difference between float32 and float64 on this very input
-is its noise floor, and --multiple of them are allowed. The reference carries its floors; with
---model they are measured again where it does not. float16 and bfloat16 have floors of their own.
+The tolerance is measured: how far rounding alone moves a tensor, which is its difference between
+float32 and float64 on this very input, is its noise floor, and --multiple of them are allowed. The
+reference carries its floors; with --model they are measured where it does not. float16 and bfloat16
+have floors of their own.
+
+The table: * marks a tensor that differs; x floor is its largest error in noise floors, and decides;
+max abs and max rel are the largest error as it is and relative to the reference's number there; rms
+is the root of the mean square error; cosine is that of the angle between both, each as one vector;
+ulp is the largest error in units of the last place, the steps between neighbouring numbers of that
+precision; off is the share of its numbers beyond the tolerance; worst at is where the largest error
+is. Large max rel and ulp mostly mean that a number near 0 is off.
 
 The diagnosis recomputes each operation by itself, which shows what the noise of a whole run hides.
 It is made with --model, and with the reference's own model, if that is here, once an error is
 above 3 noise floors.
 
-exit codes: 0 all that could be compared agrees, 1 something differs, 2 nothing could be compared
+exit codes: 0 agreement, 1 something differs or is there only in part, 2 nothing could be compared
 """
 _NEIGHBOURS = 5
 _SUSPECT = 3.0  # noise floors that a correct tensor seldom comes to
-_HEADER = ("", "tensor", "x floor", "max abs", "max rel", "rms", "cosine", "ulp", "off", "worst at")
 
 
 def add_parser(commands: Any) -> None:
@@ -75,8 +82,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="what the reference was made with, for a diagnosis: a directory, a name on the hub "
-        "or refgit-emoji; by default what it says, if that is here",
+        help="what the reference was made with, for a diagnosis: a directory, a name on the "
+        "Hugging Face hub, or refgit-emoji, the model that comes with refgit; by default what the "
+        "reference says, if that is here",
     )
     parser.add_argument("--html", metavar="FILE", help="write a report as one HTML file")
     parser.add_argument(
@@ -265,7 +273,7 @@ def diagnosed(
         return None, f"no diagnosis: {reason(error)}"
 
 
-# ---- the table
+# ---- what is printed
 
 
 def print_comparison(found: Comparison, *, everything: bool) -> None:
@@ -280,7 +288,7 @@ def print_comparison(found: Comparison, *, everything: bool) -> None:
     put(one_line(found.sentence))
     shown = list(found.rows) if everything else around_first(found)
     put()
-    print_table(shown, found)
+    print_table(shown)
     left_out = len(found.rows) - len(shown)
     if left_out:
         put(f"({left_out} more tensors: --all lists them)")
@@ -296,51 +304,3 @@ def around_first(found: Comparison) -> list[Row]:
         return [row for row in found.rows if row in worst]
     place = found.rows.index(first)
     return list(found.rows[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS + 1])
-
-
-def print_table(rows: Sequence[Row], found: Comparison) -> None:
-    """Print rows under a header, aligned; what was matched by another name in a line below."""
-    table = [_HEADER, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(_HEADER))]
-    for row, line in zip([None, *rows], table, strict=True):
-        cells = (
-            cell.ljust(width) if i in (0, 1, len(line) - 1) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        put("  ".join(cells).rstrip())
-        if row is not None:
-            told = _told(row)
-            if told:
-                put(f"{' ' * (widths[0] + 2)}  {told}")
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    numbers = (row.error, row.max_abs, row.max_rel, row.rms)
-    return (
-        " " if row.ok else "*",
-        f"{one_line(row.name)} {_shape(row.shape)}",
-        *(f"{number:.3g}" for number in numbers),
-        f"{row.cosine:.7f}",
-        str(row.ulp) if row.ulp < 10**9 else f"{row.ulp:.1e}",
-        f"{row.mismatching:.1%}",
-        f"[{', '.join(map(str, row.worst))}]" if row.error else "",
-    )
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return f"({', '.join(map(str, shape))})"
-
-
-def _told(row: Row) -> str:
-    """What is to be said of a row: another name, a layout, a dtype, NaN."""
-    said = []
-    if row.matched != row.name:
-        shape = f" {_shape(row.other_shape)}" if row.other_shape != row.shape else ""
-        said.append(f"is your {one_line(row.matched)}{shape}, by {row.how}")
-    if row.layout:
-        said.append(row.layout)
-    if row.nan:
-        said.append(f"{row.nan} NaN or infinite")
-    if row.note:
-        said.append(row.note)
-    return "; ".join(said)

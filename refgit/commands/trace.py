@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = Path(arguments.out)
     check_target(out)
-    model, processor = load_model(arguments)
+    model, processor = load_model(arguments, photographs=False)
     pixels = read_pixels(arguments.image, processor, model.config.num_image_with_embedding)
     started = time.perf_counter()
     with waiting("recording"):

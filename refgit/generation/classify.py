@@ -37,14 +37,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Classification:
-    """The best labels of each image, best first, on the model's backend.
+    """The best labels of each of B' images, best first, on the model's backend.
 
     Attributes
     ----------
     labels : int64 array (B', top)
         Which labels, counted from 0.
     log_probabilities : float64 array (B', top)
-        Of each as a whole text, among all the texts that the model might write.
+        Natural logarithms: of each as a whole text, among all that the model might write.
     shares : float64 array (B', top)
         Their probabilities among the labels alone; over all labels they add up to 1.
     """
@@ -329,7 +329,10 @@ def _prompt(model: GitForCausalLM, prompt: Any) -> Ids:
     if prompt is None:
         opening = model.generation_config.bos_token_id
         if opening is None:
-            raise ValueError("neither prompt nor a bos_token_id in the config; expected one.")
+            raise ValueError(
+                "neither prompt nor a bos_token_id in the config, the token that opens a "
+                "text; expected one of them."
+            )
         prompt = [opening]
     ids, size = model.numbers("prompt", prompt), model.config.vocab_size
     integers = ids.ndim == 1 and ids.size > 0 and ids.dtype.kind in "iu"

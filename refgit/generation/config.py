@@ -53,16 +53,19 @@ class GenerationConfig:
     num_beam_groups : int
         Groups of beams that `diversity_penalty` keeps apart.
     penalty_alpha : float or None
-        Weight of the degeneration penalty; contrastive search, together with `top_k` above 1.
+        How much a word loses for being like what was said already; makes the search contrastive,
+        together with `top_k` above 1. See `refgit.generation.contrastive`.
     use_cache : bool
         Taken as in transformers; refgit computes every position once either way, and the texts
         are the same.
     temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff : number or None
         What sampling draws from; see `refgit.generation.warpers`.
     diversity_penalty : float or None
-        Taken from the score of a word for each beam of another group that chose it.
+        Taken from the score of a word for each beam of an earlier group that chose it in this
+        step.
     repetition_penalty, encoder_repetition_penalty : float or None
-        Divides the scores of words of the text; multiplies those of words of the prompt.
+        Above 1 they make words of the text less likely, words of the prompt likelier; see
+        `refgit.generation.repetition_processors`.
     length_penalty : float
         Beams compare the sum of log probabilities divided by length to this power.
     beam_scoring : {"transformers", "microsoft"}

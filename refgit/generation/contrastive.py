@@ -41,6 +41,7 @@ def contrastive_search(
     Yields
     ------
     Step
+        One for each call of the decoder, until all texts have ended.
     """
     rows, texts = np.arange(len(prompts)), list(prompts)
     place = rows  # where each text stands in the decoder's last call

@@ -128,7 +128,8 @@ def generate(
     generation_config : GenerationConfig, optional
         Of this call, in the place of the model's.
     preset : {"paper"}, optional
-        Decode as Microsoft's implementation does; see `presets`.
+        "paper" decodes as Microsoft's implementation does, with which the paper's models came; see
+        `presets`.
     seed : int or numpy.random.Generator, optional
         Of what is drawn when sampling; by default it differs from call to call.
     logits_processor, stopping_criteria : iterables of callables

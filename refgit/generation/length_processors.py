@@ -46,7 +46,8 @@ class MinNewTokens(MinLength):
         self, prompt_length: int, min_new_tokens: int, eos_token_id: int | list[int]
     ) -> None:
         expect("prompt_length", prompt_length, is_count(prompt_length), "an integer of at least 0")
-        expect("min_new_tokens", min_new_tokens, is_count(min_new_tokens), "such an integer")
+        expected = "an integer of at least 0"
+        expect("min_new_tokens", min_new_tokens, is_count(min_new_tokens), expected)
         super().__init__(prompt_length + min_new_tokens, eos_token_id)
 
 

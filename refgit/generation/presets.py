@@ -35,6 +35,7 @@ def with_preset(preset: str | None, arguments: Mapping[str, Any]) -> dict[str, A
     Parameters
     ----------
     preset : {"paper"} or None
+        See above; None sets nothing.
     arguments : mapping
         Those that the caller gave; None in one that the preset sets stands for "not given".
 

@@ -53,7 +53,10 @@ def read_prompts(
     """
     if input_ids is None:
         if config.bos_token_id is None:
-            raise ValueError("neither input_ids nor a bos_token_id in the config; expected one.")
+            raise ValueError(
+                "neither input_ids nor a bos_token_id in the config, the token that opens a text; "
+                "expected one of them."
+            )
         ids = np.full((n_images, 1), config.bos_token_id, np.int64)
         checks.input_ids(ids, model.config)
     else:

@@ -58,6 +58,7 @@ def refuse_if_lost(before: Scores, after: Scores, *, all_rows: bool = False) -> 
     Raises
     ------
     ValueError
+        No word is left; the message says what may be the cause.
     """
     lost = np.isfinite(before).any(axis=-1) & ~np.isfinite(after).any(axis=-1)
     if lost.all() if all_rows else lost.any():

@@ -72,6 +72,7 @@ def one_word_at_a_time(
     Yields
     ------
     Step
+        One for each call of the decoder, until all texts have ended.
     """
     rows = np.arange(len(prompts) * copies)
     parents = rows // copies

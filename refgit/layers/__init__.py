@@ -1,8 +1,9 @@
 """The mathematics of GIT as pure functions of arrays, one concept a file.
 
 Each function is a definition: a few lines, in the order of its equation, that use only names of
-the Python array API standard. They run on any library that keeps to it, are checked against
-golden tensors on each, and may be replaced by a backend's faster kernel (see `operations`).
+the Python array API standard. They run on any library that keeps to it, are checked on each
+against golden tensors (stored results of transformers, in golden/), and may be replaced by a
+backend's faster kernel (see `operations`).
 
 The letters of the shape comments, everywhere in refgit:
 
@@ -13,8 +14,13 @@ The letters of the shape comments, everywhere in refgit:
     Q   queries of this call        K   keys they look at
     C   colour channels             P   side of a patch in pixels
 
-Where a formula uses one of these letters, it means the same. The paper is Wang et al., "GIT: A
-Generative Image-to-text Transformer for Vision and Language", arXiv 2205.14100.
+Where a formula uses one of these letters, it means the same. B' is the number of images where it
+is not that of texts: text b belongs to image b mod B'. Two arguments recur: `p` holds the
+parameters of a layer by their names in the checkpoint, and `ops` the version of each operation
+that runs, with the *tap*, a function that is shown every named intermediate.
+
+The paper is Wang et al., "GIT: A Generative Image-to-text Transformer for Vision and Language",
+arXiv 2205.14100.
 """
 
 from refgit.layers.activation import gelu as gelu

@@ -1,8 +1,9 @@
 """The error function, which neither NumPy nor the array API standard has.
 
 GIT's text decoder uses the exact GELU, and that is made of erf. Two polynomials, computed to 50
-digits by golden/erf_coefficients.py, keep float64 within 4 ulp and float32 within 2 ulp of the
-true value everywhere (tests/test_erf.py).
+digits by golden/erf_coefficients.py, keep float64 within 4 ulp (units in the last place, the steps
+between neighbouring numbers) and float32 within 2 ulp of the true value everywhere
+(tests/test_erf.py).
 """
 
 from __future__ import annotations

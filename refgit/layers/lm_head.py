@@ -13,7 +13,7 @@ IGNORED_LABEL = -100
 
 
 def lm_head(x: Array, p: Mapping[str, Any], *, ops: Operations = DEFINITIONS) -> Array:
-    r"""Score every word of the vocabulary.
+    r"""Score every word of the vocabulary; the scores are called logits.
 
     .. math:: \text{logits} = x W^\top + b
 

@@ -1,7 +1,8 @@
 """Grading a port: the files it wrote for the cases of a conformance kit, case by case.
 
-A broken file fails its case and no other. The first failure in the kit's order of attack is named
-with what to look at.
+A kit has cases of several levels, from single layers to whole captions. Its *order of attack* is
+that in which one would mend a port: what is computed first, first. A broken file fails its case and
+no other; the first failure in this order is named with what to look at.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Grading:
     cases : tuple of CaseGrade
         In the order of attack.
     level_names : tuple of str
-        In the order of attack.
+        Such as "layer", "vision", "greedy", in the order of attack.
     notes : tuple of str
         Files that belong to no case.
     """
@@ -74,7 +75,7 @@ class Grading:
 
     @property
     def badge(self) -> str:
-        """One line of text."""
+        """The score in one line of text, for the port's README."""
         levels = ", ".join(f"{name} {n}/{of}" for name, (n, of) in self.levels.items())
         score = f"{self.passed}/{len(self.cases)}"
         return f"GIT conformance (refgit {self.version}): {score}, levels: {levels}"
@@ -108,7 +109,7 @@ class Grading:
         for case in self.cases:
             worst = case.worst
             multiple = "" if worst is None else f"{worst.multiple:.2f}"
-            what = case.message if case.status == FAILED else ""
+            what = case.brief if case.status == FAILED else ""
             if not what and worst is not None and worst.multiple > 0:
                 what = worst.name
             rows.append((case.level, case.id, case.status, multiple, what))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Host: TypeAlias = np.ndarray[Any, Any]
+_BRIEF = 50  # characters
 PASSED, FAILED, MISSING = "passed", "failed", "missing"
 
 
@@ -21,8 +23,8 @@ class TensorGrade:
     ----------
     name : str
     multiple : float
-        Largest error over the tolerance; infinite where they cannot be compared. For ids and
-        texts 0 (equal) or infinite.
+        Largest error over the tolerance, which is what rounding may do (`kit_noise`); up to 1 is
+        right. Infinite where they cannot be compared. For ids and texts 0 (equal) or infinite.
     error : float or None
         Largest absolute error.
     message : str
@@ -58,6 +60,7 @@ class CaseGrade:
     Attributes
     ----------
     id, level : str
+        Of the case and of the kit's level that it belongs to, as in kit.json.
     status : "passed", "failed" or "missing"
     tensors : tuple of TensorGrade
         Those that were given, in the order of computation.
@@ -78,6 +81,12 @@ class CaseGrade:
     def worst(self) -> TensorGrade | None:
         """The tensor with the largest multiple."""
         return max(self.tensors, key=lambda t: t.multiple, default=None)
+
+    @property
+    def brief(self) -> str:
+        """The message without its figures, for a line of a table."""
+        start = re.split(r": |; |, \S+ times the tolerance", self.message)[0]
+        return start if len(start) <= _BRIEF else f"{start[: _BRIEF - 3]}..."
 
     def to_dict(self) -> dict[str, Any]:
         """Return what --json prints."""
@@ -189,7 +198,7 @@ def _grade_floats(
     share = float((errors > tolerance).mean())
     where = list(map(int, place))
     message = (
-        f"{name} is off by {error:.2g}, {multiple:.3g} times the tolerance, at {where}: found "
+        f"{name} is off by {error:.2g} at {where}, {multiple:.3g} times the tolerance: found "
         f"{y[place]:.6g}, expected {x[place]:.6g}; {share:.0%} of its numbers are off"
     )
     return TensorGrade(name, multiple, error, message)

@@ -1,7 +1,10 @@
 """Compare another implementation's tensors with the reference's, in the order of execution.
 
 The first tensor that is off by more than a multiple of its noise floor is where the fault lies or
-just behind: what comes before agrees, what comes after is made from it.
+just behind: what comes before agrees, what comes after is made from it. (A noise floor is how far
+rounding alone moves a tensor: see `noise`.)
+
+"Ours" is the reference, "theirs" or "yours" the other implementation.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from refgit.parity.trace import Tensor, Trace, TraceError, is_input, split_call
 MULTIPLE = 8.0
 # What masks put in the place of scores, or add to them.
 _MASKED = -1e4
+_POSITIONS = "input.position_ids"
+_WHOLE = "Write out all of it, or a tensor that is computed from all of it: the rest was not seen."
 # Of a config, what changes no number.
 _IDLE = (
     "extra", "architectures", "initializer_range", "use_cache", "hidden_dropout_prob",
@@ -49,7 +54,8 @@ class Row:
     name, matched : str
         Our name and theirs.
     how, layout : str
-        How it was matched, and how theirs lies where that is not as ours does.
+        How it was matched, such as "name", and how theirs lies where that is not as ours does,
+        such as "channels last"; see `names` and `layouts`.
     shape, other_shape : tuple of int
     dtype : str
         What theirs is stored in.
@@ -58,9 +64,10 @@ class Row:
     max_rel : float
         Largest difference relative to the reference, where that is above its noise floor.
     cosine : float
-        Between the two as vectors.
+        Of the angle between the two, each as one long vector; 1 where they point alike.
     ulp : int
-        Largest difference in units of the last place, in the precision of the comparison.
+        Largest difference in units of the last place: the steps between neighbouring numbers of
+        the precision of the comparison.
     mismatching : float
         Share of elements that differ by more than the multiple of the floor.
     worst : tuple of int
@@ -76,6 +83,9 @@ class Row:
         How many of theirs are NaN or infinite.
     note : str
         What else is to be said.
+    whole_shape : tuple of int
+        Of the reference's tensor, where the other holds some of its positions alone; empty where
+        all of it was compared.
     """
 
     name: str
@@ -97,6 +107,7 @@ class Row:
     ok: bool
     nan: int = 0
     note: str = ""
+    whole_shape: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; None for what is no finite number."""
@@ -120,12 +131,16 @@ class Comparison:
     precision : str
         What the other implementation computes in.
     noise : {"measured", "estimated"}
+        Where the floors are from: runs of the model, or the size of the tensors.
     missing, extra : tuple of str
         Ours and theirs without counterpart.
     notes : tuple of str
         Sentences about matching, the floors and the configs.
     unseen : int
         How many of ours just before the first that differs have no counterpart.
+    partial : tuple of str
+        Ours of which some positions alone were compared, though a port needs them all, and nothing
+        that is computed from the whole tensor shows that the rest is right.
     canonical : Trace
         Their tensors under our names and in our layout, those whose shapes fit.
     """
@@ -138,6 +153,7 @@ class Comparison:
     extra: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     unseen: int = 0
+    partial: tuple[str, ...] = ()
     canonical: Trace = field(default_factory=Trace, repr=False, compare=False)
 
     @property
@@ -147,8 +163,8 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether everything that could be compared agrees."""
-        return self.first is None
+        """Whether everything that could be compared agrees, and none of it only in part."""
+        return self.first is None and not self.partial
 
     @property
     def unmatched(self) -> tuple[str, ...]:
@@ -177,6 +193,7 @@ class Comparison:
             "precision": self.precision,
             "noise": self.noise,
             "unseen": self.unseen,
+            "partial": list(self.partial),
             "rows": [row.to_dict() for row in self.rows],
             "missing": list(self.missing),
             "extra": list(self.extra),
@@ -220,7 +237,9 @@ def compare(
     """
     for trace, which in ((reference, "the reference"), (other, "your trace")):
         if not len(trace):
-            raise TraceError(f"{which} holds no tensors; expected some.")
+            raise TraceError(
+                f"{which} holds no tensors; expected at least one. Was it written to the end?"
+            )
     if precision is not None and precision not in UNIT_ROUNDOFF:
         raise TraceError(f"precision is {precision!r}; expected one of {', '.join(UNIT_ROUNDOFF)}.")
     matching = match(reference, other, names)
@@ -248,6 +267,7 @@ def compare(
         tuple(matching.extra),
         (*matching.notes, *_notes(reference, other, matching, precision, measured)),
         _unseen_before_first(reference, rows),
+        _left_partial(rows, matching),
         canonical(matching, other),
     )
 
@@ -295,6 +315,41 @@ def _unseen_before_first(reference: Trace, rows: Sequence[Row]) -> int:
         else:
             count = 0
     return 0
+
+
+def _left_partial(rows: Sequence[Row], matching: Matching) -> tuple[str, ...]:
+    """The tensors whose rest was not seen: neither itself nor in what is computed from it.
+
+    The last positions of the decoder are enough: these are the text's, and the logits of the last
+    token are all that a search reads.
+    """
+    left = []
+    for i, row in enumerate(rows):
+        if not row.whole_shape or not row.ok:
+            continue
+        part = matching.matches[row.name].layout.part
+        call, name = split_call(row.name)
+        of_image = _of_image(name)
+        at_the_end = part is not None and part[2] == row.whole_shape[part[0]]
+        if at_the_end and not of_image:
+            continue
+        behind = (r for r in rows[i + 1 :] if split_call(r.name)[0] == call)
+        if not any(_shows_the_whole(r, of_image=of_image) for r in behind):
+            left.append(row.name)
+    return tuple(left)
+
+
+def _shows_the_whole(row: Row, *, of_image: bool) -> bool:
+    """Whether a tensor behind is computed from all positions of one before it, and is right."""
+    name = split_call(row.name)[1]
+    if name == "output":
+        return row.ok
+    from_it = name.startswith("git.encoder.") or (of_image and _of_image(name))
+    return from_it and row.ok and not row.whole_shape
+
+
+def _of_image(name: str) -> bool:
+    return name.startswith(("git.image_encoder.", "git.visual_projection."))
 
 
 def _hidden(reference: Trace, name: str) -> Tensor | None:
@@ -351,6 +406,7 @@ def compared(
         theirs.shape,
         other.dtype_of(found.theirs),
         note=note,
+        whole_shape=ours.shape if found.layout.part is not None else (),
         **numbers,
     )
 
@@ -489,9 +545,25 @@ def _all_agree(c: Comparison) -> str:
     all_of = "both tensors agree" if len(c.rows) == 2 else f"all {len(c.rows)} tensors agree"
     if len(c.rows) == 1:
         all_of = "the one tensor that could be compared agrees"
+    if c.partial:
+        return _agree_in_part(c, worst)
     return (
         f"{all_of}: the largest error is {_floors(worst.error)} x the "
         f"{c.precision} noise floor ({worst.name}), {c.multiple:g} are allowed."
+    )
+
+
+def _agree_in_part(c: Comparison, worst: Row) -> str:
+    """What agrees is not all there is to a tensor: name it, and both shapes."""
+    row = next(row for row in c.rows if row.name == c.partial[0])
+    whole = len(c.rows) - len(c.partial)
+    agree = f"{whole} tensors agree" if whole != 1 else "1 tensor agrees"
+    more = f" and {len(c.partial) - 1} more" if len(c.partial) > 1 else ""
+    return (
+        f"{agree}; {len(c.partial)} could be compared only in part: {row.name} has shape "
+        f"{row.other_shape}, expected {row.whole_shape}{more}; the largest error is "
+        f"{_floors(worst.error)} x the {c.precision} noise floor ({worst.name}), {c.multiple:g} "
+        "are allowed."
     )
 
 
@@ -512,7 +584,7 @@ def _around_first(c: Comparison) -> list[str]:
     """What lies between the last tensor that agrees and the first that does not, and behind."""
     first = c.first
     if first is None:
-        return []
+        return [_WHOLE] if c.partial else []
     said = []
     others = [row for row in c.rows if is_input(row.name) and not row.ok and row is not first]
     if is_input(first.name) and others:
@@ -555,11 +627,17 @@ def _notes(
         said.append(f"{tensors} compared in part: the table (--all) says which positions.")
     missing = matching.missing
     unseen = [name for name in missing if is_input(name) and not split_call(name)[0]]
+    rest = [name for name in missing if name not in unseen]
+    if _POSITIONS in unseen and _is_default(reference[_POSITIONS]):
+        unseen.remove(_POSITIONS)
+        said.append(
+            f"your trace does not hold {_POSITIONS}: taken to be the default 0, 1, 2 ..., which "
+            "the reference's are."
+        )
     if unseen:
         said.append(
             f"your trace does not hold {', '.join(unseen)}: whether these agree was not seen."
         )
-    rest = [name for name in missing if name not in unseen]
     if rest:
         said.append(
             f"{len(rest)} of the reference's {len(reference)} tensors {_have(rest)} no counterpart "
@@ -572,9 +650,15 @@ def _notes(
         )
     other_names = sum(found.how != BY_NAME for found in matching.matches.values())
     if other_names:
-        are = "is" if other_names == 1 else "are"
-        said.append(f"{other_names} of them {are} known by other names; --all says how.")
+        have = "has another name" if other_names == 1 else "have other names"
+        said.append(f"{other_names} {have} in your trace; --all shows which.")
     return said
+
+
+def _is_default(position_ids: Tensor) -> bool:
+    """Whether the text's positions are those that a call takes where it is given none."""
+    counted = np.arange(position_ids.shape[-1] if position_ids.ndim else 0)
+    return bool(np.all(position_ids == counted))
 
 
 def config_differences(

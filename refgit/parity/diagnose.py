@@ -5,9 +5,10 @@ r"""Which operation of another implementation is wrong, and why.
 
 Each tensor that the other implementation shows is recomputed from the other's own inputs to it.
 Where the two differ by more than rounding does, that operation is wrong, whatever came before.
-Then every hypothesis about it is tried with the same inputs, and those that give the other's very
-tensor are its causes. Where tensors between are missing, one mistake at a time is tried at every
-operation in the gap, and the same mistake at all of them at once.
+Then every hypothesis about it, a mistake that a port may make there, is tried with the same inputs,
+and those that give the other's very tensor are its causes. Where tensors between are missing, one
+mistake at a time is tried at every operation in the gap, and the same mistake at all of them at
+once.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ def diagnose(
     model : GitForCausalLM
         With the weights both have.
     margin : float
-        How many multiples of the noise floor count as rounding.
+        How many multiples of the noise floor count as rounding. The floor is measured on the spot:
+        the same operation in the other's precision and in float64.
     effort : float
         Roughly, how many multiplications the search for one finding's causes may cost.
-
     precision : str, optional
         What the other implementation computes in, such as "bfloat16", whatever its tensors are
         stored in; a `Comparison` knows it. By default what the trace says, else what its numbers
@@ -93,7 +94,8 @@ def diagnose(
     if not names:
         raise ValueError(
             f"none of the other trace's {len(other)} tensors has a name of this model, such as "
-            f"{next(iter(graph.nodes))}; give a map of names."
+            f"{next(iter(graph.nodes))}; give the `canonical` of a comparison, which knows them by "
+            "their names here, with a map of names if need be."
         )
     values = inputs | theirs | {name: other[name] for name in names}
     search = Search(graph, margin, effort)

@@ -1,4 +1,7 @@
-"""What a diagnosis says: findings with their causes, and the sentences made of them."""
+"""What a diagnosis says: findings with their causes, and the sentences made of them.
+
+A *noise floor* is what rounding alone does to a tensor: see `diagnose_local`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from refgit.parity.diagnose_words import gap_words, part, place, placed, times_floor, tower
+from refgit.parity.diagnose_words import digits, gap_words, in_floors, part, place, placed, tower
 from refgit.parity.hypotheses import layer_number
 
 
@@ -22,9 +25,10 @@ class Cause:
     hypothesis : str
         The mistake's short name.
     residual : float
-        What it leaves unexplained, in multiples of the noise floor; about 1 is all.
+        The error that is left once the mistake is taken into account, in multiples of the noise
+        floor; where it is about 1, the mistake explains all of the error.
     node : str
-        Where it is made.
+        Where it is made: the name of a tensor.
     rank : int
         How far-fetched it is; of equally good ones the lower comes first.
     everywhere : bool
@@ -104,13 +108,20 @@ class Diagnosis:
 
     @property
     def sentences(self) -> list[str]:
-        """The diagnosis in words, a line a mistake; one mistake in several layers is one line."""
+        """The diagnosis in words, a line a mistake; one mistake in several layers is one line.
+
+        What would let it say more comes first where no cause was found, and last where one was.
+        """
         if not self.findings:
             return [
                 f"Each of {self.checked} tensors follows from your own inputs to it, within the "
                 "noise of rounding."
             ]
-        return [_sentence(group) for group in _groups(self.findings)]
+        said = [_sentence(group) for group in _groups(self.findings)]
+        if not any(len(finding.gap) > WIDE for finding in self.findings):
+            return said
+        known = self.causes or is_input(self.findings[0].name)
+        return [*said, _MORE, _HIDDEN] if known else [_MORE, *said, _HIDDEN]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the diagnosis as JSON takes it; what is infinite becomes None."""
@@ -178,10 +189,10 @@ def _groups(findings: list[Finding]) -> list[list[Finding]]:
 
 
 WIDE = 20  # operations: more than a layer
+_MORE = "The output of each layer in your trace would say more."
 _HIDDEN = (
     "More than a layer lies between the tensors that are there: a mistake at one place, and the "
-    "same mistake everywhere, were tried; two different mistakes cannot be told apart. The output "
-    "of each layer in the trace would say more."
+    "same mistake everywhere, were tried; two different mistakes cannot be told apart."
 )
 
 
@@ -193,17 +204,19 @@ def _sentence(group: list[Finding]) -> str:
         return f"Your {first.name} already differs: {why or 'give both the same inputs'}."
     where = placed(first.name, [layer_number(f.name) for f in group])
     where = f"{first.lead}; {where}" if first.lead else where
-    error = times_floor(max(f.multiples for f in group))
-    hidden = f" {first.tried} hypotheses were tried. {_HIDDEN}" if len(first.gap) > WIDE else ""
+    error = in_floors(max(f.multiples for f in group))
+    hidden = f" {first.tried} hypotheses were tried." if len(first.gap) > WIDE else ""
     if not first.causes:
         note = f"; {first.note}" if first.note else ""
         lines = gap_words(first.gap)
-        return f"{where}{lines}: wrong by {error}, and no hypothesis reproduces it{note}.{hidden}"
+        off = f"by itself, on your own inputs, it is off by {error}"
+        return f"{where}{lines}: {off}, and no hypothesis reproduces it{note}.{hidden}"
     cause = first.causes[0]
-    residual = times_floor(max(f.causes[0].residual for f in group))
+    residual = digits(max(f.causes[0].residual for f in group))
     lines = gap_words(first.gap)
     others = [c for c in first.causes[1:] if by_merit(c)[:1] == by_merit(cause)[:1] and c.rank < 9]
     also = " or: ".join(c.text for c in others[:2])
     more = f" ({len(others) - 2} other explanations fit as well)" if len(others) > 2 else ""
     also = f" It may also be: {also}{more}." if also else ""
-    return f"{where}{lines}: {cause.text} (residual {residual}; error {error}).{also}{hidden}"
+    off = f"by itself, on your own inputs, it is off by {error}; with this cause {residual} remain"
+    return f"{where}{lines}: {cause.text} ({off}).{also}{hidden}"

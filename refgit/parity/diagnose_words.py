@@ -105,12 +105,16 @@ def runs(numbers: list[int]) -> str:
     return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in pieces)
 
 
-def times_floor(multiples: float) -> str:
-    """An error in multiples of the noise floor, as one says it."""
+def in_floors(multiples: float) -> str:
+    """An error in noise floors, as one says it: "12.3 noise floors"."""
     if not math.isfinite(multiples):
-        return "no finite multiple of the noise floor"
-    digits = f"{multiples:.1f}" if multiples < 100 else f"{multiples:.3g}"
-    return f"{digits}x noise floor"
+        return "no finite number of noise floors"
+    return f"{digits(multiples)} noise floors"
+
+
+def digits(multiples: float) -> str:
+    """A multiple with as many digits as one reads."""
+    return f"{multiples:.1f}" if multiples < 100 else f"{multiples:.3g}"
 
 
 def gap_words(gap: Iterable[str]) -> str:

@@ -97,7 +97,9 @@ class View:
             It is no node, or needs something that is neither given nor a node.
         """
         if name not in self.graph.nodes or name in self._under_way:
-            raise MissingTensorError(f"{name} is not given and cannot be computed.")
+            raise MissingTensorError(
+                f"{name} is not given and cannot be computed; expected it, or what it is made from."
+            )
         node = self.graph.nodes[name]
         recipe = self.changes.get(name) or RECIPES[node.kind]
         quiet = nullcontext() if self._under_way else np.errstate(all="ignore")

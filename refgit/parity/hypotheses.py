@@ -112,7 +112,7 @@ def _half_of(node: Node, branch: str) -> Iterator[Hypothesis]:
             return RECIPES[node.kind](node, Borrowing(view, node.parameters, leaf, branch))
 
         yield Hypothesis(
-            f"{leaf} {swap_name(node.parameters, branch)}",
+            swap_name(node.parameters, branch, leaf),
             f"it uses the {leaf} of {branch}, with the right {rest}",
             node.name,
             recipe,
@@ -204,13 +204,13 @@ def distance(one: str, other: str) -> int:
     return abs(a - b)
 
 
-def swap_name(one: str, other: str) -> str:
+def swap_name(one: str, other: str, what: str = "weights") -> str:
     """One name for "a uses b's weights" and "b uses a's", whatever the layer."""
     a, b = layer_number(one), layer_number(other)
     if a is not None and b is not None and a != b:
-        return f"weights of layer {b - a:+d}"
-    ends = sorted(".".join(name.split(".")[-2:]) for name in (one, other))
-    return f"weights swapped: {ends[0]}, {ends[1]}"
+        return f"{what} of layer {b - a:+d}"
+    ends = sorted(short(name) for name in (one, other))
+    return f"{what} swapped: {ends[0]}, {ends[1]}"
 
 
 def other_inputs(node: Node, graph: Graph) -> Iterator[Hypothesis]:
@@ -260,10 +260,11 @@ def neighbours(node: Node, graph: Graph) -> list[str]:
 
 
 def short(name: str) -> str:
-    """The last part of a name, two where one says little; the same in every layer."""
+    """The last part of a name, two or three where one says little; the same in every layer."""
     parts = name.split(".")
     if parts[-1].isdigit():
         return "layer output" if parts[-2] in ("layers", "layer") else ".".join(parts[-2:])
-    return (
-        parts[-1] if parts[-1] not in ("LayerNorm", "dense", "residual") else ".".join(parts[-2:])
-    )
+    if parts[-1] not in ("LayerNorm", "dense", "residual"):
+        return parts[-1]
+    # of a decoder's layer: attention.output.dense and output.dense
+    return ".".join(parts[-3:] if parts[-3:-2] == ["attention"] else parts[-2:])

@@ -12,7 +12,7 @@ from refgit.layers.linear import linear
 from refgit.parity.graph import Graph, View, rounded
 from refgit.parity.graph_nodes import Node
 from refgit.parity.graph_recipes import RECIPES
-from refgit.parity.hypotheses import Hypothesis, Substitute, weight_and_bias
+from refgit.parity.hypotheses import Hypothesis, Substitute, short, weight_and_bias
 from refgit.parity.hypotheses_norm import of_norm
 
 COARSE = {"float16": "float16", "bfloat16": "bfloat16", "tfloat32": "TF32"}
@@ -85,7 +85,7 @@ def _of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
             x = RECIPES[norm.kind](replace(norm, inputs=n.inputs), v)
             return RECIPES[n.kind](n, Substitute(v, {n.inputs[0]: x}))
 
-        yield Hypothesis(f"input normalised by {norm.name.split('.')[-1]}",
+        yield Hypothesis(f"input normalised by {short(norm.name)}",
                          f"its input passes {norm.parameters} first (pre-norm and post-norm are "
                          "mixed up)", node.name, normed, 3)  # fmt: skip
 
@@ -227,10 +227,10 @@ def _of_residual(node: Node, graph: Graph) -> Iterator[Hypothesis]:
             x = RECIPES[norm.kind](replace(norm, inputs=(n.inputs[1],)), v)
             return v[n.inputs[0]] + x
 
-        yield Hypothesis(f"residual normalised by {norm.name.split('.')[-1]}",
+        yield Hypothesis(f"residual normalised by {short(norm.name)}",
                          f"the residual passes {norm.parameters} before it is added",
                          node.name, normed, 3)  # fmt: skip
-        yield Hypothesis(f"branch normalised by {norm.name.split('.')[-1]}",
+        yield Hypothesis(f"branch normalised by {short(norm.name)}",
                          f"the sub-layer's output passes {norm.parameters} before it is added",
                          node.name, branch, 3)  # fmt: skip
 

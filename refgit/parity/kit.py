@@ -1,4 +1,4 @@
-"""The conformance kit: golden cases as files, so that a port in any language can test itself.
+"""The conformance kit: cases with their right answers as files, so that any port can test itself.
 
 `write_kit` makes everything at that moment from seeds: small random weights, pictures, texts,
 expected values computed in float64, and a tolerance for each tensor from measured noise

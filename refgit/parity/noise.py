@@ -1,5 +1,7 @@
 """The noise floor: how far a correct implementation may be off, measured and not guessed.
 
+"Floors" elsewhere are multiples of it: an error of 8 floors is 8 times what rounding does.
+
 Rounding errors depend on the weights and on the input. So the reference is run again on the very
 input, in the other's precision, and its distance to float64 is what rounding does to each tensor:
 

@@ -83,6 +83,8 @@ class Page:
         """What the comparison says."""
         c = self.comparison
         word, kind = ("✓ Agrees", "good") if c.ok else ("✗ Differs", "bad")
+        if c.partial and c.first is None:
+            word = "✗ Agrees in part alone"
         agree = sum(row.ok for row in c.rows)
         said = [text for text in c.sentences if text != c.sentence]
         return (

@@ -1,6 +1,7 @@
 """A trace: every named tensor of a run in the order of execution, and the file it lies in.
 
 `record` runs a model and keeps what it computes; `trace(model)` does so for calls of one's own.
+Tensors are named by the checkpoint's modules, such as git.encoder.layer.0.attention.self.query.
 Other implementations write the same file, or plain .npz or .npy files with any names.
 """
 

@@ -130,9 +130,15 @@ def _names_in(text: str | None, path: Path) -> list[str] | None:
     try:
         names = json.loads(text)
     except ValueError as error:
-        raise TraceError(f"{path}: the order of the tensors is no valid JSON: {error}.") from error
+        raise TraceError(
+            f"{path}: the order of the tensors is no valid JSON: {error}. Expected a list of "
+            "names, first computed first."
+        ) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise TraceError(f"{path}: the order of the tensors is no JSON list of names.")
+        raise TraceError(
+            f"{path}: the order of the tensors is no JSON list of names; expected one such as "
+            '["pixel_values", "logits"], first computed first.'
+        )
     return names
 
 

@@ -1,5 +1,10 @@
 """Everything between the user's picture or sentence and the model's arrays, and back.
 
+A picture is resized, cropped and normalised to `pixel_values`; a sentence is cut into tokens, words
+or pieces of words, whose numbers are `input_ids`. How, the checkpoint says, in
+preprocessor_config.json and tokenizer.json. CLIP is the model whose image encoder GIT took over,
+BERT the one whose tokenizer, VideoMAE that whose preparation of videos.
+
 The model itself never imports this package: `import refgit` needs neither Pillow nor tokenizers.
 """
 

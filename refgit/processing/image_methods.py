@@ -19,7 +19,8 @@ class ImageMethods:
     """One step at a time, with values of its own: the processor's settings play no part.
 
     Every method takes `data_format`, where the result has its channels (None: where the image has
-    them), and `input_data_format`, where the image has them (None: inferred from the shape).
+    them), and `input_data_format`, where the image has them (None: inferred from the shape); either
+    is "channels_first", (C, H, W), or "channels_last", (H, W, C).
 
     Source: transformers 4.56.2, the methods of these names. Images are arrays (H, W, C) or
     (C, H, W) here, C 1 or 3; pixels are finite.
@@ -46,6 +47,8 @@ class ImageMethods:
             does not.
         resample : int, optional
             A `PIL.Image.Resampling` value; by default bicubic for CLIP, bilinear for VideoMAE.
+        data_format, input_data_format : str, optional
+            See the class.
 
         Returns
         -------
@@ -78,6 +81,8 @@ class ImageMethods:
             The image.
         size : int or dict
             {"height": h, "width": w}, or one number for a square.
+        data_format, input_data_format : str, optional
+            See the class.
 
         Returns
         -------
@@ -109,6 +114,8 @@ class ImageMethods:
             The image.
         scale : float
             Usually 1/255.
+        data_format, input_data_format : str, optional
+            See the class.
 
         Returns
         -------
@@ -140,6 +147,8 @@ class ImageMethods:
             The image.
         mean, std : float or C floats
             What is subtracted, and what is divided by.
+        data_format, input_data_format : str, optional
+            See the class.
 
         Returns
         -------

@@ -49,6 +49,9 @@ _DEFAULTS: dict[str, Any] = {
 class BertTokenizer(TextEncoder):
     """WordPiece tokenizer with BERT's text cleaning and special tokens.
 
+    WordPiece cuts a word that the vocabulary lacks into the longest pieces that it has; a piece
+    that continues a word begins with ##. Special tokens such as [CLS] stand for no word.
+
     Parameters
     ----------
     backend : tokenizers.Tokenizer

@@ -26,7 +26,7 @@ class Vocabulary(SpecialTokens):
 
     @property
     def is_fast(self) -> bool:
-        """True: the splitting is done by the `tokenizers` library."""
+        """True, as of transformers' tokenizers that leave the splitting to `tokenizers`."""
         return True
 
     @property

@@ -169,7 +169,7 @@ MISTAKES: list[tuple[Callable[[Any], None], str, str]] = [
     (eps_of_a_text_norm, f"{TEXT}1.output.LayerNorm", "eps 0.0001"),
     (eps_of_the_projection, "git.visual_projection.visual_projection.1", "eps 0.001"),
     (query_and_key_swapped, f"{VISION}encoder.layers.1.self_attn.q_proj",
-     "weights swapped: self_attn.k_proj, self_attn.q_proj"),
+     "weights swapped: k_proj, q_proj"),
     (value_bias_lost, f"{TEXT}0.attention.self.value", "no bias"),
     (output_projection_transposed, f"{VISION}encoder.layers.0.self_attn.out_proj",
      "weight transposed"),

@@ -1,7 +1,7 @@
 """Traces captured from transformers 5 against refgit, and the defect that they bring to light.
 
 Tensor by tensor as in tests/live/test_capture_live.py. A decode step that is written by hand and
-gives no position_ids counts the image tokens into the default positions (docs/differences.md, section 4).
+gives no position_ids counts the image tokens into the default positions (docs/differences.md).
 
 It needs the environment of tests/live5/test_transformers5_live.py.
 """

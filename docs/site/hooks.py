@@ -12,6 +12,7 @@ from typing import Any
 
 import code_blocks
 import command_pages
+import drawings
 import field_tables
 import mathematics
 import notebook_page
@@ -98,18 +99,27 @@ def on_page_content(content: str, page: Page, config: Any, files: Files) -> str:
     except mathematics.MathematicsError as error:
         _log.warning("%s: %s", source, error)
     content = repository.link_names(content, page.file.dest_uri, _pages)
+    content = drawings.put_in(content, repository.ROOT / "docs", page.file.dest_uri)
+    content = _OPTIONS.sub(
+        lambda code: _OPTION.sub(r'<span class="whole">\1</span>', code[0]), content
+    )
     content = _CELL.sub(lambda cell: _LONG.sub(_breakable, cell[0]), content)
-    return _TYPE.sub(_as_written, content) if "::: refgit" in (page.markdown or "") else content
+    if "::: refgit" not in (page.markdown or ""):
+        return content
+    return _TYPE.sub(_as_written, _UNDESCRIBED.sub("", content))
 
 
+_OPTIONS = re.compile(r"(?<!</span>)(?<!<pre>)<code>[^<]*--[^<]*</code>")  # none of a block
+_OPTION = re.compile(r"(?<![\w-])(--[a-z][\w-]*)")  # no line ends inside
+_UNDESCRIBED = re.compile(r'\s*–\s*<div class="doc-md-description">\s*</div>')
 _CELL = re.compile(r"<td.*?</td>", re.S)
 _LONG = re.compile(r"<code>[^<]{18,}</code>")
 _TYPE = re.compile(r"<code>((?:(?!</?code>).)*)</code>")
 
 
 def _breakable(code: re.Match[str]) -> str:
-    """Let a long name in a table break behind its dots and the like, not in its words."""
-    return re.sub(r"(?<=[\w\]])(\.|/|::|_)(?=\w)", r"\1<wbr>", code[0])
+    """Let a long name in a table break behind its dots and the like, not in words or numbers."""
+    return re.sub(r"(?<=[\w\]])(\.(?!\d+\b(?!\.))|/|::|_)(?=\w)", r"\1<wbr>", code[0])
 
 
 def _as_written(code: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -84,6 +85,11 @@ def process(
         timeout=120,
         check=False,
     )
+
+
+def ctrl_c_interrupts() -> None:
+    """Undo what children of a shell's background jobs inherit: that they ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def environment(**variables: str) -> dict[str, str]:

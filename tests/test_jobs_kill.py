@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from refgit import cli
-from test_cli import ROOT, environment, model, picture
+from test_cli import ROOT, ctrl_c_interrupts, environment, model, picture
 
 __all__ = ["model"]  # a fixture
 pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[parquet]'")
@@ -89,6 +89,7 @@ def test_ctrl_c_keeps_the_rows_and_says_how_to_go_on(
         text=True,
         cwd=ROOT,
         env=environment(),
+        preexec_fn=ctrl_c_interrupts,
     )
     partial = Path(f"{out}.partial")
     while child.poll() is None and not (partial.exists() and partial.stat().st_size):

@@ -19,7 +19,7 @@ from refgit import cli
 from refgit.commands import output, terminal
 from refgit.parity.noise import NoiseFloor
 from refgit.parity.trace import record
-from test_cli import ROOT, encoded, environment, model, picture, process
+from test_cli import ROOT, ctrl_c_interrupts, encoded, environment, model, picture, process
 
 __all__ = ["model"]  # a fixture
 pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
@@ -414,6 +414,7 @@ def test_an_interrupt_is_silent_and_exit_code_130() -> None:
         stderr=subprocess.PIPE,
         cwd=ROOT,
         env=environment(),
+        preexec_fn=ctrl_c_interrupts,
     )
     assert child.stdin is not None
     assert child.stderr is not None

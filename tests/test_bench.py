@@ -168,7 +168,7 @@ def measured(
     return run.measure_plan(plan(model, *names, peers=[peer], **options), folder, print)
 
 
-@pytest.mark.parametrize("clock", ["wall", "processor"])
+@pytest.mark.parametrize("clock", ["wall", pytest.param("processor", marks=pytest.mark.slow)])
 def test_a_peer_that_computes_the_same_is_timed_in_every_case(
     model: Path, tmp_path: Path, clock: str
 ) -> None:
@@ -182,6 +182,7 @@ def test_a_peer_that_computes_the_same_is_timed_in_every_case(
         assert peer["ratio_least"] <= peer["ratio"] <= peer["ratio_most"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "name", "sentence"),
     [
@@ -207,6 +208,7 @@ def test_a_peer_that_computes_something_else_is_not_timed(
     assert sentence in note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loading", "sentence"),
     [

@@ -43,6 +43,9 @@ from refgit_backends.cupy_source import DTYPES, MAX_KEYS, PARAMETERS, THREADS, s
 from test_backends import MATHEMATICS
 from test_golden import SMALL, WRITING, relative_error
 
+# Compiles with g++ and runs a model on a pretended GPU: part of .ci/run's step of slow tests.
+pytestmark = pytest.mark.slow
+
 NO_COMPILER = "the kernels are run on the CPU by g++, which is not installed"
 needs_compiler = pytest.mark.skipif(gpu_fake_kernels.COMPILER is None, reason=NO_COMPILER)
 

@@ -642,6 +642,7 @@ def test_the_port_passes_in_float32_with_room_to_spare(kit: Path, tmp_path: Path
     assert 0.05 < max(multiples(grading)) < 0.6
 
 
+@pytest.mark.slow
 @needs_node
 @pytest.mark.parametrize(
     ("mistake", "first", "tensor", "intact"),

@@ -519,6 +519,7 @@ def test_the_table_has_every_model_of_the_readme() -> None:
     assert set(MODELS) == set(README)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", ["file", "name", "both", "neither"])
 @pytest.mark.parametrize("name", README)
 def test_a_model_of_the_readme_at_its_real_size(

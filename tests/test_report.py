@@ -216,6 +216,7 @@ def many(rows: int, shape: tuple[int, ...]) -> tuple[Trace, Trace]:
     return Trace(a), Trace({name: x + 1e-3 * rng.standard_normal(shape) for name, x in a.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "shape"), [(1500, (1, 40, 40)), (60, (1, 200, 768))])
 def test_many_and_large_tensors_stay_below_five_megabytes(
     rows: int, shape: tuple[int, ...]

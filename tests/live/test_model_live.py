@@ -37,6 +37,7 @@ from hypothesis import strategies as st
 from golden_cases import make_weights
 from oracle import torch, transformers
 from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
+from refgit.generation.prompt import text_room
 
 pytestmark = pytest.mark.oracle
 
@@ -563,7 +564,9 @@ def draw_generation(data: st.DataObject, *, padded: bool) -> tuple[Any, Any, Arr
     new = data.draw(st.one_of(st.integers(9, 16), st.integers(1, 16)))
     call[limit] = new + (prompt if limit == "max_length" else 0)
     if data.draw(st.booleans()):
-        call["min_length"] = data.draw(st.integers(0, prompt + new))
+        # more than the positions leave room for is refused here, and cut off by the oracle
+        room = text_room(config, vision.num_positions if "pixel_values" in call else 0)
+        call["min_length"] = data.draw(st.integers(0, min(prompt + new, room)))
     return ours, theirs, call
 
 

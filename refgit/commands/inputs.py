@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from refgit.commands.output import say
 from refgit.commands.terminal import waiting
+from refgit.jobs.sources import is_video, suffixes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from refgit.processing import GitProcessor
 
 STDIN = "-"
-# By name, since what is inside is for PyAV to find out, and that is an extra.
-_VIDEOS = (
-    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv",
-)  # fmt: skip
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -118,11 +114,6 @@ def any_size(processor: GitProcessor) -> bool:
     return getattr(processor.image_processor, "respect_ratio_max", None) is not None
 
 
-def is_video(file: str) -> bool:
-    """Whether a file's name says that it is a video."""
-    return Path(file).suffix.lower() in _VIDEOS
-
-
 def refuse_stdin_twice(names: Sequence[str]) -> None:
     """Refuse to read standard input more than once: the second time there is nothing in it.
 
@@ -154,16 +145,12 @@ def files_of(names: Sequence[str], *, videos: bool) -> Iterator[str]:
 
 def _files_in(directory: str, *, videos: bool) -> list[str]:
     """Image files of a directory, and its videos if wanted; none where it cannot be read."""
-    from PIL import Image
-
-    formats = Image.registered_extensions()  # {".png": "PNG", ...}, those to write only as well
-    known = {suffix for suffix, name in formats.items() if name in Image.OPEN}
+    wanted = suffixes(videos=videos)
     try:
         files = sorted(Path(directory).iterdir())
     except OSError:
         return []
-    wanted = (f for f in files if f.suffix.lower() in known or (videos and is_video(f.name)))
-    return [str(f) for f in wanted if f.is_file()]
+    return [str(f) for f in files if f.suffix.lower() in wanted and f.is_file()]
 
 
 def read_pixels(

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from refgit.jobs.errors import JobError
 
 LIST, TABLE = ".txt", ".parquet"
+# By name, since what is inside is for PyAV to find out, and that is an extra.
 _VIDEOS = (
     ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4",
     ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv",
@@ -159,11 +160,7 @@ def _listed_in(file: str) -> list[str]:
 
 def _found_in(directory: str, *, recursive: bool, videos: bool) -> list[str]:
     """Image files of a directory, sorted by name, and what lies in the directories within."""
-    from PIL import Image
-
-    formats = Image.registered_extensions()  # {".png": "PNG", ...}, those to write only as well
-    wanted = {suffix for suffix, name in formats.items() if name in Image.OPEN}
-    wanted |= set(_VIDEOS) if videos else set()
+    wanted = suffixes(videos=videos)
     names: list[str] = []
     for folder, inner, files in os.walk(directory, onerror=_raise):
         inner[:] = sorted(inner) if recursive else []
@@ -183,6 +180,15 @@ def _found_in(directory: str, *, recursive: bool, videos: bool) -> list[str]:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def suffixes(*, videos: bool) -> set[str]:
+    """How the names of image files end, such as .png, and with `videos` those of videos too."""
+    from PIL import Image
+
+    formats = Image.registered_extensions()  # {".png": "PNG", ...}, those to write only as well
+    images = {suffix for suffix, name in formats.items() if name in Image.OPEN}
+    return images | set(_VIDEOS) if videos else images
 
 
 def is_video(name: str) -> bool:

@@ -31,6 +31,7 @@ from refgit.commands import (
 )
 from refgit.commands.output import OutputError, put, reason, say
 from refgit.commands.terminal import make_way
+from refgit.spinning import spin_shortly
 
 # In the order of `refgit --help`: for the deployer, the reader, the porter, the rest.
 _COMMANDS = (
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments without the program's name; sys.argv's by default.
     """
+    spin_shortly()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a caption's letters
         sys.stdout.reconfigure(errors="backslashreplace")
     debug = False

@@ -20,7 +20,7 @@ from typing import Any
 from refgit.cache import KeyValueCache
 from refgit.config import GitConfig
 from refgit.layers.array_api import Array, array_namespace
-from refgit.layers.attention import PastKeysValues, multi_head_attention, project_keys_values
+from refgit.layers.attention import PastKeysValues, multi_head_attention, project_heads
 from refgit.layers.feed_forward import feed_forward
 from refgit.layers.mask import attention_bias, image_text_mask
 from refgit.layers.operations import DEFINITIONS, Operations
@@ -94,12 +94,12 @@ def read_image(
     for i in range(last + 1):
         layer, weights = ops.at(f"layer.{i}"), p["layer"][str(i)]
         if i == last:
-            key, value = project_keys_values(
+            key, value = layer.at("attention.self").run(
+                project_heads,
                 x,
                 weights["attention"]["self"],
                 ("key", "value"),
                 num_heads=heads_in(weights, config),
-                ops=layer.at("attention.self"),
             )
             cache.set_image(i, key, value)
         else:

@@ -321,7 +321,10 @@ def test_all_programs_get_the_same_threads_and_no_path_of_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/ours")
+    monkeypatch.setenv("REFGIT_NUM_THREADS", "7")
     variables = process.environment(3, ())
+    assert "REFGIT_NUM_THREADS" not in variables
+    assert variables["OPENBLAS_THREAD_TIMEOUT"] == "22"  # as on refgit's command line
     assert {variables[name] for name in process.THREAD_VARIABLES} == {"3"}
     assert "PYTHONPATH" not in variables
 

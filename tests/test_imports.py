@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,22 @@ def test_importing_refgit_imports_nothing_heavy() -> None:
     assert "numpy" not in found  # nor anything else that takes time
 
 
+def test_the_command_line_speaks_to_openblas_before_numpy_loads_it() -> None:
+    assert "numpy" not in modules_after("import refgit.cli")
+    code = (
+        "import os, sys, refgit.cli as cli; cli.main(['caption', 'docs/images/star.png']);"
+        "assert 'numpy' in sys.modules; print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    )
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
+    for given, expected in ((None, "22"), ("9", "9")):
+        variables = {k: v for k, v in os.environ.items() if k != "OPENBLAS_THREAD_TIMEOUT"}
+        variables |= {"PYTHONPATH": paths, **({"OPENBLAS_THREAD_TIMEOUT": given} if given else {})}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=variables, capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.stdout.splitlines()[-1] == expected, done.stderr
+
+
 def test_building_and_running_a_model_imports_nothing_it_does_not_need() -> None:
     found = modules_after(
         "import refgit; config = refgit.GitConfig(vision_config=dict(hidden_size=4, "
@@ -133,7 +150,9 @@ def test_public_names_are_sorted_and_nothing_else_resolves() -> None:
 # Who may import whom, beyond itself: the arrows of the design. Anyone may raise refgit's errors.
 ARROWS = {
     "architecture": {"checkpoint", "config", "parameters"},
-    "bench": {"config", "model", "processing", "refgit", "refgit_backends", "vision"},
+    "bench": {
+        "config", "model", "processing", "refgit", "refgit_backends", "spinning", "vision",
+    },
     "__init__": {
         "arrays", "cache", "config", "errors", "model", "parity", "processing", "vision",
     },
@@ -142,7 +161,7 @@ ARROWS = {
     "cache": {"layers"},
     "checkpoint": {"config", "json_file", "parameters"},
     "checks": {"config"},
-    "cli": {"commands", "refgit"},
+    "cli": {"commands", "refgit", "spinning"},
     "commands": {
         "architecture", "bench", "cache", "checkpoint", "config", "demo", "explain", "generation",
         "jobs", "json_file", "layers", "model", "parity", "processing", "refgit_backends",
@@ -175,6 +194,7 @@ ARROWS = {
     },
     "processing": {"arrays", "checkpoint", "json_file", "refgit_backends"},
     "pretrained": {"checkpoint", "config", "layers", "parameters", "refgit_backends"},
+    "spinning": set(),
     "surgery": {"config", "layers"},
     "vision": {"checks", "config", "layers", "outputs", "parameters", "pretrained"},
 }  # fmt: skip

@@ -5,8 +5,13 @@ several texts at once, on several threads. The operations one by one are in test
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import sysconfig
 import threading
-from functools import cache
+import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +22,16 @@ from hypothesis import strategies as st
 import tiny
 from refgit import GitForCausalLM, layers
 from refgit.layers.activation import ACTIVATIONS
-from refgit.layers.attention import attention, merge_heads
+from refgit.layers.attention import attention, merge_heads, project_heads
 from refgit.layers.feed_forward import feed_forward
 from refgit.layers.operations import DEFINITIONS, LAYERS, Operations
 from refgit.layers.position import RelativePositions
 from refgit_backends import (
     get_backend,
     numpy_activation,
+    numpy_allocation,
     numpy_attention,
+    numpy_blas,
     numpy_feed_forward,
     numpy_linear,
     numpy_normalization,
@@ -42,6 +49,12 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return int(request.param)
 
 
+@pytest.fixture(autouse=True)
+def sleeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no product had been spread over BLAS's threads lately."""
+    monkeypatch.setattr(numpy_blas, "_idle_from", 0.0)
+
+
 def close(found: Any, wanted: np.ndarray, unit: float) -> None:
     assert found.dtype == wanted.dtype
     assert found.shape == wanted.shape
@@ -52,7 +65,11 @@ def close(found: Any, wanted: np.ndarray, unit: float) -> None:
 
 
 def test_every_kernel_of_a_layer_is_held_against_its_definition_here() -> None:
-    assert {name for name in KERNELS if name in LAYERS} == {"attention", "feed_forward"}
+    assert {name for name in KERNELS if name in LAYERS} == {
+        "attention",
+        "feed_forward",
+        "project_heads",
+    }
 
 
 # -- linear ----------------------------------------------------------------------------------------
@@ -73,11 +90,78 @@ def test_linear_in_pieces(
     close(KERNELS["linear"](x, weight), layers.linear(x, weight), UNITS[dtype])
 
 
-def test_linear_leaves_rows_next_to_one_another() -> None:
+def test_every_float16_is_widened_exactly() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    wanted = every.astype(np.float32)
+    finite = np.isfinite(every)
+    for x, right in ((every, wanted), (every[finite], wanted[finite]), (every[:0], wanted[:0])):
+        found = numpy_linear.widened(x, np.empty(x.shape, np.float32))
+        np.testing.assert_array_equal(found.view(np.uint32), right.view(np.uint32))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20, 63, 64, 200])
+def test_how_linear_leaves_its_rows(rows: int) -> None:
+    """Token by token if they are few, channel by channel if they are many."""
     weight = np.ones((40, 8), np.float32)
-    for rows in (1, 3, 20, 200):
-        found = KERNELS["linear"](np.ones((rows, 8), np.float32), weight)
-        assert found.flags.c_contiguous
+    found = KERNELS["linear"](np.ones((1, rows, 8), np.float32), weight)
+    assert found[0].flags.c_contiguous == (rows < 64)
+    assert found[0].T.flags.c_contiguous == (rows in (1, 64, 200))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 12, 13, 63, 64, 200])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_heads_are_projected_as_defined(
+    rows: int, turned: bool, dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numpy_linear, "_SMALL_PRODUCT", 1000)
+    rng = np.random.default_rng(rows)
+    batch = 2 if rows % 2 == 0 else 1
+    x = rng.standard_normal((batch, rows // batch, 24)).astype(dtype)
+    if turned:
+        x = np.ascontiguousarray(x.transpose(2, 0, 1)).transpose(1, 2, 0)
+    p = {
+        name: {
+            "weight": rng.standard_normal((36, 24)).astype(dtype),
+            "bias": rng.standard_normal(36).astype(dtype),
+        }
+        for name in ("query", "key", "value")
+    }
+    for names in (("query", "key", "value"), ("key", "value")):
+        shown: list[tuple[str, np.ndarray]] = []
+        expected: list[tuple[str, np.ndarray]] = []
+        tapped = replace(SERVED, listener=lambda *shape, to=shown: to.append(shape))
+        plain = Operations(listener=lambda *shape, to=expected: to.append(shape))
+        wanted = project_heads(x, p, names, num_heads=3, ops=plain)
+        for found, right in zip(
+            SERVED.run(project_heads, x, p, names, num_heads=3), wanted, strict=True
+        ):
+            close(found, right, UNITS[dtype])
+        tapped.run(project_heads, x, p, names, num_heads=3)
+        for (name, y), (right_name, right) in zip(shown, expected, strict=True):
+            assert name == right_name
+            close(y, right, UNITS[dtype])
+
+
+# -- normalization ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("shape", [(1, 64, 40), (3, 70, 33), (1, 1, 40), (200, 8)])
+def test_layer_norm_however_its_rows_stand(
+    shape: tuple[int, ...], turned: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numpy_normalization, "BLOCK", 40 * 66)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).astype(dtype) * 3 + 100  # a mean far from 0
+    if turned:
+        x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 0)), 0, -1)
+    weight, bias = rng.standard_normal((2, shape[-1])).astype(dtype)
+    before = x.copy()
+    wanted = layers.layer_norm(x.astype(np.float64), weight, bias, eps=1e-5).astype(dtype)
+    close(KERNELS["layer_norm"](x, weight, bias, eps=1e-5), wanted, 20 * UNITS[dtype])
+    np.testing.assert_array_equal(x, before)
 
 
 # -- attention -------------------------------------------------------------------------------------
@@ -128,7 +212,7 @@ def test_attention_equals_its_definition(
     before = [x.copy() for x in (arguments[0], *arguments[1], *arguments[2])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numpy_attention, "_SCORES", piece)
-        patch.setattr(numpy_attention, "_ALONE", 2 * piece)
+        patch.setattr(numpy_attention, "_SCORES_OF_THREAD", 2 * piece)
         found, kept = SERVED.run(attention, *arguments, **options)
         alone, none = SERVED.run(attention, *arguments, keep_probabilities=False, **options)
     assert none is None
@@ -143,6 +227,38 @@ def test_attention_equals_its_definition(
         assert ours.dtype == theirs.dtype
     for x, old in zip((arguments[0], *arguments[1], *arguments[2]), before, strict=True):
         np.testing.assert_array_equal(x, old)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("piece", [1, 2000, 20_000, 1 << 18])
+@pytest.mark.parametrize("images", [1, 3])
+def test_tokens_of_images_among_themselves(
+    images: int,
+    piece: int,
+    turned: bool,
+    dtype: str,
+    threads: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(numpy_attention, "_SCORES_OF_THREAD", piece)
+    rng = np.random.default_rng(images)
+    q, k, v = rng.standard_normal((3, 5, 6, images, 70)).astype(dtype).transpose(0, 3, 1, 4, 2)
+    if not turned:
+        q, k, v = (np.ascontiguousarray(x) for x in (q, k, v))
+    q *= 4
+    wanted, _ = attention(q, [k], [v])
+    found, none = SERVED.run(attention, q, [k], [v], keep_probabilities=False)
+    assert none is None
+    close(found, wanted, 20 * UNITS[dtype])
+    shown: dict[str, np.ndarray] = {}
+    tapped = replace(SERVED, listener=shown.__setitem__)
+    watched, kept = tapped.run(attention, q, [k], [v])
+    np.testing.assert_array_equal(watched, found)
+    plain = Operations(listener=(right := {}).__setitem__)
+    close(kept, attention(q, [k], [v], ops=plain)[1], 20 * UNITS[dtype])
+    close(shown["scores"], right["scores"], 20 * UNITS[dtype])
+    assert np.shares_memory(merge_heads(found), found)
 
 
 def test_attention_steps_aside_for_what_it_does_not_serve() -> None:
@@ -167,7 +283,7 @@ def test_the_context_of_attention_is_merged_without_a_copy() -> None:
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("rows", [1, 63, 64, 200])
+@pytest.mark.parametrize("rows", [1, 2, 12, 63, 64, 200])
 def test_feed_forward_equals_its_definition(
     activation: str, dtype: str, rows: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +300,13 @@ def test_feed_forward_equals_its_definition(
     wanted = feed_forward(x, widen, narrow, activation=DEFINITIONS.activation(activation))
     found = SERVED.run(feed_forward, x, widen, narrow, activation=SERVED.activation(activation))
     close(found, wanted, 4 * UNITS[dtype])
+    shown: dict[str, np.ndarray] = {}
+    tapped = replace(SERVED, listener=shown.__setitem__)
+    act = SERVED.activation(activation)
+    close(tapped.run(feed_forward, x, widen, narrow, activation=act), wanted, 4 * UNITS[dtype])
+    assert list(shown) == ["fc1", "activation_fn", "fc2"]
+    close(shown["fc1"], layers.linear(x, **widen), 4 * UNITS[dtype])
+    close(shown["fc2"], wanted, 4 * UNITS[dtype])
 
 
 def test_activations_may_write_where_they_read() -> None:
@@ -207,27 +330,48 @@ def test_activations_at_the_ends_of_the_numbers() -> None:
 # -- threads ---------------------------------------------------------------------------------------
 
 
-def test_blocks_cover_everything_once(threads: int) -> None:
-    for length, step in ((0, 3), (1, 3), (3, 3), (10, 3), (100, 7), (5, 100)):
+def test_parts_cover_everything_once(threads: int) -> None:
+    for length, multiple in ((0, 3), (1, 3), (3, 3), (10, 3), (100, 7), (5, 100), (100, 1)):
         seen = np.zeros(length, int)
+        starts = []
 
-        def count(part: slice, seen: np.ndarray = seen) -> None:
+        def count(part: slice, seen: np.ndarray = seen, starts: list[int] = starts) -> None:
             seen[part] += 1
+            starts.append(part.start)
 
-        numpy_threads.spread(count, length, step)
+        numpy_threads.divide(count, length, multiple)
         assert (seen == 1).all()
+        assert all(start % multiple == 0 for start in starts)
+        assert len(starts) == max(1, min(threads, -(-length // multiple)))
 
 
 def test_a_failure_on_a_thread_is_raised_when_all_are_done(threads: int) -> None:
     done = []
 
     def work(part: slice) -> None:
+        done.append(part)
         if part.stop == 12:
             raise ZeroDivisionError
-        done.append(part)
 
     with pytest.raises(ZeroDivisionError):
-        numpy_threads.spread(work, 12, 1)
+        numpy_threads.divide(work, 12)
+    assert len(done) == threads
+    numpy_threads.divide(lambda part: None, 12)  # the threads are there still
+
+
+def test_ctrl_c_waits_for_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFGIT_NUM_THREADS", "2")
+    ended = []
+
+    def work(part: slice) -> None:
+        if part.start == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+        ended.append(part)
+
+    with pytest.raises(KeyboardInterrupt):
+        numpy_threads.divide(work, 2)
+    assert ended == [slice(1, 2)]
 
 
 def test_as_many_threads_as_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,9 +383,90 @@ def test_as_many_threads_as_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
         meet.wait()
 
     monkeypatch.setenv("REFGIT_NUM_THREADS", "3")
-    monkeypatch.setattr(numpy_threads, "_pool", cache(numpy_threads._pool.__wrapped__))
-    numpy_threads.spread(work, 3, 1)
+    numpy_threads.divide(work, 3)
     assert len(names) == 3
+
+
+def test_products_stay_in_their_thread_and_blas_gets_its_own_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blas = numpy_blas.controls()
+    assert blas is not None, "the tests' NumPy runs on OpenBLAS"
+    monkeypatch.setenv("REFGIT_NUM_THREADS", "2")
+    before = blas.get()
+    blas.set(2)
+    try:
+        seen: list[int] = []
+        numpy_threads.divide(lambda part: seen.append(blas.get()), 2)
+        assert seen == [1, 1]
+        assert blas.get() == 2
+        with numpy_blas.one_thread():  # the last to leave gives the threads back
+            numpy_threads.divide(lambda part: None, 2)
+            assert blas.get() == 1
+        assert blas.get() == 2
+        with pytest.raises(ZeroDivisionError):
+            numpy_threads.divide(lambda part: 1 // 0, 2)  # type: ignore[arg-type]
+        assert blas.get() == 2
+    finally:
+        blas.set(before)
+
+
+def test_another_blas_gets_the_work_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFGIT_NUM_THREADS", "3")
+    monkeypatch.setattr(numpy_threads, "controls", lambda: None)
+    seen: list[slice] = []
+    numpy_threads.divide(seen.append, 40, 8)
+    assert seen == [slice(0, 40)]
+
+
+def test_while_threads_of_blas_spin_large_work_is_left_to_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REFGIT_NUM_THREADS", "2")
+    monkeypatch.setattr(numpy_blas, "_SPIN", 3600.0)
+    for count, spin in ((1, False), (2, True)):
+        monkeypatch.setattr(
+            numpy_blas, "controls", lambda n=count: numpy_blas.Controls(lambda: n, lambda to: None)
+        )
+        numpy_blas.threads_used()
+        assert numpy_blas.threads_spin() == spin
+    seen: list[slice] = []
+    numpy_threads.divide(seen.append, 40, 8)
+    assert seen == [slice(0, 40)]
+    numpy_threads.divide(seen.append, 40, 8, large=False)
+    assert len(seen) == 3
+    monkeypatch.setattr(numpy_blas, "_SPIN", 0.001)  # as on the command line
+    assert not numpy_blas.threads_spin()
+
+
+def test_freed_memory_is_kept_where_the_c_library_can() -> None:
+    kept = numpy_allocation.keep_freed_memory()
+    assert kept or not sys.platform.startswith("linux") or "musl" in sysconfig.get_platform()
+    if kept:  # arrays of 8 MiB, one after another, are made of the same pages
+        code = (
+            "import resource, numpy as np; from refgit_backends import get_backend\n"
+            "get_backend('numpy').kernels\n"
+            "for _ in range(2): np.ones(1 << 20)\n"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+            "for _ in range(20): np.ones(1 << 20)\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+        )
+        variables = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+        variables["PYTHONPATH"] = os.pathsep.join(sys.path)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=variables, capture_output=True, text=True
+        )
+        assert int(done.stdout) < 2048, done.stderr  # once were 2,048 pages
+
+
+def test_controls_are_found_only_in_openblas(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "libopenblas.so").write_bytes(b"not a library")
+    monkeypatch.setattr(
+        numpy_blas, "_libraries", lambda: iter([tmp_path / "libopenblas.so", Path("libc.so.6")])
+    )
+    assert numpy_blas.controls.__wrapped__() is None
 
 
 @pytest.mark.parametrize(
@@ -268,25 +493,27 @@ def test_the_environment_says_how_many_threads(
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFGIT_NUM_THREADS", "2")
-    x = np.ones((64, 4096), np.float32)
-    KERNELS["softmax"](x)  # the parent has its pool now
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if KERNELS["softmax"](x).shape == x.shape else 1)
+    x = np.ones((64, 32), np.float32)
+    KERNELS["linear"](x, x)  # the parent has its threads now
+    with numpy_blas.one_thread():  # what the child must not inherit
+        child = os.fork()
+        if child == 0:
+            y = KERNELS["linear"](x, x)
+            os._exit(0 if (y == 32).all() and numpy_blas._holders == 0 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_threads_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numpy_normalization, "BLOCK", 64)
-    monkeypatch.setattr(numpy_activation, "BLOCK", 64)
-    x = np.random.default_rng(0).standard_normal((40, 16)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((2, 40, 32)).astype(np.float32)
+    weight = {"weight": x[0, :32], "bias": x[1, 0]}
     found = []
     for count in ("1", "3"):
         monkeypatch.setenv("REFGIT_NUM_THREADS", count)
-        norm = KERNELS["layer_norm"](x, x[0], x[1], eps=1e-5)
-        found.append([norm, KERNELS["softmax"](x), KERNELS["gelu"](x), KERNELS["quick_gelu"](x)])
+        q, k, v = SERVED.run(project_heads, x, {"w": weight}, "www", num_heads=4)
+        context, _ = SERVED.run(attention, q, [k], [v], keep_probabilities=False)
+        found.append([q, k, v, context, KERNELS["linear"](x, **weight)])
     for alone, several in zip(*found, strict=True):
-        np.testing.assert_array_equal(alone, several)
+        close(several, alone, 1e-6)
 
 
 # -- the whole model -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import sys
 import tracemalloc
 import zipfile
 from collections import Counter, OrderedDict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import safetensors.numpy
 import tiny
 from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionConfig
 from refgit.parameters import nest
+from refgit_backends import numpy_linear
 from test_torch_file import dense, encode
 
 ROOT = Path(__file__).parent.parent
@@ -91,8 +93,9 @@ def allocated_by_a_caption(folder: Path, dtype: str) -> int:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_a_caption_copies_no_matrix_that_is_stored_in_the_models_dtype(
-    dtype: str, tmp_path: Path
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(numpy_linear, "_HALF_BLOCK", 1 << 14)  # smaller than a matrix
     stored = write_heavy(tmp_path, dtype)
     matrix = 1024 * 256 * np.dtype(dtype).itemsize
     assert stored > 10 * matrix
@@ -122,20 +125,24 @@ def test_converting_takes_the_room_of_the_converted_weights_alone(
 
 
 class Counted(np.ndarray):
-    """A weight that notes each operation that takes it; views of it are it, copies are reads."""
+    """A weight that notes how much of it each operation takes; views of it are it, copies are
+    reads, and half of it is half a read.
+    """
 
     name: str | None = None
     tally: Counter[str]
+    whole: int  # numbers of the weight
 
     @classmethod
-    def of(cls, x: np.ndarray, name: str, tally: Counter[str]) -> Counted:
+    def of(cls, x: np.ndarray, name: str, tally: Counter[str], whole: int | None = None) -> Counted:
         counted = x.view(cls)
         counted.name, counted.tally = name, tally
+        counted.whole = x.size if whole is None else whole
         return counted
 
     def __array_finalize__(self, source: Any) -> None:
         if isinstance(source, Counted) and source.name is not None:
-            self.name, self.tally = source.name, source.tally
+            self.name, self.tally, self.whole = source.name, source.tally, source.whole
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         return self._run(lambda: getattr(ufunc, method)(*map(plain, inputs), **options), inputs)
@@ -157,9 +164,10 @@ class Counted(np.ndarray):
         if isinstance(result, np.ndarray):
             for x in weights.values():
                 if np.shares_memory(plain(x), result):
-                    return Counted.of(result, x.name, x.tally)
-        for name in {x.name for x in weights.values()}:
-            self.tally[name] += 1
+                    return Counted.of(result, x.name, x.tally, x.whole)
+        for x in {x.name: x for x in weights.values()}.values():
+            share = Fraction(min(x.size, x.whole), max(1, x.whole))
+            self.tally[x.name] += share  # type: ignore[assignment]
         return result
 
 
@@ -220,6 +228,9 @@ def test_the_counting_array_counts() -> None:
         result = read(x.T)
         assert tally["x"] == i
         assert not isinstance(result, Counted)
+    for piece in (x[:1], x[1:].T):
+        np.sum(piece)
+    assert tally["x"] == len(reads) + 1
 
 
 @pytest.mark.parametrize("kernels", ["auto", "off"])

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from refgit_backends.numpy_threads import spread
-
 Floats = np.ndarray[Any, Any]
 
 BLOCK = 16384  # numbers; as float32 64 KiB, several of which fit a second-level cache
@@ -47,7 +45,9 @@ def quick_gelu(x: Floats) -> Floats:
 def _by_blocks(block: Callable[[Floats, Floats], None], x: Floats) -> Floats:
     flat = np.ascontiguousarray(x).reshape(-1)
     y = np.empty_like(flat)
-    spread(lambda part: block(flat[part], y[part]), flat.size, BLOCK, least=4)
+    for start in range(0, flat.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        block(flat[part], y[part])
     return y.reshape(x.shape)
 
 

@@ -1,9 +1,11 @@
 """NumPy kernel for `attention`: softmax(Q K^T / sqrt(d) + b) V without a copy of keys or values.
 
-Texts that look at one image are one product with its keys, not one each. Scores are made for as
-many images and heads at a time as fit the cache, turned into exponentials where they stand, and
-divided by their sum only after they have weighed the values, which are fewer. The context is
-written token by token, so that putting the heads side by side again moves nothing.
+Scores are made for as many images and heads at a time as fit the cache, turned into exponentials
+where they stand, and divided by their sum only after they have weighed the values, which are
+fewer. The context is written so that putting the heads side by side again moves nothing.
+
+There are three ways: the tokens of images among themselves, one word of greedy search, and all
+else, where texts that look at one image are one product with its keys, not one each.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from refgit_backends.numpy_threads import spread
+from refgit_backends.numpy_linear import MANY_ROWS
+from refgit_backends.numpy_threads import divide
 
 Floats = np.ndarray[Any, Any]
 Tap = Callable[[str, Floats], Any]
 
 _SCORES = 1 << 20  # numbers at a time: 4 MiB of float32
-_ALONE = 1 << 17  # below this a second thread does not pay
+_SCORES_OF_THREAD = 1 << 18  # 1 MiB, half of a second-level cache
 
 
 def attention(
@@ -38,21 +41,44 @@ def attention(
 
     B' is B or the number of images G, text b looking at image b mod G.
     """
-    b, heads, q, d = query.shape
+    b, heads, q, _ = query.shape
     groups = min(len(key) for key in keys)  # G
     n = b // groups  # texts an image
-    plain = bias is None and head_mask is None and tap is None and not keep_probabilities
-    if plain and q == n == 1 and query.dtype != np.float16:
+    n_keys = sum(key.shape[2] for key in keys)
+    plain = bias is None and head_mask is None and query.dtype != np.float16
+    if plain and q == n == 1 and tap is None and not keep_probabilities:
         return _one_token(query, keys, values), None
+    shown, kept = (
+        np.empty((n, groups, heads, q, n_keys), query.dtype) if wanted else None
+        for wanted in (tap is not None, keep_probabilities)
+    )
+    if plain and n == len(keys) == 1 and q >= MANY_ROWS:
+        context = _among_themselves(query, keys[0], values[0], shown, kept)
+    else:
+        context = _any(query, keys, values, bias, head_mask, shown, kept)
+    if tap is not None and shown is not None:
+        tap("scores", shown.reshape(b, heads, q, n_keys))
+    return context, None if kept is None else kept.reshape(b, heads, q, n_keys)
+
+
+def _any(
+    query: Floats,
+    keys: Sequence[Floats],
+    values: Sequence[Floats],
+    bias: Floats | None,
+    head_mask: Floats | None,
+    shown: Floats | None,
+    kept: Floats | None,
+) -> Floats:
+    """Attend with everything `attention` takes; scores go to `shown`, probabilities to `kept`."""
+    b, heads, q, d = query.shape
+    groups = min(len(key) for key in keys)
+    n = b // groups
     wide = np.result_type(query.dtype, np.float32)
     scale = wide.type(1.0 / math.sqrt(d))
     n_keys = sum(key.shape[2] for key in keys)
     context = np.empty((n, groups, q, heads, d), query.dtype)
     out = context.transpose(1, 3, 0, 2, 4)  # (G, H, n, Q, d)
-    shown, kept = (
-        np.empty((n, groups, heads, q, n_keys), query.dtype) if wanted else None
-        for wanted in (tap is not None, keep_probabilities)
-    )
     query = _by_image(query, groups)
     keys = [_by_image(key, groups) for key in keys]
     values = [_by_image(value, groups) for value in values]
@@ -74,10 +100,7 @@ def attention(
         out[here] = h
         if kept is not None:
             kept.transpose(1, 2, 0, 3, 4)[here] = scores / total * (1 if mask is None else mask)
-    if tap is not None and shown is not None:
-        tap("scores", shown.reshape(b, heads, q, n_keys))
-    probabilities = None if kept is None else kept.reshape(b, heads, q, n_keys)
-    return context.reshape(b, q, heads, d).transpose(0, 2, 1, 3), probabilities
+    return context.reshape(b, q, heads, d).transpose(0, 2, 1, 3)
 
 
 def _serves(
@@ -115,6 +138,51 @@ def _one_token(query: Floats, keys: Sequence[Floats], values: Sequence[Floats]) 
         context = part if context is None else context + part
         start = stop
     return context / np.add.reduce(joint, axis=-1, keepdims=True)
+
+
+def _among_themselves(
+    query: Floats, key: Floats, value: Floats, shown: Floats | None, kept: Floats | None
+) -> Floats:
+    """Do the same for whole images, channel by channel: three times (B, H, N, d) -> (B, H, N, d).
+
+    The result is a view of (H, d, B, N), as `linear` takes it best. Each thread has some heads.
+    `shown` and `kept` are (1, B, H, N, N).
+    """
+    b, heads, n, d = query.shape
+    context = np.empty((heads, d, b, n), query.dtype)
+    scale = query.dtype.type(1.0 / math.sqrt(d))
+    columns = min(n, max(16, _SCORES_OF_THREAD // n))  # queries at a time
+    together = max(1, _SCORES_OF_THREAD // (n * columns))  # heads at a time
+
+    def part(pairs: slice) -> None:  # of image and head
+        first = pairs.start
+        while first < pairs.stop:
+            image, head = divmod(first, heads)
+            count = min(together, heads - head, pairs.stop - first)
+            h = slice(head, head + count)
+            for start in range(0, n, columns):
+                some = slice(start, start + columns)
+                few = query[image, h, some] * scale
+                scores = np.matmul(key[image, h], few.swapaxes(1, 2))  # (h, K, Q)
+                if shown is not None:
+                    shown[0, image, h, some] = scores.swapaxes(1, 2)
+                total = _weigh(scores, value[image, h], context[h, :, image, some])
+                if kept is not None:
+                    kept[0, image, h, some] = (scores / total).swapaxes(1, 2)
+            first += count
+
+    divide(part, b * heads)
+    return context.transpose(2, 0, 3, 1)
+
+
+def _weigh(scores: Floats, value: Floats, context: Floats) -> Floats:
+    """Turn scores (h, K, Q) into exponentials, write the context (h, d, Q), return their sums."""
+    scores -= np.maximum.reduce(scores, axis=1, keepdims=True)
+    np.exp(scores, out=scores)
+    total: Floats = np.add.reduce(scores, axis=1, keepdims=True)  # (h, 1, Q)
+    np.matmul(value.swapaxes(1, 2), scores, out=context)
+    context /= total
+    return total
 
 
 def _by_image(x: Floats, groups: int) -> Floats:
@@ -178,12 +246,10 @@ def _exponentials(scores: Floats) -> Floats:
     """Turn scores (..., K) into exp(s - max s) where they stand; return their sums (..., 1)."""
     rows = scores.reshape(-1, scores.shape[-1])
     total = np.empty((len(rows), 1), scores.dtype)
-
-    def block(part: slice) -> None:
-        h = rows[part]
+    step = max(1, _SCORES_OF_THREAD // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        h = rows[start : start + step]
         h -= np.maximum.reduce(h, axis=-1, keepdims=True)
         np.exp(h, out=h)
-        np.add.reduce(h, axis=-1, keepdims=True, out=total[part])
-
-    spread(block, len(rows), max(1, _ALONE // 2 // rows.shape[1]), least=2)
+        np.add.reduce(h, axis=-1, keepdims=True, out=total[start : start + step])
     return total.reshape(*scores.shape[:-1], 1)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from refgit_backends.base import Array, Backend, Kernel, host_array
+from refgit_backends.numpy_allocation import keep_freed_memory
 from refgit_backends.numpy_kernels import KERNELS
 
 
@@ -18,6 +19,7 @@ class NumpyBackend(Backend):
     xp = np
 
     def _kernels(self) -> Mapping[str, Kernel]:
+        keep_freed_memory()
         return KERNELS
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:

@@ -11,45 +11,74 @@ from typing import Any
 
 import numpy as np
 
-from refgit_backends.numpy_threads import spread
+from refgit_backends.numpy_blas import threads_used
+from refgit_backends.numpy_threads import divide
 
 Floats = np.ndarray[Any, Any]
 
-# OpenBLAS multiplies matrices with at most this many multiplications without copying them into
+# OpenBLAS multiplies matrices of a few hundred thousand multiplications without copying them into
 # its own order, and in the calling thread.
-_SMALL_PRODUCT = 500_000
-_FEW_ROWS = 12  # up to here pieces of that size pay
-_MANY_ROWS = 128  # from here on the order of the operands makes no difference worth a copy
-_HALF_BLOCK = 65536  # numbers of a float16 weight that are widened at a time: 256 KiB
+_SMALL_PRODUCT = 250_000
+FEW_ROWS = 12  # up to here pieces of that size pay
+MANY_ROWS = 64  # from here on the results stand channel by channel
+_HALF_BLOCK = 1 << 17  # numbers of a float16 weight that are widened at a time: 512 KiB
 
 
 def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
-    """Map the last axis: (..., I), (O, I), (O,) -> (..., O)."""
+    """Map the last axis: (..., I), (O, I), (O,) -> (..., O).
+
+    Of many rows the result is a view of an array (O, ...): BLAS multiplies the weight from the
+    left a tenth faster, and what comes next takes its operands so.
+    """
     rows = x.reshape(-1, x.shape[-1])
     if x.dtype == np.float16:
         y = _half_product(rows, weight)
     elif len(rows) == 1:
         y = np.dot(weight, rows[0])
-    elif len(rows) <= _FEW_ROWS:
+        threads_used()
+    elif len(rows) <= FEW_ROWS:
         y = _few_rows(rows, weight)
-    elif len(rows) < _MANY_ROWS:
-        y = np.ascontiguousarray(np.matmul(weight, rows.T).T)
     else:
-        y = rows @ weight.T
+        y = np.empty((len(weight), len(rows)), np.result_type(x.dtype, weight.dtype))
+        multiply(weight, rows.T, bias, y)
+        y, bias = y.T if len(rows) >= MANY_ROWS else np.ascontiguousarray(y.T), None
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], weight.shape[0])
 
 
+def multiply(weight: Floats, x: Floats, bias: Floats | None, y: Floats) -> None:
+    """Write W x + b, with tokens side by side: (O, I), (I, R), (O,) -> (O, R)."""
+
+    def part(outputs: slice) -> None:
+        np.matmul(weight[outputs], x, out=y[outputs])
+        if bias is not None:
+            y[outputs] += bias[outputs, None]
+
+    divide(part, len(weight), 16)
+
+
 def _few_rows(x: Floats, weight: Floats) -> Floats:
-    """Multiply a few rows, piece by piece of the weight: (R, I), (O, I) -> (R, O)."""
+    """Multiply a few rows: (R, I), (O, I) -> (R, O)."""
     y = np.empty((len(x), len(weight)), np.result_type(x.dtype, weight.dtype))
-
-    def piece(outputs: slice) -> None:
-        np.matmul(x, weight[outputs].T, out=y[:, outputs])
-
-    spread(piece, len(weight), max(8, _SMALL_PRODUCT // max(1, x.size) // 8 * 8))
+    divide(lambda mine: multiply_few(x, weight[mine], y[:, mine]), len(weight), 8, large=False)
     return y
+
+
+def multiply_few(x: Floats, weight: Floats, y: Floats) -> None:
+    """Write x W^T piece by piece of the weight, in this thread: (R, I), (O, I) -> (R, O)."""
+    (rows, inner), outputs = x.shape, len(weight)
+    least = max(1, -(-outputs * x.size // _SMALL_PRODUCT))  # pieces
+    size = max(8, -(-outputs // least) // 8 * 8)
+    count = outputs // size
+    end = count * size
+    np.matmul(  # all pieces of one size in one call of NumPy
+        x,
+        weight[:end].reshape(count, size, inner).swapaxes(1, 2),
+        out=y[:, :end].reshape(rows, count, size).swapaxes(0, 1),
+    )
+    if end < outputs:
+        np.matmul(x, weight[end:].T, out=y[:, end:])
 
 
 def _half_product(x: Floats, weight: Floats) -> Floats:
@@ -58,10 +87,32 @@ def _half_product(x: Floats, weight: Floats) -> Floats:
     BLAS has no float16, and NumPy's own loop takes a hundred times longer. The weight is widened
     block by block, so that it stays float16 in memory.
     """
-    wide = x.astype(np.float32)
-    y = np.empty((len(x), len(weight)), np.float16)
-    step = max(1, _HALF_BLOCK // weight.shape[1])
-    for start in range(0, len(weight), step):
-        block = slice(start, start + step)
-        y[:, block] = wide @ weight[block].T.astype(np.float32)
-    return y
+    wide = x.astype(np.float32).T  # (I, R)
+    y = np.empty((len(weight), len(x)), np.float16)
+    step = max(1, _HALF_BLOCK // max(1, weight.shape[1]))
+
+    def part(mine: slice) -> None:
+        room = np.empty((min(step, mine.stop - mine.start), weight.shape[1]), np.float32)
+        for start in range(mine.start, mine.stop, step):
+            block = slice(start, min(start + step, mine.stop))
+            y[block] = widened(weight[block], room[: block.stop - start]) @ wide
+
+    divide(part, len(weight), 16)
+    return y.T if len(x) >= MANY_ROWS else np.ascontiguousarray(y.T)
+
+
+def widened(x: Floats, out: Floats) -> Floats:
+    """Write float16 numbers as float32, three times as fast as `astype` does.
+
+    The bits of fraction and exponent move to their place, and a product makes up for the other
+    bias of the exponent: (h << 13) as float32 times 2 to the 112th.
+    """
+    bits = x.view(np.int16)
+    if np.max(bits & 0x7FFF, initial=0) >= 0x7C00:  # inf and nan have an exponent of their own
+        np.copyto(out, x)
+        return out
+    moved = out.view(np.int32)
+    np.left_shift(bits, 13, out=moved, dtype=np.int32)  # the sign comes along, and fills up
+    moved &= ~0x70000000  # the copies of it in the exponent
+    out *= np.float32(2.0**112)
+    return out

@@ -6,46 +6,58 @@ from typing import Any
 
 import numpy as np
 
-from refgit_backends.numpy_threads import spread
+from refgit_backends.numpy_linear import MANY_ROWS
 
 Floats = np.ndarray[Any, Any]
 
-BLOCK = 32768  # numbers; as float32 128 KiB
+BLOCK = 1 << 18  # numbers; as float32 1 MiB, half of a second-level cache
 
 
 def layer_norm(x: Floats, weight: Floats, bias: Floats, *, eps: float) -> Floats:
     """Normalise the last axis to mean 0 and variance 1: (..., D), (D,), (D,) -> (..., D)."""
     width = x.shape[-1]
     rows = x.reshape(-1, width)
-    y = np.empty(rows.shape, x.dtype)
-
-    def block(part: slice) -> None:
-        h = y[part]
-        mean = np.add.reduce(rows[part], axis=-1, keepdims=True)
-        mean /= width
-        np.subtract(rows[part], mean, out=h)
-        variance = np.vecdot(h, h)[:, None]
-        variance /= width
-        variance += eps
-        h /= np.sqrt(variance, out=variance)
-        h *= weight
-        h += bias
-
-    spread(block, len(rows), max(1, BLOCK // width), least=4)
+    if len(rows) >= MANY_ROWS:
+        return _of_many(rows, weight, bias, eps).reshape(x.shape)
+    mean = np.add.reduce(rows, axis=-1, keepdims=True)
+    mean /= width
+    y = np.subtract(rows, mean, order="C")
+    variance = np.vecdot(y, y)[:, None]
+    variance /= width
+    variance += eps
+    y /= np.sqrt(variance, out=variance)
+    y *= weight
+    y += bias
     return y.reshape(x.shape)
+
+
+def _of_many(rows: Floats, weight: Floats, bias: Floats, eps: float) -> Floats:
+    """Do the same channel by channel, as `linear` leaves many rows: (R, D) -> (R, D), a view."""
+    width = rows.shape[1]
+    average = np.full(width, 1 / width, rows.dtype)  # BLAS adds up channels fastest
+    y = np.empty((width, len(rows)), rows.dtype)
+    step = max(64, BLOCK // width)
+    for start in range(0, len(rows), step):
+        x, h = rows[start : start + step].T, y[:, start : start + step]  # (D, R)
+        np.subtract(x, np.dot(average, x), out=h)
+        variance = np.dot(average, np.square(h))
+        variance += eps
+        h *= np.reciprocal(np.sqrt(variance, out=variance), out=variance)
+        h *= weight[:, None]
+        h += bias[:, None]
+    return y.T
 
 
 def softmax(x: Floats) -> Floats:
     """Turn the last axis into probabilities: (..., K) -> (..., K)."""
     rows = x.reshape(-1, x.shape[-1])
     y = np.empty(rows.shape, x.dtype)
-
-    def block(part: slice) -> None:
+    step = max(1, BLOCK // max(1, x.shape[-1]))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
         np.subtract(rows[part], np.maximum.reduce(rows[part], -1, keepdims=True), out=y[part])
         np.exp(y[part], out=y[part])
         y[part] /= np.add.reduce(y[part], -1, keepdims=True)
-
-    spread(block, len(rows), max(1, BLOCK // x.shape[-1]), least=4)
     return y.reshape(x.shape)
 
 

@@ -1,8 +1,7 @@
-"""A few threads for what NumPy does in one: arithmetic on elements, block by block.
+"""The threads of the NumPy kernels: each takes one part of the work, from the product to the end.
 
-NumPy lets go of Python's lock while it computes, and BLAS has threads of its own. So the pool is
-as large as BLAS's, the caller is one of its threads, and no block calls BLAS with a product
-that BLAS would spread over its own threads.
+NumPy lets go of Python's lock while it computes. Parts are as large as can be: two threads that
+come back from NumPy every few microseconds spend their time waiting for that lock.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
 
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+from refgit_backends.numpy_blas import controls, one_thread, threads_spin, threads_used
 
 # The first that is set counts; the others are what BLAS looks at.
 _VARIABLES = ("REFGIT_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -30,44 +30,82 @@ def number_of_threads() -> int:
     return os.cpu_count() or 1
 
 
-def spread(work: Callable[[slice], None], length: int, step: int, least: int = 2) -> None:
-    """Call `work` with slices of at most `step` that together cover ``range(length)``.
+def divide(
+    work: Callable[[slice], None], length: int, multiple: int = 1, *, large: bool = True
+) -> None:
+    """Call `work` with slices that together cover ``range(length)``, one for each thread.
+
+    Products inside `work` stay in their thread. Where BLAS cannot be told so, or where its own
+    threads hold the cores by spinning, it gets all of the work in one slice and spreads the
+    products itself.
 
     Parameters
     ----------
     work : callable
-        Does its part of the work in place; it is called from several threads, each of which goes
-        through neighbouring slices in order.
-    length, step : int
-    least : int
-        Fewer slices than this are not worth a second thread.
+        Does its part of the work in place; called from several threads at a time.
+    length, multiple : int
+        Slices begin at multiples of `multiple`.
+    large : bool
+        Whether BLAS would spread the products, if it were not told to leave them.
     """
-    count = -(-length // step)  # slices
-    threads = min(number_of_threads(), count) if count >= least else 1
-    if threads == 1:
-        return _share(work, 0, length, step)
-    borders = [i * count // threads * step for i in range(threads)] + [length]
-    waiting = [
-        _pool(os.getpid()).submit(_share, work, borders[i], borders[i + 1], step)
-        for i in range(1, threads)
-    ]
-    try:
-        _share(work, 0, borders[1], step)
-    finally:  # whatever happens, nobody writes into an array that has been given up
-        failures = [future.exception() for future in waiting]
-    for failure in failures:
+    units = -(-length // multiple)
+    threads = min(number_of_threads(), units) if controls() is not None else 1
+    if threads <= 1:
+        work(slice(0, length))
+        return
+    if large and threads_spin():
+        work(slice(0, length))
+        threads_used()
+        return
+    borders = [i * units // threads * multiple for i in range(threads)] + [length]
+    parts = [slice(borders[i], borders[i + 1]) for i in range(threads)]
+    ended: list[BaseException | None] = []
+    news: SimpleQueue[None] = SimpleQueue()
+    with one_thread():
+        queue = _queue(os.getpid(), threads - 1)
+        for part in parts[1:]:
+            queue.put((work, part, ended, news))
+        try:
+            work(parts[0])
+        finally:  # whatever happens, nobody writes into an array that has been given up
+            _wait(ended, threads - 1, news)
+    for failure in ended:
         if failure is not None:
             raise failure
 
 
-def _share(work: Callable[[slice], None], start: int, stop: int, step: int) -> None:
-    for first in range(start, stop, step):
-        work(slice(first, min(first + step, stop)))
+def _wait(ended: list[Any], count: int, news: SimpleQueue[None]) -> None:
+    """Return when `count` parts have ended; Ctrl-C waits until then."""
+    stop: KeyboardInterrupt | None = None
+    while len(ended) < count:
+        try:
+            news.get(timeout=1.0)  # an interrupt may have swallowed what would wake us
+        except Empty:
+            pass
+        except KeyboardInterrupt as interrupt:
+            stop = interrupt
+    if stop is not None:
+        raise stop
+
+
+def _serve(queue: SimpleQueue[Any]) -> None:
+    """Do one part after another, for ever."""
+    while True:
+        work, part, ended, news = queue.get()
+        failure: BaseException | None = None
+        try:
+            work(part)
+        except BaseException as error:  # raised by the one who asked
+            failure = error
+        ended.append(failure)
+        news.put(None)
+        del work, part, ended, news, failure  # arrays live no longer than their work
 
 
 @cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """The threads of a process; a fork has none of its parent's."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(max(1, number_of_threads() - 1), "refgit")
+def _queue(process: int, threads: int) -> SimpleQueue[Any]:
+    """Where so many threads of this process take work from; a fork has none of its parent's."""
+    queue: SimpleQueue[Any] = SimpleQueue()
+    for i in range(threads):
+        Thread(target=_serve, args=(queue,), name=f"refgit-{i + 1}", daemon=True).start()
+    return queue

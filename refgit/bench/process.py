@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refgit.bench.errors import BenchError
+from refgit.spinning import SPINNING
 
 SERVE = Path(__file__).parent / "workers" / "serve.py"
 THREAD_VARIABLES = (
@@ -157,7 +158,8 @@ class Worker:
 
 def environment(threads: int, paths: tuple[str, ...]) -> Mapping[str, str]:
     """Variables of this process with equal threads for all, and no download of anything."""
-    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    dropped = ("PYTHONPATH", "PYTHONHOME", "REFGIT_NUM_THREADS")
+    variables = SPINNING | {k: v for k, v in os.environ.items() if k not in dropped}
     variables |= dict.fromkeys(THREAD_VARIABLES, str(threads))
     variables |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if paths:

@@ -187,27 +187,27 @@ def attention(
     return context, probabilities if keep_probabilities else None
 
 
-def project_keys_values(
+def project_heads(
     x: Array,
     p: Mapping[str, Any],
-    names: tuple[str, str],
+    names: Sequence[str],
     *,
     num_heads: int,
     ops: Operations = DEFINITIONS,
-) -> tuple[Array, Array]:
-    r"""Map tokens to keys and values, and deal them out to the heads.
+) -> tuple[Array, ...]:
+    r"""Map tokens to queries, keys or values, and deal them out to the heads.
 
-    .. math:: K = x W_K^\top + b_K, \qquad V = x W_V^\top + b_V
+    .. math:: Q = x W_Q^\top + b_Q, \qquad K = x W_K^\top + b_K, \qquad V = x W_V^\top + b_V
 
-    It stands by itself because the last decoder layer needs nothing else of image tokens.
+    Which of them, `names` says: the last decoder layer needs only keys and values of image tokens.
 
     Parameters
     ----------
     x : array (B, L, D)
     p : mapping
         Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`.
-    names : two str
-        What the checkpoint calls the maps to keys and values.
+    names : sequence of str
+        What the checkpoint calls the maps.
     num_heads : int
         H.
     ops : Operations
@@ -215,16 +215,17 @@ def project_keys_values(
 
     Returns
     -------
-    keys, values : arrays (B, H, L, D/H)
+    tuple of arrays (B, H, L, D/H)
+        One for each of `names`.
 
     Notes
     -----
     Source: Vaswani et al., arXiv 1706.03762, section 3.2.2.
     """
-    k_name, v_name = names
-    k = split_heads(ops.tap(k_name, ops.linear(x, **p[k_name])), num_heads)
-    v = split_heads(ops.tap(v_name, ops.linear(x, **p[v_name])), num_heads)
-    return k, v
+    return tuple(
+        split_heads(ops.tap(name, ops.linear(x, **p[name])), num_heads)  # (B, L, D) -> by heads
+        for name in names
+    )
 
 
 def multi_head_attention(
@@ -244,8 +245,8 @@ def multi_head_attention(
 
     .. math:: Q = x W_Q^\top + b_Q, \quad K = x W_K^\top + b_K, \quad V = x W_V^\top + b_V
 
-    then `attention` in each head on its own D/H channels, and the heads side by side again. The
-    output projection follows in the block.
+    in each head (`project_heads`), then `attention` in each on its own D/H channels, and the heads
+    side by side again. The output projection follows in the block.
 
     Parameters
     ----------
@@ -276,9 +277,7 @@ def multi_head_attention(
     -----
     Source: Vaswani et al., arXiv 1706.03762, section 3.2.2.
     """
-    q_name, k_name, v_name = names
-    q = split_heads(ops.tap(q_name, ops.linear(x, **p[q_name])), num_heads)  # (B, H, Q, D/H)
-    k, v = project_keys_values(x, p, (k_name, v_name), num_heads=num_heads, ops=ops)
+    q, k, v = ops.run(project_heads, x, p, names, num_heads=num_heads)  # each (B, H, Q, D/H)
     keys, values = ([k], [v]) if past is None else past(k, v)
     context, probabilities = ops.run(
         attention,

@@ -23,7 +23,7 @@ Tap = Callable[[str, Array], None]
 
 # What a backend may have a kernel for: single operations, and layers made of several.
 OPERATIONS = ("linear", "layer_norm", "softmax", "quick_gelu", "gelu")
-LAYERS = ("attention", "feed_forward")
+LAYERS = ("project_heads", "attention", "feed_forward")
 
 
 @dataclass(frozen=True)

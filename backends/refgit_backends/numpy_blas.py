@@ -1,0 +1,126 @@
+"""How many threads BLAS takes for a product, while the kernels share out the work themselves.
+
+OpenBLAS spreads one product over its threads, and waits for them by spinning after each. A kernel
+that gives every thread a part of its own, product and what follows, waits less often; then BLAS
+has to stay in the thread that calls it. NumPy has no word for that, so OpenBLAS is told by way of
+ctypes. Other libraries (MKL, Accelerate) are left as they are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+
+# Builds of OpenBLAS differ in what they put before and behind the names.
+_NAMES = tuple(
+    (f"{start}openblas_get_num_threads{end}", f"{start}openblas_set_num_threads{end}")
+    for start in ("scipy_", "")
+    for end in ("64_", "")
+)
+
+
+class Controls(NamedTuple):
+    """What OpenBLAS offers: read and set how many threads a product takes."""
+
+    get: Callable[[], int]
+    set: Callable[[int], None]
+
+
+@cache
+def controls() -> Controls | None:
+    """The controls of the OpenBLAS that NumPy runs on; None where it runs on something else."""
+    for file in _libraries():
+        try:
+            library = ctypes.CDLL(str(file))
+        except OSError:
+            continue
+        for get, put in _NAMES:
+            if hasattr(library, get) and hasattr(library, put):
+                return Controls(getattr(library, get), getattr(library, put))
+    return None
+
+
+def threads_used() -> None:
+    """Note that BLAS has just spread a product over its threads, if it has several."""
+    global _idle_from
+    blas = controls()
+    if blas is not None and blas.get() > 1:
+        _idle_from = time.monotonic() + _SPIN
+
+
+def threads_spin() -> bool:
+    """Whether threads of BLAS wait by spinning: other threads would get half of a core then."""
+    return _SPIN > _MINDED and time.monotonic() < _idle_from
+
+
+def _libraries() -> Iterator[Path]:
+    """Files of OpenBLAS: those in NumPy's wheel, then those that the process has loaded."""
+    package = Path(np.__file__).parent
+    for folder in (package.parent / "numpy.libs", package / ".dylibs"):
+        yield from sorted(folder.glob("*openblas*"))
+    loaded = Path("/proc/self/maps")
+    if loaded.exists():
+        lines = loaded.read_text(errors="replace").splitlines()
+        files = {line.split(maxsplit=5)[-1] for line in lines if "openblas" in line}
+        yield from (Path(file) for file in sorted(files))
+
+
+# For how long OpenBLAS's threads spin after a product: by default 2 to the 26th ticks, which were
+# 0.12 s where it was measured. A few milliseconds are not worth minding.
+_TICKS = os.environ.get("OPENBLAS_THREAD_TIMEOUT", "")
+_SPIN = 2 ** min(30, int(_TICKS) if _TICKS.isdecimal() else 26) / 5e8
+_MINDED = 0.02
+
+_idle_from = 0.0  # when they will have gone to sleep, by time.monotonic
+_lock = Lock()
+_holders = 0  # how many kernels hold BLAS to one thread at present
+_before = 1  # what it is given back to
+
+
+def _forget_holders() -> None:
+    """Begin anew in a forked process, where the threads of those who hold BLAS are not."""
+    global _lock, _holders
+    _lock = Lock()
+    if _holders:
+        _holders = 0
+        blas = controls()
+        if blas is not None:
+            blas.set(_before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_holders)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let products stay in the thread that calls them, until the block is left.
+
+    The last one who leaves gives BLAS its threads back, whoever else came and went meanwhile.
+    """
+    global _holders, _before
+    blas = controls()
+    if blas is None:
+        yield
+        return
+    with _lock:
+        if _holders == 0:
+            _before = blas.get()
+            blas.set(1)
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if _holders == 0:
+                blas.set(_before)

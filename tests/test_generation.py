@@ -16,6 +16,7 @@ import tiny
 from refgit import GitConfig, GitForCausalLM, KeyValueCache, to_numpy
 from refgit import model as model_module
 from refgit.generation import GenerationConfig
+from refgit.generation.beam import highest
 from refgit_backends import Backend
 
 MODEL = tiny.tiny_model()
@@ -557,3 +558,22 @@ def test_without_a_cache_the_ids_are_the_same() -> None:
     np.testing.assert_array_equal(
         MODEL.generate(tiny.pixels(2), max_length=9, use_cache=False), plain
     )
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(1, 3000),
+    k=st.integers(1, 40),
+    kind=st.sampled_from(["all different", "many equal", "all equal", "most lost"]),
+)
+def test_the_highest_scores_are_those_of_sorting(seed: int, size: int, k: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.standard_normal(size).astype(np.float32)
+    if kind == "many equal":
+        scores = np.round(scores)
+    elif kind == "all equal":
+        scores[:] = 0
+    elif kind == "most lost":
+        scores[rng.random(size) < 0.9] = -np.inf
+    wanted = np.argsort(-scores, kind="stable")[:k]
+    np.testing.assert_array_equal(highest(scores, k), wanted)

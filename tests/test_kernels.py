@@ -150,9 +150,14 @@ def test_heads_are_projected_as_defined(
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("shape", [(1, 64, 40), (3, 70, 33), (1, 1, 40), (200, 8)])
 def test_layer_norm_however_its_rows_stand(
-    shape: tuple[int, ...], turned: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...],
+    turned: bool,
+    dtype: str,
+    threads: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(numpy_normalization, "BLOCK", 40 * 66)
+    monkeypatch.setattr(numpy_normalization, "_SHARED_ROWS", 150)
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).astype(dtype) * 3 + 100  # a mean far from 0
     if turned:

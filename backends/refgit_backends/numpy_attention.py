@@ -4,7 +4,7 @@ Scores are made for as many images and heads at a time as fit the cache, turned 
 where they stand, and divided by their sum only after they have weighed the values, which are
 fewer. The context is written so that putting the heads side by side again moves nothing.
 
-There are three ways: the tokens of images among themselves, one word of greedy search, and all
+There are three ways: the tokens of images among themselves, one more word of each text, and all
 else, where texts that look at one image are one product with its keys, not one each.
 """
 
@@ -46,13 +46,13 @@ def attention(
     n = b // groups  # texts an image
     n_keys = sum(key.shape[2] for key in keys)
     plain = bias is None and head_mask is None and query.dtype != np.float16
-    if plain and q == n == 1 and tap is None and not keep_probabilities:
-        return _one_token(query, keys, values), None
     shown, kept = (
         np.empty((n, groups, heads, q, n_keys), query.dtype) if wanted else None
         for wanted in (tap is not None, keep_probabilities)
     )
-    if plain and n == len(keys) == 1 and q >= MANY_ROWS:
+    if plain and q == 1:
+        context = _one_token(query, keys, values, shown, kept)
+    elif plain and n == len(keys) == 1 and q >= MANY_ROWS:
         context = _among_themselves(query, keys[0], values[0], shown, kept)
     else:
         context = _any(query, keys, values, bias, head_mask, shown, kept)
@@ -121,23 +121,45 @@ def _serves(
 attention.serves = _serves  # type: ignore[attr-defined]  # read by refgit's Operations
 
 
-def _one_token(query: Floats, keys: Sequence[Floats], values: Sequence[Floats]) -> Floats:
-    """Do the same for the step of greedy search, where what counts is how often NumPy is called.
+def _one_token(
+    query: Floats,
+    keys: Sequence[Floats],
+    values: Sequence[Floats],
+    shown: Floats | None,
+    kept: Floats | None,
+) -> Floats:
+    """Do the same for one more word of each text: (B, H, 1, d), (B', H, K_i, d) -> (B, H, 1, d).
 
-    (B, H, 1, d), segments (B, H, K_i, d) -> (B, H, 1, d).
+    What counts in a step of greedy or beam search is how often NumPy is called.
     """
     query = query * query.dtype.type(1.0 / math.sqrt(query.shape[-1]))
-    scores = [query @ key.swapaxes(2, 3) for key in keys]  # (B, H, 1, K_i)
+    scores = [_shared_product(query, key.swapaxes(2, 3)) for key in keys]  # (B, H, 1, K_i)
     joint = np.concatenate(scores, axis=-1) if len(scores) > 1 else scores[0]
+    if shown is not None:
+        shown[...] = joint.reshape(shown.shape)
     joint -= np.maximum.reduce(joint, axis=-1, keepdims=True)
     np.exp(joint, out=joint)
     context, start = None, 0
     for value in values:
         stop = start + value.shape[2]
-        part = joint[..., start:stop] @ value
+        part = _shared_product(joint[..., start:stop], value)
         context = part if context is None else context + part
         start = stop
-    return context / np.add.reduce(joint, axis=-1, keepdims=True)
+    total = np.add.reduce(joint, axis=-1, keepdims=True)
+    if kept is not None:
+        kept[...] = (joint / total).reshape(kept.shape)
+    return context / total
+
+
+def _shared_product(x: Floats, y: Floats) -> Floats:
+    """Multiply, text b with image b mod G: (B, H, 1, I), (B or G, H, I, O) -> (B, H, 1, O)."""
+    b, heads, _, inner = x.shape
+    if len(y) == b:
+        product: Floats = np.matmul(x, y)
+        return product
+    texts = x.reshape(-1, len(y), heads, inner).transpose(1, 2, 0, 3)  # (G, H, B / G, I)
+    product = np.matmul(texts, y)  # (G, H, B / G, O)
+    return product.transpose(2, 0, 1, 3).reshape(b, heads, 1, -1)
 
 
 def _among_themselves(

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from refgit_backends.numpy_linear import MANY_ROWS
+from refgit_backends.numpy_threads import divide
 
 Floats = np.ndarray[Any, Any]
 
 BLOCK = 1 << 18  # numbers; as float32 1 MiB, half of a second-level cache
+_SHARED_ROWS = 512  # fewer are done before a second thread is awake
 
 
 def layer_norm(x: Floats, weight: Floats, bias: Floats, *, eps: float) -> Floats:
@@ -37,14 +39,22 @@ def _of_many(rows: Floats, weight: Floats, bias: Floats, eps: float) -> Floats:
     average = np.full(width, 1 / width, rows.dtype)  # BLAS adds up channels fastest
     y = np.empty((width, len(rows)), rows.dtype)
     step = max(64, BLOCK // width)
-    for start in range(0, len(rows), step):
-        x, h = rows[start : start + step].T, y[:, start : start + step]  # (D, R)
-        np.subtract(x, np.dot(average, x), out=h)
-        variance = np.dot(average, np.square(h))
-        variance += eps
-        h *= np.reciprocal(np.sqrt(variance, out=variance), out=variance)
-        h *= weight[:, None]
-        h += bias[:, None]
+
+    def part(tokens: slice) -> None:
+        for start in range(tokens.start, tokens.stop, step):
+            block = slice(start, min(start + step, tokens.stop))
+            x, h = rows[block].T, y[:, block]  # (D, R)
+            np.subtract(x, np.dot(average, x), out=h)
+            variance = np.dot(average, np.square(h))
+            variance += eps
+            h *= np.reciprocal(np.sqrt(variance, out=variance), out=variance)
+            h *= weight[:, None]
+            h += bias[:, None]
+
+    if len(rows) < _SHARED_ROWS:
+        part(slice(0, len(rows)))
+    else:
+        divide(part, len(rows), 16)
     return y.T
 
 

@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from refgit.spinning import spin_shortly
+
 DOCS = Path(__file__).parent
 DATA, PAGE, PICTURE = DOCS / "growth.json", DOCS / "fast.md", DOCS / "images" / "growth.svg"
 TOKENS = 20
@@ -311,6 +313,7 @@ def main() -> None:
     if options.again:
         DATA.unlink(missing_ok=True)
     if not options.write:
+        spin_shortly()  # as the command line does
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(options.threads)  # NumPy has not been imported yet
         measure(options.repeats, options.threads, "processor" if options.processor else "wall")

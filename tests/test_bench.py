@@ -425,8 +425,8 @@ def test_limits_run_on_any_backend(backend: str) -> None:
 
 def test_the_limit_of_a_caption_is_one_reading_and_the_steps_after_the_first_token() -> None:
     case = {"kind": "generate", "batch": 2, "beams": 3, "tokens": 5}
-    assert cases.limit_of(case, {"limit prefill-2": 10.0, "limit step-6": 1.0}) == 14.0
-    assert cases.limit_of(case, {"limit step-6": 1.0}) is None
+    assert cases.limit_of(case, {"limit prefill-2": 10.0, "limit read": 1.0}) == 14.0
+    assert cases.limit_of(case, {"limit read": 1.0}) is None
     assert cases.limit_of({"kind": "load"}, {}) is None
 
 

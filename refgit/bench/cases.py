@@ -85,13 +85,12 @@ def make_cases(config: GitConfig, folder: Path, names: Sequence[str] | None = No
 def limit_cases(cases: Sequence[Case], config: GitConfig) -> list[Case]:
     """What has to be measured so that `limit_of` can say the limits of these cases."""
     n, needed = image_tokens(config), {}
-    names = {case["name"] for case in cases}
     for case in cases:
         for of, batch in parts_of(case):
             name = f"limit {of}-{batch}"
             limit = {"name": name, "kind": "limit", "of": of, "batch": batch, "keys": n + TEXT}
             needed[name] = limit
-    if names & {"decode"}:
+    if any(case["kind"] in ("decode", "generate") for case in cases):
         needed["limit read"] = {"name": "limit read", "kind": "limit", "of": "read"}
     return list(needed.values())
 
@@ -104,20 +103,23 @@ def parts_of(case: Case) -> list[tuple[str, int]]:
     if case["kind"] == "decode":
         return [("step", 1)]
     if case["kind"] == "generate":
-        return [("prefill", batch), ("step", batch * case["beams"])]
+        return [("prefill", batch)]
     return []
 
 
 def limit_of(case: Case, seconds: dict[str, float]) -> float | None:
     """The least time of a case by what was measured, {name of limit case: seconds}.
 
-    A caption reads its image once, which gives the first token; each further one is a step.
+    A caption reads its image once, which gives the first token; for each further one the weights
+    of the decoder are read, however many rows there are.
     """
-    parts = [seconds.get(f"limit {of}-{batch}") for of, batch in parts_of(case)]
-    if not parts or None in parts:
+    names = [f"limit {of}-{batch}" for of, batch in parts_of(case)]
+    times = [1.0] * len(names)
+    if case["kind"] == "generate":
+        names, times = [*names, "limit read"], [*times, case["tokens"] - 1.0]
+    if not names or any(name not in seconds for name in names):
         return None
-    times = [1, case["tokens"] - 1] if case["kind"] == "generate" else [1]
-    return sum(n * s for n, s in zip(times, parts, strict=True) if s is not None)
+    return sum(n * seconds[name] for n, name in zip(times, names, strict=True))
 
 
 def image_tokens(config: GitConfig) -> int:

@@ -121,4 +121,10 @@ def legend(data: dict[str, Any]) -> list[str]:
                 f"{read['gb_per_s']:.1f} GB/s, as measured"
                 + (f"; its bare products take {short(bare['seconds'])}" if bare else "")
             )
+    captions = [row["case"] for row in data["cases"] if row["case"].startswith(("greedy", "beam"))]
+    if any(row["limits"] for row in data["cases"] if row["case"] in captions):
+        lines.append(
+            f"limit of {', '.join(captions)}: that of prefill, then one reading of the decoder's "
+            "weights for each token after the first, whatever the number of rows"
+        )
     return [*lines, *(f"note: {note}" for note in data["notes"])]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-# OpenBLAS's threads wait for the next product by spinning, by default for 2 to the 26th cycles:
-# 30 ms in which whatever else wants their cores gets half of them. 2 to the 22nd, or 2 ms, is
-# still longer than any pause between two products of a decode step.
+# OpenBLAS's threads wait for the next product by spinning, by default for 2 to the 26th ticks, a
+# tenth of a second in which whatever else wants their cores gets half of them. 2 to the 22nd, some
+# milliseconds, is still longer than any pause between two products of a decode step.
 SPINNING = {"OPENBLAS_THREAD_TIMEOUT": "22"}
 
 

@@ -423,7 +423,7 @@ def test_limits_run_on_any_backend(backend: str) -> None:
         bounds.run_of({"of": "read"})()
 
 
-def test_the_limit_of_a_caption_is_one_reading_and_the_steps_after_the_first_token() -> None:
+def test_the_limit_of_a_caption_is_its_image_and_a_reading_for_each_further_token() -> None:
     case = {"kind": "generate", "batch": 2, "beams": 3, "tokens": 5}
     assert cases.limit_of(case, {"limit prefill-2": 10.0, "limit read": 1.0}) == 14.0
     assert cases.limit_of(case, {"limit read": 1.0}) is None

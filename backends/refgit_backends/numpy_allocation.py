@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
 
-# Of <malloc.h>. The first is at most 32 MiB.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST = 32 << 20
-_KEPT = 64 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+_KEPT = 32 << 20  # the largest that the second of them can be
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Have the C library keep up to 64 MiB of freed memory; return whether it can be told so.
+    """Have the C library keep up to 32 MiB of freed memory a thread; return whether it does.
 
-    The one of Linux would give pieces of over 128 KiB back to the system as soon as they are
-    freed. Every array would then be made of fresh pages, which the system has to zero first: a
-    tenth of the time of reading an image.
+    By itself, the one of Linux gives memory back to the system as soon as twice the largest array
+    so far is free. The next arrays are then made of fresh pages, which the system has to zero: a
+    tenth of the time of reading an image. Where variables MALLOC_... say what is wanted, nothing
+    is done.
     """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library, or Windows
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+    return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT) and mallopt(_M_TRIM_THRESHOLD, _KEPT))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,34 +67,36 @@ def _libraries() -> Iterator[Path]:
     package = Path(np.__file__).parent
     for folder in (package.parent / "numpy.libs", package / ".dylibs"):
         yield from sorted(folder.glob("*openblas*"))
+    built: Any = np.show_config(mode="dicts")
+    name = built.get("Build Dependencies", {}).get("blas", {}).get("name", "")
     loaded = Path("/proc/self/maps")
-    if loaded.exists():
+    if "openblas" in name and loaded.exists():  # SciPy may have brought one that is not NumPy's
         lines = loaded.read_text(errors="replace").splitlines()
-        files = {line.split(maxsplit=5)[-1] for line in lines if "openblas" in line}
-        yield from (Path(file) for file in sorted(files))
+        files = {Path(line.split(maxsplit=5)[-1]) for line in lines}
+        yield from sorted(file for file in files if "openblas" in file.name)
 
 
 # For how long OpenBLAS's threads spin after a product: by default 2 to the 26th ticks, which were
 # 0.12 s where it was measured. A few milliseconds are not worth minding.
 _TICKS = os.environ.get("OPENBLAS_THREAD_TIMEOUT", "")
-_SPIN = 2 ** min(30, int(_TICKS) if _TICKS.isdecimal() else 26) / 5e8
+_SPIN = 2 ** min(30, (int(_TICKS) if _TICKS.isdecimal() else 0) or 26) / 5e8
 _MINDED = 0.02
 
 _idle_from = 0.0  # when they will have gone to sleep, by time.monotonic
 _lock = Lock()
 _holders = 0  # how many kernels hold BLAS to one thread at present
-_before = 1  # what it is given back to
+_before = 0  # what it is given back to; 0 where it is as it was
 
 
 def _forget_holders() -> None:
     """Begin anew in a forked process, where the threads of those who hold BLAS are not."""
-    global _lock, _holders
+    global _lock, _holders, _before
     _lock = Lock()
-    if _holders:
-        _holders = 0
+    if _before:
         blas = controls()
         if blas is not None:
             blas.set(_before)
+    _holders = _before = 0
 
 
 if hasattr(os, "register_at_fork"):
@@ -103,7 +105,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let products stay in the thread that calls them, until the block is left.
+    """Let products of this process stay in the thread that calls them, until the block is left.
 
     The last one who leaves gives BLAS its threads back, whoever else came and went meanwhile.
     """
@@ -112,15 +114,18 @@ def one_thread() -> Iterator[None]:
     if blas is None:
         yield
         return
-    with _lock:
-        if _holders == 0:
-            _before = blas.get()
-            blas.set(1)
-        _holders += 1
+    entered = False
     try:
+        with _lock:
+            _before = _before or blas.get()  # first, so that an interrupt cannot lose it
+            _holders += 1
+            entered = True
+            blas.set(1)
         yield
     finally:
         with _lock:
-            _holders -= 1
-            if _holders == 0:
-                blas.set(_before)
+            _holders -= entered
+            if _holders == 0 and _before:
+                if blas.get() == 1:  # nobody else has changed it
+                    blas.set(_before)
+                _before = 0

@@ -19,8 +19,8 @@ Floats = np.ndarray[Any, Any]
 # OpenBLAS multiplies matrices of a few hundred thousand multiplications without copying them into
 # its own order, and in the calling thread.
 _SMALL_PRODUCT = 250_000
-FEW_ROWS = 12  # up to here pieces of that size pay
-MANY_ROWS = 64  # from here on the results stand channel by channel
+FEW_ROWS = 12  # up to here pieces of that size pay: 16 rows take longer by pieces than at once
+MANY_ROWS = 64  # from here on results stand channel by channel: turning them would cost
 _HALF_BLOCK = 1 << 17  # numbers of a float16 weight that are widened at a time: 512 KiB
 
 
@@ -107,6 +107,9 @@ def widened(x: Floats, out: Floats) -> Floats:
     The bits of fraction and exponent move to their place, and a product makes up for the other
     bias of the exponent: (h << 13) as float32 times 2 to the 112th.
     """
+    if x.dtype != np.dtype(np.float16) or not x.dtype.isnative:
+        np.copyto(out, x)
+        return out
     bits = x.view(np.int16)
     if np.max(bits & 0x7FFF, initial=0) >= 0x7C00:  # inf and nan have an exponent of their own
         np.copyto(out, x)

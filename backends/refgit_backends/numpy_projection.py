@@ -1,4 +1,4 @@
-"""NumPy kernel for `project_heads`: queries, keys and values at once, each thread its own heads."""
+"""NumPy kernel for `project_heads`: queries, keys and values at once, some channels a thread."""
 
 from __future__ import annotations
 
@@ -59,8 +59,11 @@ def _empty(channels: int, rows: int, dtype: Any, *, turned: bool) -> Floats:
 def _serves(
     x: Floats, p: Mapping[str, Mapping[str, Floats]], names: Sequence[str], *, num_heads: int
 ) -> bool:
-    """Whether the kernel can: it takes everything."""
-    return True
+    """Whether the kernel can: maps with a bias, all of one dtype, and something to map."""
+    maps = [p[name] for name in names]
+    return x.size > 0 and all(
+        m.get("bias") is not None and m["weight"].dtype == x.dtype for m in maps
+    )
 
 
 project_heads.serves = _serves  # type: ignore[attr-defined]  # read by refgit's Operations

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import cache
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from refgit_backends.numpy_blas import controls, one_thread, threads_spin, threads_used
@@ -61,28 +62,33 @@ def divide(
     parts = [slice(borders[i], borders[i + 1]) for i in range(threads)]
     ended: list[BaseException | None] = []
     news: SimpleQueue[None] = SimpleQueue()
+    given = 0
     with one_thread():
         queue = _queue(os.getpid(), threads - 1)
-        for part in parts[1:]:
-            queue.put((work, part, ended, news))
         try:
+            for part in parts[1:]:
+                queue.put((copy_context(), work, part, ended, news))  # with NumPy's errstate
+                given += 1
             work(parts[0])
         finally:  # whatever happens, nobody writes into an array that has been given up
-            _wait(ended, threads - 1, news)
+            _wait(ended, given, news)
     for failure in ended:
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure, ended, work  # its traceback holds this frame, and so the arrays
 
 
 def _wait(ended: list[Any], count: int, news: SimpleQueue[None]) -> None:
-    """Return when `count` parts have ended; Ctrl-C waits until then."""
-    stop: KeyboardInterrupt | None = None
+    """Return when `count` parts have ended; an interrupt is raised after that."""
+    stop: BaseException | None = None
     while len(ended) < count:
         try:
             news.get(timeout=1.0)  # an interrupt may have swallowed what would wake us
         except Empty:
             pass
-        except KeyboardInterrupt as interrupt:
+        except BaseException as interrupt:
             stop = interrupt
     if stop is not None:
         raise stop
@@ -91,21 +97,30 @@ def _wait(ended: list[Any], count: int, news: SimpleQueue[None]) -> None:
 def _serve(queue: SimpleQueue[Any]) -> None:
     """Do one part after another, for ever."""
     while True:
-        work, part, ended, news = queue.get()
+        context, work, part, ended, news = queue.get()
         failure: BaseException | None = None
         try:
-            work(part)
+            context.run(work, part)
         except BaseException as error:  # raised by the one who asked
             failure = error
         ended.append(failure)
         news.put(None)
-        del work, part, ended, news, failure  # arrays live no longer than their work
+        del context, work, part, ended, news, failure  # arrays live no longer than their work
 
 
 @cache
+def _pool(process: int) -> tuple[SimpleQueue[Any], list[Thread], Lock]:
+    """Where the threads of this process take work from; a fork has none of its parent's."""
+    return SimpleQueue(), [], Lock()
+
+
 def _queue(process: int, threads: int) -> SimpleQueue[Any]:
-    """Where so many threads of this process take work from; a fork has none of its parent's."""
-    queue: SimpleQueue[Any] = SimpleQueue()
-    for i in range(threads):
-        Thread(target=_serve, args=(queue,), name=f"refgit-{i + 1}", daemon=True).start()
+    """The queue, with at least so many threads behind it."""
+    queue, there, lock = _pool(process)
+    if len(there) < threads:
+        with lock:
+            for i in range(len(there), threads):
+                thread = Thread(target=_serve, args=(queue,), name=f"refgit-{i + 1}", daemon=True)
+                thread.start()
+                there.append(thread)
     return queue

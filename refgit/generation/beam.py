@@ -131,7 +131,10 @@ def highest(scores: Scores, k: int) -> Ids:
     """Where the k highest of (n,) stand, best first; of equals the first."""
     k = min(k, len(scores))
     if k < len(scores) // 4:  # sorting all beams times all words would take longer than the model
-        candidates = np.flatnonzero(scores >= _border(scores, k))
+        border = _border(scores, k)
+        if border == -np.inf:  # what may be chosen lies close together
+            border = np.partition(scores, len(scores) - k)[len(scores) - k]
+        candidates = np.flatnonzero(scores >= border)
     else:
         candidates = np.arange(len(scores))
     order = np.argsort(-scores[candidates], kind="stable")

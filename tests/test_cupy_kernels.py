@@ -330,7 +330,8 @@ def test_the_pretend_cupy_keeps_host_and_device_apart(fake: Any) -> None:
 
 
 def test_every_operation_has_a_kernel(device: Backend) -> None:
-    assert set(device.kernels) == {*OPERATIONS, *LAYERS}
+    # Of project_heads the definition: three products, which `linear` has a kernel for.
+    assert set(device.kernels) == {*OPERATIONS, *LAYERS} - {"project_heads"}
 
 
 def draw_numbers(rng: np.random.Generator, shape: tuple[int, ...], size: float) -> np.ndarray:

@@ -43,13 +43,7 @@ def feed_forward(
         part = slice(start, start + _ROWS)
         tokens = rows[part].T  # (D, R)
         h = np.empty((len(widen["weight"]), tokens.shape[1]), x.dtype)  # (F, R)
-        if wide is None:
-            _widened(tokens, widen, in_place, h)
-        else:
-            multiply(widen["weight"], tokens, widen["bias"], h)
-            wide[0, part] = h.T
-            in_place(h, h)
-            wide[1, part] = h.T
+        _widened(tokens, widen, in_place, h, None if wide is None else wide[:, part])
         multiply(narrow["weight"], h, narrow["bias"], y[:, part])  # (F, R) -> (D, R)
     return _shown(x, wide, y.T, names, tap)  # a view, as of `linear`
 
@@ -121,8 +115,9 @@ def _widened(
     widen: Mapping[str, Floats],
     in_place: Callable[[Floats, Floats], None],
     h: Floats,
+    wide: Floats | None,
 ) -> None:
-    """Write phi(W x + b): (D, R) -> (F, R)."""
+    """Write phi(W x + b): (D, R) -> (F, R), and the steps (2, R, F) where they are wanted."""
     weight, bias = widen["weight"], widen["bias"][:, None]
     step = max(1, _BLOCK // max(1, h.shape[1]))
 
@@ -131,6 +126,10 @@ def _widened(
         for start in range(channels.start, channels.stop, step):
             block = slice(start, min(start + step, channels.stop))
             h[block] += bias[block]
+            if wide is not None:
+                wide[0, :, block] = h[block].T
             in_place(h[block], h[block])
+            if wide is not None:
+                wide[1, :, block] = h[block].T
 
     divide(part, len(weight), 16)

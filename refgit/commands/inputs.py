@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from refgit.commands.output import say
 from refgit.commands.terminal import waiting
+from refgit.jobs.pixels import frames_of, prepared
 from refgit.jobs.sources import is_video, suffixes
 
 if TYPE_CHECKING:
@@ -177,20 +178,13 @@ def read_pixels(
     ImportError
         The file is a video and PyAV is not installed.
     """
-    from refgit.processing import VideoFileError, read_video
-
     if file == STDIN or not is_video(file) or os.path.isdir(file):
-        pixels = processor(images=_read_image(file), return_tensors="np")["pixel_values"]
-    elif frames is None:
-        raise VideoFileError(
-            f"{file} is a video; this model takes images only (its num_image_with_embedding is "
-            "null). Pass a video model, such as --model microsoft/git-base-vatex."
-        )
+        images = _read_image(file)
     else:
-        pixels = processor(images=read_video(file, frames), return_tensors="np")["pixel_values"]
-    if frames is not None and pixels.ndim == 4:  # a CLIP processor: frames are a batch to it
-        pixels = pixels[None]  # (F, 3, H, W) -> (1, F, 3, H, W)
-    return pixels  # type: ignore[no-any-return]
+        images = frames_of(
+            file, frames, " Pass a video model, such as --model microsoft/git-base-vatex."
+        )
+    return prepared(images, processor, frames)
 
 
 def _read_image(file: str) -> Any:

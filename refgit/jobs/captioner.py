@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from refgit.jobs.pixels import frames_of, prepared
 from refgit.jobs.sources import is_video
 
 if TYPE_CHECKING:
@@ -69,24 +70,15 @@ class Captioner:
         ImportError
             It is a video and PyAV is not installed.
         """
-        from refgit.processing import VideoFileError, load_image, read_video
+        from refgit.processing import load_image
 
         if isinstance(content, Exception):
             raise content
-        images: Any
         if isinstance(content, bytes) or not is_video(content):
             images = load_image(content)
-        elif self.frames is None:
-            raise VideoFileError(
-                f"{content} is a video; this model takes images only (its "
-                "num_image_with_embedding is null)."
-            )
         else:
-            images = read_video(content, self.frames)
-        pixels: Pixels = self.processor(images=images, return_tensors="np")["pixel_values"]
-        if self.frames is not None and pixels.ndim == 4:  # a CLIP processor: frames are a batch
-            pixels = pixels[None]  # (F, 3, H, W) -> (1, F, 3, H, W)
-        return pixels
+            images = frames_of(content, self.frames)
+        return prepared(images, self.processor, self.frames)
 
     def write(self, images: Sequence[Pixels], seeds: Sequence[int]) -> list[str | Exception]:
         """Caption images, those of equal size in one batch.

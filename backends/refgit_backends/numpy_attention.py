@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from refgit_backends.numpy_blas import threads_used
 from refgit_backends.numpy_linear import MANY_ROWS
 from refgit_backends.numpy_threads import divide
 
@@ -101,7 +100,6 @@ def _any(
         out[here] = h
         if kept is not None:
             kept.transpose(1, 2, 0, 3, 4)[here] = scores / total * (1 if mask is None else mask)
-    threads_used()  # larger products were spread over them
     return context.reshape(b, q, heads, d).transpose(0, 2, 1, 3)
 
 

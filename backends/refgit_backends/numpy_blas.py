@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -49,19 +48,6 @@ def controls() -> Controls | None:
     return None
 
 
-def threads_used() -> None:
-    """Note that BLAS has just spread a product over its threads, if it has several."""
-    global _idle_from
-    blas = controls()
-    if blas is not None and blas.get() > 1:
-        _idle_from = time.monotonic() + _SPIN
-
-
-def threads_spin() -> bool:
-    """Whether threads of BLAS wait by spinning: other threads would get half of a core then."""
-    return _SPIN > _MINDED and time.monotonic() < _idle_from
-
-
 def _libraries() -> Iterator[Path]:
     """Files of OpenBLAS: those in NumPy's wheel, then those that the process has loaded."""
     package = Path(np.__file__).parent
@@ -76,13 +62,6 @@ def _libraries() -> Iterator[Path]:
         yield from sorted(file for file in files if "openblas" in file.name)
 
 
-# For how long OpenBLAS's threads spin after a product: by default 2 to the 26th ticks, which were
-# 0.12 s where it was measured. A few milliseconds are not worth minding.
-_TICKS = os.environ.get("OPENBLAS_THREAD_TIMEOUT", "")
-_SPIN = 2 ** min(30, (int(_TICKS) if _TICKS.isdecimal() else 0) or 26) / 5e8
-_MINDED = 0.02
-
-_idle_from = 0.0  # when they will have gone to sleep, by time.monotonic
 _lock = Lock()
 _holders = 0  # how many kernels hold BLAS to one thread at present
 _before = 0  # what it is given back to; 0 where it is as it was

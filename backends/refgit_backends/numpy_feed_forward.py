@@ -85,7 +85,7 @@ def _of_few(
         multiply_few(h, narrow["weight"][:, channels], y)
         parts[channels.start] = y
 
-    divide(part, len(widen["weight"]), 16, large=False)
+    divide(part, len(widen["weight"]), 16)
     y = narrow["bias"] + parts[0]
     for start in sorted(parts)[1:]:
         y += parts[start]

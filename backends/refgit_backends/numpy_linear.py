@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from refgit_backends.numpy_blas import threads_used
 from refgit_backends.numpy_threads import divide
 
 Floats = np.ndarray[Any, Any]
@@ -35,7 +34,6 @@ def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
         y = _half_product(rows, weight)
     elif len(rows) == 1:
         y = np.dot(weight, rows[0])
-        threads_used()
     elif len(rows) <= FEW_ROWS:
         y = _few_rows(rows, weight)
     else:
@@ -61,7 +59,7 @@ def multiply(weight: Floats, x: Floats, bias: Floats | None, y: Floats) -> None:
 def _few_rows(x: Floats, weight: Floats) -> Floats:
     """Multiply a few rows: (R, I), (O, I) -> (R, O)."""
     y = np.empty((len(x), len(weight)), np.result_type(x.dtype, weight.dtype))
-    divide(lambda mine: multiply_few(x, weight[mine], y[:, mine]), len(weight), 8, large=False)
+    divide(lambda mine: multiply_few(x, weight[mine], y[:, mine]), len(weight), 8)
     return y
 
 

@@ -39,7 +39,7 @@ def project_heads(
                     multiply_few(rows, weight, out[:, channels])
                 out[:, channels] += bias
 
-        divide(part, y[0].shape[1], 16, large=many)
+        divide(part, y[0].shape[1], 16)
         maps = [out.reshape(*x.shape[:-1], -1) for out in y]  # views
     if tap is not None:
         for name, out in zip(names, maps, strict=True):

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 
-from refgit_backends.numpy_blas import controls, one_thread, threads_spin, threads_used
+from refgit_backends.numpy_blas import controls, one_thread
 
 # The first that is set counts; the others are what BLAS looks at.
 _VARIABLES = ("REFGIT_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -31,14 +31,12 @@ def number_of_threads() -> int:
     return os.cpu_count() or 1
 
 
-def divide(
-    work: Callable[[slice], None], length: int, multiple: int = 1, *, large: bool = True
-) -> None:
+def divide(work: Callable[[slice], None], length: int, multiple: int = 1) -> None:
     """Call `work` with slices that together cover ``range(length)``, one for each thread.
 
-    Products inside `work` stay in their thread. Where BLAS cannot be told so, or where its own
-    threads hold the cores by spinning, it gets all of the work in one slice and spreads the
-    products itself.
+    Products inside `work` stay in their thread. Where BLAS cannot be told so, it gets all of the
+    work in one slice and spreads the products itself. Nothing else decides, so that the same input
+    gives the same bits.
 
     Parameters
     ----------
@@ -46,17 +44,11 @@ def divide(
         Does its part of the work in place; called from several threads at a time.
     length, multiple : int
         Slices begin at multiples of `multiple`.
-    large : bool
-        Whether BLAS would spread the products, if it were not told to leave them.
     """
     units = -(-length // multiple)
     threads = min(number_of_threads(), units) if controls() is not None else 1
     if threads <= 1:
         work(slice(0, length))
-        return
-    if large and threads_spin():
-        work(slice(0, length))
-        threads_used()
         return
     borders = [i * units // threads * multiple for i in range(threads)] + [length]
     parts = [slice(borders[i], borders[i + 1]) for i in range(threads)]

@@ -38,12 +38,12 @@ from refgit.parity.kit_models import (
 )
 from refgit.parity.kit_noise import (
     REFERENCE,
-    OrderedBackend,
     UnstableError,
     rounded_up,
     tolerance,
 )
 from refgit.parity.kit_writing import SHAKE, check_stability, search_case, search_cases, step_cases
+from refgit.parity.summation import OrderedBackend
 from tiny import tiny_model
 
 PORT = ROOT / "tests" / "port_js" / "git.mjs"

@@ -71,10 +71,12 @@ def test_every_kernel_of_a_layer_is_held_against_its_definition_here() -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 12, 13, 127, 128])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("short", [0, 17 * 5])  # by pieces; up to 5 rows by dot products
 def test_linear_in_pieces(
-    rows: int, dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
+    rows: int, dtype: str, short: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(numpy_linear, "_SMALL_PRODUCT", 1000)
+    monkeypatch.setattr(numpy_linear, "_SHORT_OPERAND", short)
     monkeypatch.setattr(numpy_linear, "_HALF_BLOCK", 100)
     rng = np.random.default_rng(rows)
     x, weight, bias = (
@@ -82,6 +84,19 @@ def test_linear_in_pieces(
     )
     close(KERNELS["linear"](x, weight, bias), layers.linear(x, weight, bias), UNITS[dtype])
     close(KERNELS["linear"](x, weight), layers.linear(x, weight), UNITS[dtype])
+
+
+@pytest.mark.parametrize("blas_threads", [1, 2])
+def test_one_row_by_dot_products_where_blas_has_one_thread(
+    blas_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blas = numpy_blas.Controls(lambda: blas_threads, lambda to: None)
+    monkeypatch.setattr(numpy_linear, "controls", lambda: blas)
+    x, weight = (np.random.default_rng(0).standard_normal(s, np.float32) for s in (70, (50, 70)))
+    found = KERNELS["linear"](x[None], weight)[0]
+    wanted = np.vecdot(weight, x) if blas_threads == 1 else np.dot(weight, x)
+    np.testing.assert_array_equal(found, wanted)
+    assert (np.vecdot(weight, x) != np.dot(weight, x)).any()  # or they could not be told apart
 
 
 def test_every_float16_is_widened_exactly() -> None:
@@ -116,6 +131,7 @@ def test_heads_are_projected_as_defined(
     rows: int, turned: bool, dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(numpy_linear, "_SMALL_PRODUCT", 1000)
+    monkeypatch.setattr(numpy_linear, "_SHORT_OPERAND", 48)
     rng = np.random.default_rng(rows)
     batch = 2 if rows % 2 == 0 else 1
     x = rng.standard_normal((batch, rows // batch, 24)).astype(dtype)
@@ -581,7 +597,7 @@ def test_a_forked_process_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch
 
 def test_threads_change_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).standard_normal((2, 40, 32)).astype(np.float32)
-    weight = {"weight": x[0, :32], "bias": x[1, 0]}
+    weight = {"weight": x[0, :32] / 8, "bias": x[1, 0]}  # scores that do not blow rounding up
     found = []
     for count in ("1", "3"):
         monkeypatch.setenv("REFGIT_NUM_THREADS", count)

@@ -205,7 +205,8 @@ def project_heads(
     ----------
     x : array (B, L, D)
     p : mapping
-        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`.
+        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`; of pruned heads the rows
+        are gone, (D', D) and (D',).
     names : sequence of str
         What the checkpoint calls the maps.
     num_heads : int
@@ -253,7 +254,8 @@ def multi_head_attention(
     x : array (B, Q, D)
         The new tokens.
     p : mapping
-        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`.
+        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`; of pruned heads the rows
+        are gone, (D', D) and (D',).
     names : three str
         What the checkpoint calls the maps to queries, keys and values.
     bias : array (1 or B, 1, Q, K), optional

@@ -26,7 +26,7 @@ LAYERS, WIDTH = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.hidden_size
 @cache
 def model(positions: str = "absolute", eos: int | None = None) -> GitForCausalLM:
     config = tiny.CONFIG.replace(position_embedding_type=positions, eos_token_id=eos)
-    return GitForCausalLM(config, seed=4)
+    return GitForCausalLM(config, seed=4, dtype="float64")  # it is not rounding that is tested
 
 
 class Watched(Decoding):
@@ -59,7 +59,7 @@ def alone(net: GitForCausalLM, pixels: np.ndarray | None, ids: list[int], image:
 def close(found: Any, wanted: Any) -> None:
     wanted = to_numpy(wanted)
     scale = max(1.0, float(np.abs(wanted).max(initial=0)))
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * scale)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10 * scale)
 
 
 @settings(max_examples=60)
@@ -192,7 +192,7 @@ def test_an_image_is_dropped_once_none_of_its_texts_goes_on() -> None:
     assert [(rows, images) for rows, images, _ in decoding.calls] == [(6, 3), (4, 2), (2, 1)]
     bytes_left = decoding.calls[-1][2].nbytes
     one_image = net.encode_image(tiny.pixels(1)).nbytes
-    assert bytes_left < one_image + 2 * LAYERS * WIDTH * 4 * 2 * 9  # two short texts
+    assert bytes_left < one_image + 2 * LAYERS * WIDTH * 8 * 2 * 9  # two short texts
 
 
 # ---- images stand once
@@ -224,7 +224,7 @@ def test_keys_and_values_of_an_image_are_never_copied(
     for rows, n_images, held, size in calls:
         assert n_images == 2
         assert np.shares_memory(held, key)
-        assert size - of_images <= 2 * LAYERS * WIDTH * 4 * rows * 2 * 10
+        assert size - of_images <= 2 * LAYERS * WIDTH * 8 * rows * 2 * 10
     assert images.text_length == 0
     assert images.nbytes == of_images
 
@@ -244,7 +244,10 @@ def test_backends_walk_alike(backend: Backend) -> None:
     rng = np.random.default_rng(5)
     for positions in KINDS:
         config = tiny.CONFIG.replace(position_embedding_type=positions)
-        found, wanted = GitForCausalLM(config, seed=4, backend=backend), model(positions)
+        found, wanted = (
+            GitForCausalLM(config, seed=4, backend=backend, dtype="float64"),
+            model(positions),
+        )
         prompts = [rng.integers(0, 20, length) for length in (2, 4, 2, 1)]
         pixels = tiny.pixels(2)
         both = [Decoding(net, net.encode_image(pixels), prompts) for net in (found, wanted)]

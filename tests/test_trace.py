@@ -589,11 +589,8 @@ def test_the_floors_of_a_model_are_those_of_its_runs() -> None:
     assert set(floors.floors["float32"]) == {n for n in truth if not is_input(n)}
     for name in ("git.encoder.layer.1.output.dense", "output"):
         error = float(np.abs(single[name] - truth[name]).max())
-        assert floors.of(name, truth[name]).max == max(error, floors.of(name, truth[name]).max)
-        assert (
-            floors.of(name, truth[name]).max
-            < 50 * UNIT_ROUNDOFF["float32"] * np.abs(truth[name]).max()
-        )
+        largest = UNIT_ROUNDOFF["float32"] * np.abs(truth[name]).max()
+        assert max(error, largest / 2) <= floors.of(name, truth[name]).max < 100 * largest
     # a float32 reference finds its truth by itself
     same = NoiseFloor.measure(tiny_model(), single, ("float32",))
     assert same.floors == floors.floors

@@ -22,9 +22,7 @@ Floats = np.ndarray[Any, Any]
 # its own order, and in the calling thread.
 _SMALL_PRODUCT = 250_000
 FEW_ROWS = 12  # up to here pieces of that size pay: 16 rows take longer by pieces than at once
-_SHORT_OPERAND = (
-    3072  # numbers of rows that stay in the first-level cache, beside one of the weight
-)
+_SHORT_OPERAND = 2304  # numbers: 3 rows of 768 go by dot products, 4 are as fast by pieces
 MANY_ROWS = 64  # from here on results stand channel by channel: turning them would cost
 _HALF_BLOCK = 1 << 17  # numbers of a float16 weight that are widened at a time: 512 KiB
 

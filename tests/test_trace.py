@@ -24,6 +24,7 @@ from refgit.parity.noise import (
     UNIT_ROUNDOFF,
     Floor,
     NoiseFloor,
+    _backwards,
     measured_floor,
     precision_of,
     replay,
@@ -594,6 +595,18 @@ def test_the_floors_of_a_model_are_those_of_its_runs() -> None:
     # a float32 reference finds its truth by itself
     same = NoiseFloor.measure(tiny_model(), single, ("float32",))
     assert same.floors == floors.floors
+
+
+def test_float32_counts_the_worse_of_two_orders_of_summation() -> None:
+    truth, kernels = recorded(dtype="float64"), recorded()
+    other = replay(_backwards(tiny_model()), truth, "float32")
+    floors = NoiseFloor.measure(tiny_model(), truth, ("float32",))
+    worse = set()
+    for name in floors.floors["float32"]:
+        errors = [float(np.abs(run[name] - truth[name]).max()) for run in (kernels, other)]
+        assert floors.of(name, truth[name]).max >= max(errors)
+        worse.add(errors[1] > errors[0])
+    assert worse == {False, True}
 
 
 def test_narrower_precisions_have_higher_floors() -> None:

@@ -590,8 +590,8 @@ def test_the_floors_of_a_model_are_those_of_its_runs() -> None:
     assert set(floors.floors["float32"]) == {n for n in truth if not is_input(n)}
     for name in ("git.encoder.layer.1.output.dense", "output"):
         error = float(np.abs(single[name] - truth[name]).max())
-        largest = UNIT_ROUNDOFF["float32"] * np.abs(truth[name]).max()
-        assert max(error, largest / 2) <= floors.of(name, truth[name]).max < 100 * largest
+        unit = UNIT_ROUNDOFF["float32"] * np.abs(truth[name]).max()
+        assert max(error, unit) <= floors.of(name, truth[name]).max < 100 * unit
     # a float32 reference finds its truth by itself
     same = NoiseFloor.measure(tiny_model(), single, ("float32",))
     assert same.floors == floors.floors

@@ -37,7 +37,8 @@ Names that differ in prefixes or separators need none, and what no name tells is
 order and values; the table says how each was.
 
 The tolerance is measured: how far rounding alone moves a tensor, which is its difference between
-float32 and float64 on this very input, is its noise floor, and --multiple of them are allowed. The
+float32 and float64 on this very input, is its noise floor, and --multiple of them are allowed. In
+float32 sums are taken in two orders, and the larger difference counts. The
 reference carries its floors; with --model they are measured where it does not. float16 and bfloat16
 have floors of their own.
 

@@ -91,7 +91,7 @@ def add_parser(commands: Any) -> None:
         choices=tuple(_NOISE),
         default="float32",
         help="for which precisions to measure the noise floor (see below), which takes a run in "
-        "each, a second one in float32 and one in float64 (default: float32; all: float16 and "
+        "each, a slower one in float32 and one in float64 (default: float32; all: float16 and "
         "bfloat16 too)",
     )
     add_output_options(parser)

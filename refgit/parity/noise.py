@@ -7,9 +7,9 @@ input, in the other's precision, and its distance to float64 is what rounding do
 
     floor = max |reference in float32 - reference in float64|,   and the same as root mean square
 
-In float32 it is run twice, with NumPy's kernels and with all sums taken backwards, and the larger
-distance counts: one run alone may be lucky, where the numbers of a tensor are few. The floor is
-no less than half a unit in the last place of the tensor's largest number, and relative to that
+In float32 it is run twice, as the model is and with sums taken backwards, and the larger distance
+counts: one run alone may be lucky, where the numbers of a tensor are few. The floor is no less
+than half a unit in the last place of the tensor's largest number, and relative to that
 number no less than in any other call, such as a decode step, of the same operation. bfloat16 and
 float16 are float32 with the weights and every named tensor rounded to the narrow type, which is
 what libraries do that accumulate in float32. What is not measured is scaled by the ratio of the
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refgit.parity.summation import OrderedBackend, backwards
 from refgit.parity.trace import Tensor, Trace, is_input, split_call, trace
 
 if TYPE_CHECKING:
@@ -106,16 +107,16 @@ class NoiseFloor:
         exact = reference
         show = progress or (lambda done, total: None)
         more = int(reference.meta.get("dtype") != "float64")  # runs before those of precisions
-        runs = [(precision, model) for precision in precisions]
+        runs = list(precisions)
         if "float32" in precisions:
-            runs.append(("float32", _backwards(model)))
+            runs.append("float32")  # the second time backwards
         show(0, more + len(runs))
         if more:
             exact = replay(model, reference, "float64")
         found: dict[str, dict[str, Floor]] = {}
-        for i, (precision, runner) in enumerate(runs):
+        for i, precision in enumerate(runs):
             show(more + i, more + len(runs))
-            run = replay(runner, reference, precision)
+            run = replay(_backwards(model) if precision in found else model, reference, precision)
             own = {
                 name: measured_floor(run[name], exact[name], precision)
                 for name in exact
@@ -308,9 +309,10 @@ def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
 
 
 def _backwards(model: GitForCausalLM) -> GitForCausalLM:
-    """The model in float32 on the host, with every sum taken from its last term to its first."""
-    from refgit.parity.summation import OrderedBackend, backwards
+    """The model in float32 on the host, with sums taken from the last term to the first.
 
+    Those of large products are taken in runs of terms, see `summation`.
+    """
     state = model.to(backend="numpy", dtype="float32").state_dict()
     order = OrderedBackend(backwards)
     return type(model)(model.config, backend=order, dtype="float32", _parameters=state)

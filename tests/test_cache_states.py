@@ -30,7 +30,8 @@ from refgit import GitForCausalLM, KeyValueCache, to_numpy
 
 LAYERS, WIDTH = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.hidden_size
 LONGEST, MOST_ROWS = 15, 9
-TOLERANCES = {"float32": 1e-5, "float64": 1e-10}
+# It is float64 that shows a mistake; rounding in float32 is seen to come to over 1e-5, rarely.
+TOLERANCES = {"float32": 5e-5, "float64": 1e-10}
 SEEN: dict[str, int] = {}
 
 
@@ -310,7 +311,8 @@ def test_a_cache_of_any_history_equals_reading_everything_anew(machine: Any, run
     SEEN.clear()
     options = settings(
         max_examples=runs,
-        derandomize=runs < 50,  # so few draws could lack an operation by chance
+        # so few draws could lack an operation by chance
+        derandomize=runs < 50 or settings.default.derandomize,
         stateful_step_count=12,
         phases=(Phase.explicit, Phase.generate),
         deadline=None,

@@ -244,10 +244,8 @@ def test_backends_walk_alike(backend: Backend) -> None:
     rng = np.random.default_rng(5)
     for positions in KINDS:
         config = tiny.CONFIG.replace(position_embedding_type=positions)
-        found, wanted = (
-            GitForCausalLM(config, seed=4, backend=backend, dtype="float64"),
-            model(positions),
-        )
+        found = GitForCausalLM(config, seed=4, backend=backend, dtype="float64")
+        wanted = model(positions)
         prompts = [rng.integers(0, 20, length) for length in (2, 4, 2, 1)]
         pixels = tiny.pixels(2)
         both = [Decoding(net, net.encode_image(pixels), prompts) for net in (found, wanted)]

@@ -23,10 +23,8 @@ Floats = np.ndarray[Any, Any]
 # its own order, and in the calling thread.
 _SMALL_PRODUCT = 250_000
 FEW_ROWS = 12  # up to here pieces of that size pay: 16 rows take longer by pieces than at once
-_DOT_ROWS, _DOT_WIDTHS = (
-    3,
-    range(512, 1025),
-)  # what goes by dot products; 4 rows are as fast by pieces
+_DOT_ROWS = 3  # up to here, and of these widths, rows go by dot products: 4 are as fast by pieces
+_DOT_WIDTHS = range(512, 1025)
 MANY_ROWS = 64  # from here on results stand channel by channel: turning them would cost
 _HALF_BLOCK = 1 << 17  # numbers of a float16 weight that are widened at a time: 512 KiB
 
@@ -86,7 +84,7 @@ def _few_rows(x: Floats, weight: Floats) -> Floats:
 
 
 def multiply_few(x: Floats, weight: Floats, y: Floats) -> None:
-    """Write x W^T piece by piece of the weight, in this thread: (R, I), (O, I) -> (R, O)."""
+    """Write x W^T by dot products or by pieces, in this thread: (R, I), (O, I) -> (R, O)."""
     (rows, inner), outputs = x.shape, len(weight)
     if rows <= _DOT_ROWS and inner in _DOT_WIDTHS:
         y[...] = np.vecdot(weight[:, None], np.ascontiguousarray(x)).T

@@ -35,7 +35,7 @@ def divide(work: Callable[[slice], None], length: int, multiple: int = 1) -> Non
     """Call `work` with slices that together cover ``range(length)``, one for each thread.
 
     Products inside `work` stay in their thread. Where BLAS cannot be told so, it gets all of the
-    work in one slice and spreads the products itself. It never depends on what ran before, so that
+    work in one slice and spreads the products itself. What ran before makes no difference, so that
     the same input gives the same bits.
 
     Parameters

@@ -38,9 +38,9 @@ order and values; the table says how each was.
 
 The tolerance is measured: how far rounding alone moves a tensor, which is its difference between
 float32 and float64 on this very input, is its noise floor, and --multiple of them are allowed. In
-float32 sums are taken in two orders, and the larger difference counts. The
-reference carries its floors; with --model they are measured where it does not. float16 and bfloat16
-have floors of their own.
+float32 sums are taken in two orders, and the larger difference counts. The reference carries its
+floors; with --model they are measured where it does not. float16 and bfloat16 have floors of their
+own.
 
 The table: * marks a tensor that differs; x floor is its largest error in noise floors, and decides;
 max abs and max rel are the largest error as it is and relative to the reference's number there; rms

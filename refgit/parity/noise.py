@@ -107,16 +107,16 @@ class NoiseFloor:
         exact = reference
         show = progress or (lambda done, total: None)
         more = int(reference.meta.get("dtype") != "float64")  # runs before those of precisions
-        runs = list(precisions)
+        runs = [(precision, False) for precision in precisions]
         if "float32" in precisions:
-            runs.append("float32")  # the second time backwards
+            runs.append(("float32", True))  # with sums taken backwards
         show(0, more + len(runs))
         if more:
             exact = replay(model, reference, "float64")
         found: dict[str, dict[str, Floor]] = {}
-        for i, precision in enumerate(runs):
+        for i, (precision, turned) in enumerate(runs):
             show(more + i, more + len(runs))
-            run = replay(_backwards(model) if precision in found else model, reference, precision)
+            run = replay(_backwards(model) if turned else model, reference, precision)
             own = {
                 name: measured_floor(run[name], exact[name], precision)
                 for name in exact

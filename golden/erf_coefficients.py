@@ -3,7 +3,7 @@
     python golden/erf_coefficients.py
 
 prints them; paste into refgit/layers/erf.py, and the last into
-backends/refgit_backends/numpy_activation.py. Two Chebyshev interpolants, rewritten in powers:
+backends/refgit_backends/numpy/activation.py. Two Chebyshev interpolants, rewritten in powers:
     |x| <= 1      erf(x) = x * CENTRE(x^2)                      on x^2 in [0, 1]
     1 < |x| <= 6  erf(x) = sign(x) * (1 - exp(-x^2) * TAIL(s))  with s = (|x| - 5/2) / (|x| + 5/2)
 and one for float32 alone, for the tail of the normal distribution:

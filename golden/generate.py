@@ -33,9 +33,10 @@ from transformers import GitConfig, GitForCausalLM
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+from weights import make_weights  # noqa: E402
+
 import generation  # noqa: E402
 import processing  # noqa: E402
-from weights import make_weights  # noqa: E402
 
 ORACLE = {"torch": "2.13.0", "transformers": "4.56.2"}
 FLOAT32, FLOAT64 = 2e-5, 1e-10

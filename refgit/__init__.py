@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refgit.arrays import to_numpy
-    from refgit.cache import KeyValueCache
-    from refgit.config import GitConfig, GitVisionConfig
     from refgit.errors import CheckpointError
-    from refgit.model import GitForCausalLM, GitModel
-    from refgit.parity.trace import trace
+    from refgit.model.cache import KeyValueCache
+    from refgit.model.config import GitConfig, GitVisionConfig
+    from refgit.model.git import GitForCausalLM, GitModel
+    from refgit.model.vision import GitVisionModel
     from refgit.processing import (
         BertTokenizer,
         CLIPImageProcessor,
         GitProcessor,
         VideoMAEImageProcessor,
     )
-    from refgit.vision import GitVisionModel
+    from refgit.traces.container import trace
 
 __version__ = "0.1.0"
 
@@ -32,16 +32,16 @@ _HOMES = {
     "BertTokenizer": "refgit.processing",
     "CLIPImageProcessor": "refgit.processing",
     "CheckpointError": "refgit.errors",
-    "GitConfig": "refgit.config",
-    "GitForCausalLM": "refgit.model",
-    "GitModel": "refgit.model",
+    "GitConfig": "refgit.model.config",
+    "GitForCausalLM": "refgit.model.git",
+    "GitModel": "refgit.model.git",
     "GitProcessor": "refgit.processing",
-    "GitVisionConfig": "refgit.config",
-    "GitVisionModel": "refgit.vision",
-    "KeyValueCache": "refgit.cache",
+    "GitVisionConfig": "refgit.model.config",
+    "GitVisionModel": "refgit.model.vision",
+    "KeyValueCache": "refgit.model.cache",
     "VideoMAEImageProcessor": "refgit.processing",
     "to_numpy": "refgit.arrays",
-    "trace": "refgit.parity.trace",
+    "trace": "refgit.traces.container",
 }
 
 __all__ = [

@@ -2,6 +2,6 @@
 
 import sys
 
-from refgit.cli import main
+from refgit.cli.main import main
 
 sys.exit(main())

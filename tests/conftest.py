@@ -1,32 +1,22 @@
-"""Fixtures shared by all tests: the backends, and where the golden tensors lie."""
+"""Fixtures and settings shared by all tests; what they import is in tests/helpers."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from refgit_backends import Backend, BackendError, get_backend
+from refgit_backends import Backend
 
-ROOT = Path(__file__).parent.parent
+pytest.register_assert_rewrite("helpers")
 
-# A slow machine is no failure, and a failure must come again: no deadline, fixed seed in CI.
+from helpers.backends import make_backend  # noqa: E402  # its asserts are rewritten as those of tests
+
+# A slow machine is not a failure, and a failure must come again: no deadline, fixed seed in CI.
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
-
-
-def make_backend(name: str) -> Backend:
-    """The backend of a parameter such as "numpy" or "numpy-definitions"."""
-    name, _, definitions = name.partition("-")
-    try:
-        return get_backend(name, kernels="off" if definitions else "auto")
-    except BackendError as error:
-        if name == "cupy":
-            pytest.skip(str(error))
-        raise
 
 
 @pytest.fixture(

@@ -91,9 +91,9 @@ def test_importing_refgit_imports_nothing_heavy() -> None:
 
 
 def test_the_command_line_speaks_to_openblas_before_numpy_loads_it() -> None:
-    assert "numpy" not in modules_after("import refgit.cli")
+    assert "numpy" not in modules_after("import refgit.cli.main")
     code = (
-        "import os, sys, refgit.cli as cli; cli.main(['caption', 'docs/images/star.png']);"
+        "import os, sys, refgit.cli.main as cli; cli.main(['caption', 'docs/images/star.png']);"
         "assert 'numpy' in sys.modules; print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
     )
     paths = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
@@ -113,19 +113,19 @@ def test_building_and_running_a_model_imports_nothing_it_does_not_need() -> None
         "num_attention_heads=1, num_hidden_layers=1, bos_token_id=1, eos_token_id=2); "
         "refgit.GitForCausalLM(config).generate(max_length=3)"
     )
-    assert "refgit.model" in found
+    assert "refgit.model.git" in found
     assert not found & HEAVY
 
 
 def test_the_processor_imports_neither_model_nor_torch() -> None:
     found = modules_after("from refgit import GitProcessor")
     assert {"PIL", "tokenizers"} <= found
-    assert not found & {"torch", "transformers", "cupy", "refgit.model"}
+    assert not found & {"torch", "transformers", "cupy", "refgit.model.git"}
 
 
 def test_importing_the_backends_imports_nothing_of_refgit() -> None:
     found = modules_after("import refgit_backends; refgit_backends.get_backend('numpy')")
-    assert "refgit_backends.numpy_backend" in found
+    assert "refgit_backends.numpy.backend" in found
     assert not {name for name in found if name == "refgit" or name.startswith("refgit.")}
     assert not found & HEAVY
 
@@ -274,7 +274,7 @@ def test_there_are_layers_and_backends_to_look_at() -> None:
     assert len(LAYERS) >= 10
     assert len(module_files("refgit_backends")) >= 5
     model = imported(ROOT / "refgit" / "model.py")
-    assert {"numpy", "refgit.checks", "refgit.decoder", "refgit.pretrained"} <= model
+    assert {"numpy", "refgit.model.checks", "refgit.model.decoder", "refgit.model.base"} <= model
     assert "refgit.checkpoint" in imported(ROOT / "refgit" / "pretrained.py")
 
 
@@ -341,6 +341,6 @@ def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
         "numpy", "pillow", "safetensors", "tokenizers"
     }  # fmt: skip
     points = wheel.read(f"{info}/entry_points.txt").decode()
-    assert "refgit = refgit.cli:main" in points
+    assert "refgit = refgit.cli.main:main" in points
     assert "[refgit.backends]" in points
     assert wheel.read(f"{info}/top_level.txt").decode().split() == ["refgit", "refgit_backends"]

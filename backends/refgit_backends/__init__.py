@@ -17,9 +17,9 @@ __all__ = ["Array", "Backend", "BackendError", "DLPackArray", "Kernel", "availab
 
 # The backends of this package, found without reading the installed packages' metadata.
 _BUILT_IN = {
-    "numpy": "refgit_backends.numpy_backend:NumpyBackend",
-    "cupy": "refgit_backends.cupy_backend:CupyBackend",
-    "strict": "refgit_backends.strict_backend:StrictBackend",
+    "numpy": "refgit_backends.numpy.backend:NumpyBackend",
+    "cupy": "refgit_backends.cupy.backend:CupyBackend",
+    "strict": "refgit_backends.strict:StrictBackend",
 }
 
 

@@ -43,7 +43,7 @@ class Backend(ABC):
     float_names : tuple of str
         The floating-point types it can store and compute in.
     kernels : mapping of str to callable
-        Faster versions of named operations of ``refgit.layers.operations``; each has the
+        Faster versions of named operations of ``refgit.layers._operations``; each has the
         signature and the meaning of the definition it stands in for. Empty with ``kernels="off"``.
         A kernel with an attribute `dtypes`, names such as "float32", serves those alone.
     kernel_setting : {"auto", "off"}

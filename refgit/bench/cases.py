@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from refgit.config import GitConfig
+from refgit.model.config import GitConfig
 
 Case = dict[str, Any]
 TOKENS = 20  # of a caption

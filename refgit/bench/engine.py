@@ -49,7 +49,7 @@ class Engine:
 
     def load(self) -> Any:
         """Read the checkpoint."""
-        from refgit.model import GitForCausalLM
+        from refgit.model.git import GitForCausalLM
 
         backend, dtype = self.settings["backend"], self.settings["dtype"]
         return GitForCausalLM.from_pretrained(self.settings["model"], backend=backend, dtype=dtype)
@@ -91,7 +91,7 @@ class Engine:
 
     def case_vision(self, case: Case) -> Runs:
         """The image encoder alone."""
-        from refgit.vision import image_encoder
+        from refgit.model.vision import image_encoder
 
         model, pixels = self.model, self.pixels(case)
         weights = model.parameters["git"]["image_encoder"]["vision_model"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from refgit.config import GitConfig
+from refgit.model.config import GitConfig
 
 POOL = 1 << 20  # random numbers that the operands are filled with, again and again
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refgit.bench.errors import BenchError
-from refgit.spinning import SPINNING
+from refgit.openblas import SPINNING
 
 SERVE = Path(__file__).parent / "workers" / "serve.py"
 THREAD_VARIABLES = (

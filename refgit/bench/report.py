@@ -9,7 +9,7 @@ from typing import Any
 from refgit.bench.cases import Case, limit_of
 from refgit.bench.limits import step_bytes
 from refgit.bench.rounds import OURS, Results, Series
-from refgit.config import GitConfig
+from refgit.model.config import GitConfig
 
 
 def summary(

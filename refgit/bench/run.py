@@ -18,7 +18,7 @@ from refgit.bench.peers import Peer, python_of
 from refgit.bench.process import PATIENCE, Worker
 from refgit.bench.report import summary
 from refgit.bench.rounds import OURS, Results, Show, measure
-from refgit.config import GitConfig
+from refgit.model.config import GitConfig
 
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 

@@ -9,6 +9,6 @@ huggingface.co, where most checkpoints are. docs/reference/files.md has every fi
 
 from refgit.checkpoint.loading import load_parameters, save_parameters
 from refgit.checkpoint.safetensors_file import open_safetensors
-from refgit.checkpoint.torch_file import open_torch, read_torch
+from refgit.checkpoint.torch.file import open_torch, read_torch
 
 __all__ = ["load_parameters", "open_safetensors", "open_torch", "read_torch", "save_parameters"]

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from refgit.checkpoint.loading import INDEX, TORCH_INDEX, TORCH_WEIGHTS, WEIGHTS
-from refgit.checkpoint.torch_pickle import Storage, run_pickle
+from refgit.checkpoint.torch.pickle import Storage, run_pickle
 from refgit.errors import CheckpointError
-from refgit.json_file import read_json
+from refgit.files import read_json
 
 _MOST_BYTES = 1 << 27  # of a header; a broken file may not fill the memory
 # Bytes of a number, by the dtype's name in safetensors files.

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from refgit.checkpoint.safetensors_file import dtype_name, open_safetensors
-from refgit.checkpoint.torch_file import open_torch
+from refgit.checkpoint.torch.file import open_torch
 from refgit.errors import CheckpointError
-from refgit.json_file import read_json
+from refgit.files import read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

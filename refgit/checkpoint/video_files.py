@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from refgit.checkpoint.loading import INDEX, OTHER_SPELLING, WEIGHTS, Arrays, save_parameters
-from refgit.json_file import write_whole
+from refgit.files import write_whole
 
 LATER_SPELLING, HUB_SPELLING = OTHER_SPELLING
 REST, HUB, LATER = (

@@ -11,5 +11,5 @@ browser and in a terminal.
 from refgit.explain.attention_rollout import rollout as rollout
 from refgit.explain.explanation import ExplainError as ExplainError
 from refgit.explain.explanation import Explanation as Explanation
-from refgit.explain.recording import explain as explain
-from refgit.explain.recording import explain_pixels as explain_pixels
+from refgit.explain.record import explain as explain
+from refgit.explain.record import explain_pixels as explain_pixels

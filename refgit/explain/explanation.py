@@ -168,14 +168,14 @@ class Explanation:
         return as_text(self, width=width, ascii_only=ascii_only, colour=colour)
 
     def to_html(self, *, model_name: str = "", image_name: str = "") -> str:
-        """Return it as a page for a browser that needs nothing else; see `refgit.explain.page`.
+        """Return it as a page for a browser that needs nothing else; see `refgit.explain.html`.
 
         Parameters
         ----------
         model_name, image_name : str
             For the head of the page; left out where empty.
         """
-        from refgit.explain.page import as_page
+        from refgit.explain.html import as_page
 
         return as_page(self, model_name=model_name, image_name=image_name)
 

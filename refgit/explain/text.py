@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refgit.explain.page import looks_most_at, percent
+from refgit.explain.html import looks_most_at, percent
 
 if TYPE_CHECKING:
     from refgit.explain.explanation import Explanation, Numbers

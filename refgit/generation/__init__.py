@@ -18,9 +18,9 @@ arguments):
 The letters of shapes are those of refgit.layers; B counts prompts, B' images, R rows.
 """
 
+from refgit.generation.api import generate
 from refgit.generation.config import GenerationConfig
-from refgit.generation.generate import generate
-from refgit.generation.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
+from refgit.generation.results import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 
 __all__ = [
     "GenerateBeamDecoderOnlyOutput",

@@ -1,7 +1,7 @@
 """How texts are written, as data: GenerationConfig, and generation_config.json beside a checkpoint.
 
 Names, defaults and meanings are those of transformers 4.56's class of the same name. What a call
-to `generate` may change, and what contradicts what, stands in `refgit.generation.call`.
+to `generate` may change, and what contradicts what, stands in `refgit.generation.resolve`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from refgit.config import GitConfig, make_plain, require, require_mapping
 from refgit.errors import CheckpointError
-from refgit.generation.constraints import Constraint
+from refgit.files import json_text, read_json, write_whole
 from refgit.generation.fields import RULES
-from refgit.json_file import json_text, read_json, write_whole
+from refgit.generation.search.legacy.constraints import Constraint
+from refgit.model.config import GitConfig, make_plain, require, require_mapping
 
 DEFAULT_LENGTH = 20
 FILE = "generation_config.json"
@@ -54,23 +54,23 @@ class GenerationConfig:
         Groups of beams that `diversity_penalty` keeps apart.
     penalty_alpha : float or None
         How much a word loses for being like what was said already; makes the search contrastive,
-        together with `top_k` above 1. See `refgit.generation.contrastive`.
+        together with `top_k` above 1. See `refgit.generation.search.legacy.contrastive`.
     use_cache : bool
         Taken as in transformers; refgit computes every position once either way, and the texts
         are the same.
     temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff : number or None
-        What sampling draws from; see `refgit.generation.warpers`.
+        What sampling draws from; see `refgit.generation.logits.sampling`.
     diversity_penalty : float or None
         Taken from the score of a word for each beam of an earlier group that chose it in this
         step.
     repetition_penalty, encoder_repetition_penalty : float or None
         Above 1 they make words of the text less likely, words of the prompt likelier; see
-        `refgit.generation.repetition_processors`.
+        `refgit.generation.logits.repetition`.
     length_penalty : float
         Beams compare the sum of log probabilities divided by length to this power.
     beam_scoring : {"transformers", "microsoft"}
         refgit's own: whose beam search to follow in how finished texts are scored and when it
-        stops; see `refgit.generation.beam` and `refgit.generation.paper_beam`.
+        stops; see `refgit.generation.search.beam` and `refgit.generation.search.microsoft_beam`.
     no_repeat_ngram_size, encoder_no_repeat_ngram_size : int or None
         So many tokens in a row never repeat within a text; never repeat the prompt.
     bad_words_ids, force_words_ids : list of list of int or None
@@ -78,7 +78,7 @@ class GenerationConfig:
     renormalize_logits : bool
         Make the scores log probabilities again after all processors.
     constraints : list of Constraint or None
-        What each text must contain; see `refgit.generation.constraints`.
+        What each text must contain; see `refgit.generation.search.legacy.constraints`.
     forced_bos_token_id, forced_eos_token_id : int, (the latter) list of int, or None
         The token behind an opening token alone; the last one that `max_length` leaves room for.
     remove_invalid_values : bool

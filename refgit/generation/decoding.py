@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refgit.cache import KeyValueCache
-from refgit.generation.scores import Ids, Scores
+from refgit.generation.logits.scores import Ids, Scores
+from refgit.model.cache import KeyValueCache
 
 if TYPE_CHECKING:
-    from refgit.model import GitForCausalLM
+    from refgit.model.git import GitForCausalLM
 
 # Of each layer: attention probabilities (R, H, Q, K), or hidden states (R, Q, D).
 Layers = tuple[np.ndarray[Any, Any], ...]

@@ -14,7 +14,7 @@ from refgit.generation.arguments import (
     is_number,
     is_positive,
 )
-from refgit.generation.constraints import Constraint, are_forced_words
+from refgit.generation.search.legacy.constraints import Constraint, are_forced_words
 
 
 def _or_none(holds: Any) -> Any:
@@ -72,7 +72,7 @@ RULES: tuple[tuple[str, str, Any], ...] = (
      _or_none(are_id_lists)),
     ("force_words_ids", "None or a list of phrases (lists of token ids), or of lists of phrases",
      _or_none(are_forced_words)),
-    ("constraints", "None or a list of refgit.generation.constraints.Constraint",
+    ("constraints", "None or a list of refgit.generation.search.legacy.constraints.Constraint",
      _or_none(_are_constraints)),
     ("forced_bos_token_id pad_token_id bos_token_id",
      "None or a token id, which is an integer of at least 0", _or_none(is_count)),

@@ -42,7 +42,7 @@ def with_preset(preset: str | None, arguments: Mapping[str, Any]) -> dict[str, A
     Returns
     -------
     dict
-        Arguments for `refgit.generation.call.merge`. With one beam they hold no settings of
+        Arguments for `refgit.generation.resolve.merge`. With one beam they hold no settings of
         beams but the caller's, and with the caller's `max_new_tokens` no `max_length`.
 
     Raises

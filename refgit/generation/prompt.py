@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refgit import checks
-from refgit.cache import KeyValueCache
-from refgit.config import GitConfig
 from refgit.generation.config import DEFAULT_LENGTH, GenerationConfig
-from refgit.generation.scores import Ids, Mask
+from refgit.generation.logits.scores import Ids, Mask
+from refgit.model import checks
+from refgit.model.cache import KeyValueCache
+from refgit.model.config import GitConfig
 
 if TYPE_CHECKING:
-    from refgit.model import GitForCausalLM
+    from refgit.model.git import GitForCausalLM
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from refgit.generation.config import GenerationConfig
 from refgit.generation.decoding import Layers
-from refgit.generation.scores import Ids, Scores
+from refgit.generation.logits.scores import Ids, Scores
 from refgit_backends import Backend
 
 

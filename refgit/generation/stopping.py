@@ -15,8 +15,8 @@ import numpy as np
 
 from refgit.generation.arguments import are_strings, expect, is_count, is_number
 from refgit.generation.config import GenerationConfig
-from refgit.generation.length_processors import end_tokens
-from refgit.generation.scores import Ids, Mask
+from refgit.generation.logits.length import end_tokens
+from refgit.generation.logits.scores import Ids, Mask
 
 Criterion = Callable[[Ids, Any], Any]
 

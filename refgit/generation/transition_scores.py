@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgit.arrays import to_numpy
-from refgit.generation.scores import Scores, log_probabilities
+from refgit.generation.logits.scores import Scores, log_probabilities
 
 
 def transition_scores(

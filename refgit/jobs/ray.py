@@ -107,9 +107,9 @@ class CaptionActor:
         backend: str | None,
         dtype: str,
     ) -> None:
-        from refgit.checkpoint.hub import find_checkpoint
         from refgit.demo import NAME, demo_path
-        from refgit.model import GitForCausalLM
+        from refgit.hub import find_checkpoint
+        from refgit.model.git import GitForCausalLM
         from refgit.processing import GitProcessor
 
         folder = demo_path() if model in (None, NAME) else find_checkpoint(str(model))

@@ -23,6 +23,8 @@ The paper is Wang et al., "GIT: A Generative Image-to-text Transformer for Visio
 arXiv 2205.14100.
 """
 
+from refgit.layers._operations import DEFINITIONS as DEFINITIONS
+from refgit.layers._operations import Operations as Operations
 from refgit.layers.activation import gelu as gelu
 from refgit.layers.activation import quick_gelu as quick_gelu
 from refgit.layers.attention import attention as attention
@@ -37,8 +39,6 @@ from refgit.layers.lm_head import lm_head as lm_head
 from refgit.layers.mask import attention_bias as attention_bias
 from refgit.layers.mask import image_text_mask as image_text_mask
 from refgit.layers.normalization import layer_norm as layer_norm
-from refgit.layers.operations import DEFINITIONS as DEFINITIONS
-from refgit.layers.operations import Operations as Operations
 from refgit.layers.patch_embedding import patch_embedding as patch_embedding
 from refgit.layers.patch_embedding import patchify as patchify
 from refgit.layers.position import add_absolute_positions as add_absolute_positions

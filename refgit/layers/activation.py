@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from refgit.layers.array_api import Array, array_namespace, at_least_float32
+from refgit.layers._array_api import Array, array_namespace, at_least_float32
 from refgit.layers.erf import erf
 
 

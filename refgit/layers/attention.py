@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from refgit.layers.array_api import Array, array_namespace
-from refgit.layers.operations import DEFINITIONS, Operations
+from refgit.layers._array_api import Array, array_namespace
+from refgit.layers._operations import DEFINITIONS, Operations
 from refgit.layers.position import RelativePositions, relative_scores
 
 # Takes the new keys and values, returns all segments to attend to.

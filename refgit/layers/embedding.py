@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from refgit.layers.array_api import Array, array_namespace
-from refgit.layers.operations import DEFINITIONS, Operations
+from refgit.layers._array_api import Array, array_namespace
+from refgit.layers._operations import DEFINITIONS, Operations
 
 
 def embed(ids: Array, table: Array) -> Array:

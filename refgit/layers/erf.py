@@ -3,12 +3,12 @@
 GIT's text decoder uses the exact GELU, and that is made of erf. Two polynomials, computed to 50
 digits by golden/erf_coefficients.py, keep float64 within 4 ulp (units in the last place, the steps
 between neighbouring numbers) and float32 within 2 ulp of the true value everywhere
-(tests/test_erf.py).
+(tests/layers/test_erf.py).
 """
 
 from __future__ import annotations
 
-from refgit.layers.array_api import Array, array_namespace
+from refgit.layers._array_api import Array, array_namespace
 
 # erf(x) / x as a polynomial in x^2 on [0, 1], constant first
 _CENTRE = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from refgit.layers.array_api import Array
-from refgit.layers.operations import DEFINITIONS, Operations
+from refgit.layers._array_api import Array
+from refgit.layers._operations import DEFINITIONS, Operations
 
 
 def feed_forward(

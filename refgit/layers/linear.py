@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refgit.layers.array_api import Array, array_namespace
+from refgit.layers._array_api import Array, array_namespace
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from refgit.layers.array_api import Array, arange, array_namespace, at_least_float32
-from refgit.layers.operations import DEFINITIONS, Operations
+from refgit.layers._array_api import Array, arange, array_namespace, at_least_float32
+from refgit.layers._operations import DEFINITIONS, Operations
 
 IGNORED_LABEL = -100
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 
-from refgit.layers.array_api import Array, arange, array_namespace, filled
+from refgit.layers._array_api import Array, arange, array_namespace, filled
 
 
 def image_text_mask(n_image: int, n_keys: int, *, first_query: int = 0, like: Array) -> Array:

@@ -6,8 +6,8 @@ one learned token, the class token, is put in front. (Paper, section 3.1; ViT, s
 
 from __future__ import annotations
 
-from refgit.layers.array_api import Array, array_namespace
-from refgit.layers.operations import DEFINITIONS, Operations
+from refgit.layers._array_api import Array, array_namespace
+from refgit.layers._operations import DEFINITIONS, Operations
 
 
 def patchify(pixels: Array, patch_size: int) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from refgit.layers.array_api import Array, arange, array_namespace
+from refgit.layers._array_api import Array, arange, array_namespace
 
 # Sharpness of the bicubic kernel; other libraries use -0.5.
 BICUBIC_A = -0.75

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from refgit.layers.array_api import Array, array_namespace
+from refgit.layers._array_api import Array, array_namespace
 
 
 def string_frames(frames: Array, times: Sequence[Array]) -> Array:

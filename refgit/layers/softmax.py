@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refgit.layers.array_api import Array, array_namespace, at_least_float32
+from refgit.layers._array_api import Array, array_namespace, at_least_float32
 
 
 def softmax(x: Array) -> Array:

@@ -12,8 +12,7 @@ Words used here (docs/port-story.md shows them at work):
     hypothesis   a mistake that a port may have made at a node (`hypotheses`)
     kit          files of inputs and expected outputs, for ports that have no Python near
 
-Names are imported when first used. The functions `compare` and `diagnose` live in the modules of
-their names.
+Names are imported when first used.
 """
 
 from __future__ import annotations
@@ -22,19 +21,21 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Comparison": "compare",
-    "Diagnosis": "diagnose_result",
-    "Grading": "check",
-    "NoiseFloor": "noise",
-    "Trace": "trace",
-    "TraceError": "trace",
-    "capture_onnx": "from_onnx",
-    "capture_torch": "from_torch",
-    "grade": "check",
-    "read_map": "names",
-    "record": "trace",
-    "write_kit": "kit",
-    "write_report": "report",
+    "Comparison": "refgit.parity.comparison.comparing",
+    "Diagnosis": "refgit.parity.diagnosis.result",
+    "Grading": "refgit.parity.kit.grading",
+    "NoiseFloor": "refgit.parity.numerics.noise",
+    "Trace": "refgit.traces.container",
+    "TraceError": "refgit.traces.container",
+    "capture_onnx": "refgit.traces.capture.onnx",
+    "capture_torch": "refgit.traces.capture.torch",
+    "compare": "refgit.parity.comparison.comparing",
+    "diagnose": "refgit.parity.diagnosis.procedure",
+    "grade": "refgit.parity.kit.grading",
+    "read_map": "refgit.parity.matching.names",
+    "record": "refgit.traces.container",
+    "write_kit": "refgit.parity.kit.files",
+    "write_report": "refgit.parity.report.write",
 }
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
     "TraceError",
     "capture_onnx",
     "capture_torch",
+    "compare",
+    "diagnose",
     "grade",
     "read_map",
     "record",
@@ -56,7 +59,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

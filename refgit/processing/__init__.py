@@ -10,13 +10,13 @@ The model itself never imports this package: `import refgit` needs neither Pillo
 
 from __future__ import annotations
 
-from .feature import BatchFeature
-from .image import CLIPImageProcessor
-from .image_file import ImageFileError, load_image
-from .processor import GitProcessor
-from .tokenizer import BertTokenizer
-from .video import VideoFileError, read_video, sample_frame_indices
-from .video_image import VideoMAEImageProcessor
+from refgit.processing.feature import BatchFeature
+from refgit.processing.image.file import ImageFileError, load_image
+from refgit.processing.image.processor import CLIPImageProcessor
+from refgit.processing.processor import GitProcessor
+from refgit.processing.text.tokenizer import BertTokenizer
+from refgit.processing.video.file import VideoFileError, read_video, sample_frame_indices
+from refgit.processing.video.processor import VideoMAEImageProcessor
 
 __all__ = [
     "BatchFeature",

@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from refgit.checkpoint.hub import find_checkpoint
 from refgit.errors import CheckpointError
-
-from .feature import BatchFeature, check_return_tensors
-from .image import CLIPImageProcessor
-from .image_settings import read_image_settings, type_of
-from .tokenizer import BertTokenizer
-from .video_image import VideoMAEImageProcessor
+from refgit.hub import find_checkpoint
+from refgit.processing.feature import BatchFeature, check_return_tensors
+from refgit.processing.image.processor import CLIPImageProcessor
+from refgit.processing.image.settings import read_image_settings, type_of
+from refgit.processing.text.tokenizer import BertTokenizer
+from refgit.processing.video.processor import VideoMAEImageProcessor
 
 ImageProcessor: TypeAlias = CLIPImageProcessor | VideoMAEImageProcessor
 
@@ -92,7 +91,7 @@ class GitProcessor:
             A checkpoint directory, or the id of a repository on the model hub, of which the small
             files are downloaded.
         revision, token : optional
-            Which version to download, and with what right; see `refgit.checkpoint.hub`.
+            Which version to download, and with what right; see `refgit.hub`.
 
         Raises
         ------

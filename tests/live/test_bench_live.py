@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-import tiny
-from oracle import torch, transformers
-from refgit import GitConfig, cli
+from helpers.oracle import torch, transformers
+from refgit import GitConfig
+from refgit import testing as tiny
 from refgit.bench import rounds
 from refgit.bench.checkpoint import write_model
+from refgit.cli import main as cli
 
 pytestmark = [pytest.mark.oracle]
 

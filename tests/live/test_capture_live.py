@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tiny
-from capture_cases import (
+from helpers.capture_cases import (
     FRAMES,
     VIDEO,
     Arrays,
@@ -28,11 +27,12 @@ from capture_cases import (
     pair,
     video_call,
 )
-from oracle import torch, transformers
-from refgit.parity.compare import compare
-from refgit.parity.from_torch import capture_torch
-from refgit.parity.noise import NoiseFloor
-from refgit.parity.trace import Trace, record
+from helpers.oracle import torch, transformers
+from refgit import testing as tiny
+from refgit.parity.comparison.comparing import compare
+from refgit.parity.numerics.noise import NoiseFloor
+from refgit.traces.capture.torch import capture_torch
+from refgit.traces.container import Trace, record
 
 pytestmark = [pytest.mark.oracle]
 STEPS = 3

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tiny
-from capture_cases import (
+from helpers.capture_cases import (
     VIDEO,
     Arrays,
     assert_agrees,
@@ -27,12 +26,13 @@ from capture_cases import (
     pair,
     video_call,
 )
-from oracle import torch, transformers
+from helpers.oracle import torch, transformers
 from refgit import GitConfig
-from refgit.parity.compare import compare
-from refgit.parity.from_onnx import capture_onnx
-from refgit.parity.noise import NoiseFloor
-from refgit.parity.trace import Trace, TraceError, record
+from refgit import testing as tiny
+from refgit.parity.comparison.comparing import compare
+from refgit.parity.numerics.noise import NoiseFloor
+from refgit.traces.capture.onnx import capture_onnx
+from refgit.traces.container import Trace, TraceError, record
 
 EXTRA = "needs the extra onnx: pip install onnx onnxruntime onnxscript"
 onnx = pytest.importorskip("onnx", reason=EXTRA)

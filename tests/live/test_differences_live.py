@@ -1,4 +1,4 @@
-"""docs/differences.md quotes what docs/differences/show.py prints beside transformers 4.56.2.
+"""docs/differences.md quotes what docs/tools/differences/show.py prints beside transformers 4.56.2.
 
 Every demonstration is run here, and its lines are those of the page: where one of the two
 implementations changes, the page no longer says what is so. What each difference is made of is
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from differences_page import QUOTES, show
-from oracle import transformers
+from helpers.differences_page import QUOTES, show
+from helpers.oracle import transformers
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 

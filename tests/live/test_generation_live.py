@@ -28,11 +28,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
 
-import tiny
-from oracle import torch, transformers
+from helpers.oracle import torch, transformers
 from refgit import GitForCausalLM, to_numpy
-from refgit.generation import beam as beam_module
-from refgit.processing.tokenizer import BertTokenizer
+from refgit import testing as tiny
+from refgit.generation.search import beam as beam_module
+from refgit.processing.text.tokenizer import BertTokenizer
 
 pytestmark = [pytest.mark.oracle]
 

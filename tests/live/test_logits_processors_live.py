@@ -20,14 +20,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracle import torch, transformers
-from refgit.config import GitConfig
-from refgit.generation import constraints as ours_constraints
-from refgit.generation import logits_processors as ours
-from refgit.generation.call import check_combination, fill, search_mode
+from helpers.oracle import torch, transformers
 from refgit.generation.config import NAMES, GenerationConfig
+from refgit.generation.logits import build as ours
+from refgit.generation.resolve import check_combination, fill, search_mode
+from refgit.generation.search.legacy import constraints as ours_constraints
 from refgit.generation.stopping import EosToken, MaxLength, StopStrings
-from refgit.processing.tokenizer import BertTokenizer
+from refgit.model.config import GitConfig
+from refgit.processing.text.tokenizer import BertTokenizer
 
 theirs = transformers.generation.logits_process
 their_constraints = transformers.generation.beam_constraints

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oracle import torch, transformers
-from refgit import BertTokenizer, GitConfig, GitForCausalLM, GitProcessor, cli, to_numpy
-from refgit.commands import convert
-from test_microsoft import VOCABULARY, WORDS
+from helpers.microsoft import VOCABULARY, WORDS
+from helpers.oracle import torch, transformers
+from refgit import BertTokenizer, GitConfig, GitForCausalLM, GitProcessor, to_numpy
+from refgit.cli import main as cli
+from refgit.cli.commands import convert
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

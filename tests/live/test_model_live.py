@@ -34,8 +34,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from golden_cases import make_weights
-from oracle import torch, transformers
+from helpers.golden_cases import make_weights
+from helpers.oracle import torch, transformers
 from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
 from refgit.generation.prompt import text_room
 

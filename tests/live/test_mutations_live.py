@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tiny
-from capture_cases import Arrays, at_work, image_call, padded_call, theirs_of, video_call
-from oracle import torch, transformers
+from helpers.capture_cases import Arrays, at_work, image_call, padded_call, theirs_of, video_call
+from helpers.mutations import draw
+from helpers.oracle import torch, transformers
 from refgit import GitForCausalLM
-from refgit.parity.diagnose import Diagnosis, diagnose
-from refgit.parity.from_torch import capture_torch
-from refgit.parity.trace import Trace, record
-from test_mutations import draw
+from refgit import testing as tiny
+from refgit.parity.diagnosis.procedure import Diagnosis, diagnose
+from refgit.traces.capture.torch import capture_torch
+from refgit.traces.container import Trace, record
 
 pytestmark = [pytest.mark.oracle]
 

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from golden_cases import make_weights
-from oracle import torch, transformers
+from helpers.golden_cases import make_weights
+from helpers.oracle import torch, transformers
 from refgit import GitConfig, GitForCausalLM, GitProcessor
-from refgit.commands.inputs import read_pixels
+from refgit.cli.arguments import read_pixels
 from refgit.demo import demo_path
 from refgit.parity import capture_torch
-from refgit.parity.compare import MULTIPLE, Comparison, compare
-from refgit.parity.noise import NoiseFloor
-from refgit.parity.trace import Trace, record
+from refgit.parity.comparison.comparing import MULTIPLE, Comparison, compare
+from refgit.parity.numerics.noise import NoiseFloor
+from refgit.traces.container import Trace, record
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

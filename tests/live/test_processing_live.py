@@ -16,30 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from oracle import transformers
+from helpers.oracle import transformers
+from helpers.processing_draws import CONFIGS, ODDITIES, VOCAB, arrays, pieces, sizes, squares, texts
 from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
 
 pytestmark = pytest.mark.oracle
 
 MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"]
 MODES += ["I", "I;16", "F"]
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a cat ##s the dog is . , ? ! ' - n t s m ve re don ##n e é"
-VOCAB = [
-    *WORDS.split(),
-    "##e",
-    "ä",
-    "漢",
-    "字",
-    "日",
-    "🙂",
-    "##b",
-    "b",
-    "##a",
-    "2",
-    "##0",
-    "İ",
-    "ß",
-]
 
 
 # -- images ----------------------------------------------------------------------------------------
@@ -71,33 +55,6 @@ def pictures(draw: st.DrawFn, modes: list[str] = MODES) -> Image.Image:
     if transparency is not None:
         indexed.info["transparency"] = transparency
     return indexed
-
-
-@st.composite
-def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
-    """A colour array (H, W, 3) or (3, H, W) whose layout is not ambiguous, of any dtype."""
-    sides = st.integers(1, 40).filter(lambda n: n not in (1, 3))
-    height, width = draw(sides), draw(st.integers(1, 40))
-    shape = (height, width, 3)
-    if draw(st.booleans()):
-        shape = (3, width, height)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    dtype = draw(st.sampled_from(["u1", "i2", "i8", "f2", "f4", "f8", "?"]))
-    if dtype == "?":
-        return rng.integers(0, 2, shape).astype(bool)
-    if dtype.startswith("f") and draw(st.booleans()):
-        return rng.random(shape).astype(dtype)
-    whole = rng.integers(0, 256, shape).astype(dtype)
-    if dtype in ("f4", "f8") and draw(st.booleans()):
-        return whole * (1 + 4e-6 * rng.random(shape).astype(dtype)) * (whole < 255)
-    return whole
-
-
-sizes = st.one_of(
-    st.builds(lambda n: {"shortest_edge": n}, st.integers(1, 40)),
-    st.builds(lambda h, w: {"height": h, "width": w}, st.integers(1, 40), st.integers(1, 40)),
-)
-squares = st.builds(lambda h, w: {"height": h, "width": w}, st.integers(1, 45), st.integers(1, 45))
 
 
 @st.composite
@@ -205,16 +162,6 @@ def test_image_settings_written_by_refgit_are_read_by_the_oracle(tmp_path: Path)
 
 # -- texts -----------------------------------------------------------------------------------------
 
-CONFIGS = [
-    {},
-    {"do_lower_case": False},
-    {"strip_accents": False},
-    {"do_lower_case": False, "strip_accents": True, "tokenize_chinese_chars": False},
-    {"bos_token": "<s>", "additional_special_tokens": ["<x>", "dog"], "mask_token": "<m>"},
-    {"padding_side": "left", "truncation_side": "left", "model_max_length": 9},
-    {"split_special_tokens": True},
-]
-
 
 @pytest.fixture(scope="module", params=range(2 * len(CONFIGS)))
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -231,14 +178,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return BertTokenizer.from_pretrained(folder), theirs
 
 
-ODDITIES = ["cats", "CATS", "Élan", "don't", " ", "\t", "\n", "\u00a0", "<s>", "<x>", "<m>", "i'm"]
 ODDITIES += ["a" * 99, "a" * 101, "\u200d", "e\u0301", "👩\u200d🚀", "\ufffd", "\x00", "2020", "ﬁ"]
-pieces = st.sampled_from([*VOCAB, *ODDITIES])
-texts = st.one_of(
-    st.text(max_size=40),
-    st.lists(pieces, max_size=12).map("".join),
-    st.lists(pieces, max_size=12).map(" ".join),
-)
 paddings = st.sampled_from([False, True, "longest", "max_length"])
 
 

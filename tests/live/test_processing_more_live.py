@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import AddedToken
 
-from oracle import torch, transformers
+from helpers.oracle import torch, transformers
+from helpers.processing_draws import CONFIGS, VOCAB, arrays, pieces, sizes, squares, texts
 from refgit.processing import (
     BertTokenizer,
     CLIPImageProcessor,
     GitProcessor,
     VideoMAEImageProcessor,
 )
-from test_processing_live import CONFIGS, VOCAB, arrays, pieces, sizes, squares, texts
 
 pytestmark = [
     pytest.mark.oracle,

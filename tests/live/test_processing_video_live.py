@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oracle import transformers
+from helpers.oracle import transformers
 from refgit.processing import GitProcessor, VideoMAEImageProcessor
 
 pytestmark = pytest.mark.oracle

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tiny
-from golden_cases import make_weights
-from oracle import torch, transformers
+from helpers.golden_cases import make_weights
+from helpers.oracle import torch, transformers
+from helpers.surface import ROWS, names
 from refgit import (
     GitConfig,
     GitForCausalLM,
@@ -24,8 +24,8 @@ from refgit import (
     GitVisionModel,
     to_numpy,
 )
+from refgit import testing as tiny
 from refgit.demo import demo_path
-from test_surface import ROWS, names
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

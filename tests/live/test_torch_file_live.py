@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import tiny
-from oracle import torch, transformers
+from helpers.oracle import torch, transformers
 from refgit import CheckpointError, GitForCausalLM, GitModel, GitVisionModel
+from refgit import testing as tiny
 from refgit.checkpoint import open_torch, read_torch
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]

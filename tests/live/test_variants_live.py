@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from golden_cases import make_weights
-from oracle import torch, transformers
+from helpers.golden_cases import make_weights
+from helpers.oracle import torch, transformers
 from refgit import GitConfig, GitForCausalLM, GitModel, to_numpy
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]

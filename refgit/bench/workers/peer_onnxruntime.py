@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+GRAPHS = Path(__file__).parents[2] / "export" / "onnx_graphs.py"
 
 Case = dict[str, Any]
 
@@ -196,15 +199,24 @@ def beam_search(
     return ids[::beams]
 
 
+def _module_of(file: Path) -> Any:
+    """Import a file by its path: the peer's environment has no refgit."""
+    spec = spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def graphs_of(folder: Path, cache: Path) -> Path:
     """The folder of the graphs, built on first use."""
     file = folder / "model.safetensors"
     stat = file.stat() if file.exists() else folder.stat()
-    source = Path(__file__).with_name("onnx_graphs.py").read_bytes()
-    key = f"{folder.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode() + source
+    key = f"{folder.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode() + GRAPHS.read_bytes()
     target = cache / "onnx" / hashlib.sha256(key).hexdigest()[:16]
     if not (target / "ready").exists():
-        import_module("onnx_graphs").build(folder, target)
+        _module_of(GRAPHS).build(folder, target)
         (target / "ready").touch()
     return target
 

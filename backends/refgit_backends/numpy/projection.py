@@ -1,0 +1,69 @@
+"""NumPy kernel for `project_heads`: queries, keys and values at once, some channels a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from refgit_backends.numpy.linear import FEW_ROWS, MANY_ROWS, linear, multiply_few
+from refgit_backends.numpy.threads import divide
+
+Floats = np.ndarray[Any, Any]
+Tap = Callable[[str, Floats], Any]
+
+
+def project_heads(
+    x: Floats,
+    p: Mapping[str, Mapping[str, Floats]],
+    names: Sequence[str],
+    *,
+    num_heads: int,
+    tap: Tap | None = None,
+) -> tuple[Floats, ...]:
+    """Map tokens and deal them out to the heads: (B, L, D) -> one (B, H, L, D/H) a name."""
+    rows = x.reshape(-1, x.shape[-1])
+    few, many = 1 < len(rows) <= FEW_ROWS, len(rows) >= MANY_ROWS
+    if x.dtype == np.float16 or not (few or many):
+        maps = [linear(x, p[name]["weight"], p[name]["bias"]) for name in names]
+    else:
+        y = [_empty(len(p[name]["weight"]), len(rows), x.dtype, turned=many) for name in names]
+
+        def part(channels: slice) -> None:
+            for name, out in zip(names, y, strict=True):
+                weight, bias = p[name]["weight"][channels], p[name]["bias"][channels]
+                if many:
+                    np.matmul(weight, rows.T, out=out.T[channels])
+                else:
+                    multiply_few(rows, weight, out[:, channels])
+                out[:, channels] += bias
+
+        divide(part, y[0].shape[1], 16)
+        maps = [out.reshape(*x.shape[:-1], -1) for out in y]  # views
+    if tap is not None:
+        for name, out in zip(names, maps, strict=True):
+            tap(name, out)
+    b, length = x.shape[:2]
+    return tuple(
+        out.reshape(b, length, num_heads, -1).transpose(0, 2, 1, 3)  # (B, H, L, D/H), a view
+        for out in maps
+    )
+
+
+def _empty(channels: int, rows: int, dtype: Any, *, turned: bool) -> Floats:
+    """An array (R, D), which stands channel by channel if it is `turned`."""
+    return np.empty((channels, rows), dtype).T if turned else np.empty((rows, channels), dtype)
+
+
+def _serves(
+    x: Floats, p: Mapping[str, Mapping[str, Floats]], names: Sequence[str], *, num_heads: int
+) -> bool:
+    """Whether the kernel can: maps with a bias, all of one dtype, and something to map."""
+    maps = [p[name] for name in names]
+    return x.size > 0 and all(
+        m.get("bias") is not None and m["weight"].dtype == x.dtype for m in maps
+    )
+
+
+project_heads.serves = _serves  # type: ignore[attr-defined]  # read by refgit's Operations

@@ -1,0 +1,118 @@
+"""The threads of the NumPy kernels: each takes one part of the work, from the product to the end.
+
+NumPy lets go of Python's lock while it computes. Parts are as large as can be: two threads that
+come back from NumPy every few microseconds spend their time waiting for that lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import cache
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+from refgit_backends.numpy.blas import controls, one_thread
+
+# The first that is set counts; the others are what BLAS looks at.
+_VARIABLES = ("REFGIT_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+def number_of_threads() -> int:
+    """Return how many threads compute: what the environment says, else one for each core."""
+    for name in _VARIABLES:
+        value = os.environ.get(name, "").partition(",")[0].strip()
+        if value.isdecimal() and int(value) > 0:
+            return int(value)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def divide(work: Callable[[slice], None], length: int, multiple: int = 1) -> None:
+    """Call `work` with slices that together cover ``range(length)``, one for each thread.
+
+    Products inside `work` stay in their thread. Where BLAS cannot be told so, it gets all of the
+    work in one slice and spreads the products itself. What ran before makes no difference, so that
+    the same input gives the same bits.
+
+    Parameters
+    ----------
+    work : callable
+        Does its part of the work in place; called from several threads at a time.
+    length, multiple : int
+        Slices begin at multiples of `multiple`.
+    """
+    units = -(-length // multiple)
+    threads = min(number_of_threads(), units) if controls() is not None else 1
+    if threads <= 1:
+        work(slice(0, length))
+        return
+    borders = [i * units // threads * multiple for i in range(threads)] + [length]
+    parts = [slice(borders[i], borders[i + 1]) for i in range(threads)]
+    ended: list[BaseException | None] = []
+    news: SimpleQueue[None] = SimpleQueue()
+    given = 0
+    with one_thread():
+        queue = _queue(os.getpid(), threads - 1)
+        try:
+            for part in parts[1:]:
+                queue.put((copy_context(), work, part, ended, news))  # with NumPy's errstate
+                given += 1
+            work(parts[0])
+        finally:  # whatever happens, nobody writes into an array that has been given up
+            _wait(ended, given, news)
+    for failure in ended:
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure, ended, work  # its traceback holds this frame, and so the arrays
+
+
+def _wait(ended: list[Any], count: int, news: SimpleQueue[None]) -> None:
+    """Return when `count` parts have ended; an interrupt is raised after that."""
+    stop: BaseException | None = None
+    while len(ended) < count:
+        try:
+            news.get(timeout=1.0)  # an interrupt may have swallowed what would wake us
+        except Empty:
+            pass
+        except BaseException as interrupt:
+            stop = interrupt
+    if stop is not None:
+        raise stop
+
+
+def _serve(queue: SimpleQueue[Any]) -> None:
+    """Do one part after another, for ever."""
+    while True:
+        context, work, part, ended, news = queue.get()
+        failure: BaseException | None = None
+        try:
+            context.run(work, part)
+        except BaseException as error:  # raised by the one who asked
+            failure = error
+        ended.append(failure)
+        news.put(None)
+        del context, work, part, ended, news, failure  # arrays live no longer than their work
+
+
+@cache
+def _pool(process: int) -> tuple[SimpleQueue[Any], list[Thread], Lock]:
+    """Where the threads of this process take work from; a fork has none of its parent's."""
+    return SimpleQueue(), [], Lock()
+
+
+def _queue(process: int, threads: int) -> SimpleQueue[Any]:
+    """The queue, with at least so many threads behind it."""
+    queue, there, lock = _pool(process)
+    if len(there) < threads:
+        with lock:
+            for i in range(len(there), threads):
+                thread = Thread(target=_serve, args=(queue,), name=f"refgit-{i + 1}", daemon=True)
+                thread.start()
+                there.append(thread)
+    return queue

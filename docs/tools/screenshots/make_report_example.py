@@ -1,0 +1,103 @@
+"""Make docs/screenshots/compare-report-light.png and -dark.png: a report as Chromium shows it.
+
+    apt-get install chromium
+    python docs/tools/screenshots/make_report_example.py
+
+The other GIT of the example is refgit itself with the keys and values of one decoder layer swapped.
+The model has the depth of git-base, narrow layers, and random weights.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[3]
+sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
+
+from browser import browser  # noqa: E402
+
+from refgit import GitConfig, GitForCausalLM, GitVisionConfig  # noqa: E402
+from refgit.parity.comparison.comparing import compare  # noqa: E402
+from refgit.parity.diagnosis.procedure import diagnose  # noqa: E402
+from refgit.parity.numerics.noise import NoiseFloor  # noqa: E402
+from refgit.parity.report.write import write_report  # noqa: E402
+from refgit.traces.container import record  # noqa: E402
+
+SIZE = (1280, 1880)
+COLOURS = 256  # enough for text, legend and heat map
+
+
+def model() -> GitForCausalLM:
+    vision = GitVisionConfig(
+        hidden_size=64,
+        intermediate_size=256,
+        num_hidden_layers=12,
+        num_attention_heads=4,
+        image_size=112,
+        patch_size=16,
+        initializer_range=0.15,
+    )
+    config = GitConfig(
+        vision_config=vision,
+        vocab_size=300,
+        hidden_size=64,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        intermediate_size=256,
+        max_position_embeddings=64,
+        initializer_range=0.15,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return GitForCausalLM(config, seed=0)
+
+
+def swap_keys_and_values(port: GitForCausalLM, layer: int) -> None:
+    state = port.state_dict()
+    for kind in ("weight", "bias"):
+        key, value = (
+            state[f"git.encoder.layer.{layer}.attention.self.{part}.{kind}"]
+            for part in ("key", "value")
+        )
+        key[...], value[...] = value.copy(), key.copy()
+
+
+def example(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.standard_normal((1, 3, 112, 112)).astype(np.float32)
+    ids = np.concatenate([[1], rng.integers(3, 300, 7)])[None]
+    ours, port = model(), model()
+    swap_keys_and_values(port, layer=3)
+    reference = record(ours, pixels, ids, dtype="float64")
+    other = record(port, pixels, ids)
+    other.meta["producer"] = "my port 0.3"
+    del other.meta["config"]
+    found = compare(reference, other, noise=NoiseFloor.measure(ours, reference))
+    write_report(path, found, diagnose(reference, found.canonical, ours), reference, other)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, browser() as window:
+        report, picture = Path(folder, "report.html"), Path(folder, "picture.png")
+        example(report)
+        for scheme in ("light", "dark"):
+            window.look(*SIZE, scheme)
+            window.open(report)
+            window.picture(picture)
+            target = ROOT / "docs" / "screenshots" / f"compare-report-{scheme}.png"
+            few = (
+                Image.open(picture)
+                .convert("RGB")
+                .quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+            )
+            few.save(target, optimize=True)
+            print(target, target.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()

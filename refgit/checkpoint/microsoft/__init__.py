@@ -1,0 +1,1 @@
+"""Checkpoints of microsoft/GenerativeImage2Text, converted to the hub's form."""

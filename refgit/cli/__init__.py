@@ -1,0 +1,1 @@
+"""The command line: arguments, output, terminal, and a file for each command."""

@@ -1,0 +1,151 @@
+"""`refgit bench`: how fast it is here, beside what the machine allows and beside its peers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refgit.cli.arguments import add_debug, count_of
+from refgit.cli.output import one_line, put, say
+from refgit.cli.table import print_table
+from refgit.cli.terminal import waiting
+
+if TYPE_CHECKING:
+    from refgit.bench.peers import Peer
+
+_EPILOG = """\
+examples:
+  refgit bench                                      # random weights of git-base's size
+  refgit bench --model refgit-emoji --repeats 3     # the bundled model, in seconds
+  refgit bench --peers transformers,onnxruntime     # each in an environment of its own
+  refgit bench --only vision-1,decode --json
+  refgit bench --peers transformers --peer-python transformers=/opt/t5/bin/python
+
+Programs run in turns, A B A B, one at a time, with as many threads each, on the same weights.
+A peer whose result differs from refgit's is not timed. The ratio is refgit's time by the peer's,
+round by round; the limit is what the bare matrix products take, for decode what reading the
+weights takes.
+
+exit codes: 0 all measured, 1 some left out, 2 nothing could be started
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure the speed, here and beside others",
+        description="Measure how long refgit takes on this machine, against what the machine "
+        "allows and against other implementations.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="checkpoint directory, name on the model hub, or refgit-emoji, the bundled model; "
+        "random weights of git-base's size by default (707 MB, written once to a cache folder)",
+    )
+    parser.add_argument("--backend", help="numpy (default), cupy ...")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float16", "bfloat16", "float32", "float64"),
+        help="what to compute in (default: float32)",
+    )
+    parser.add_argument(
+        "--peers",
+        default="",
+        metavar="NAMES",
+        help="transformers, transformers4, onnxruntime; separated by commas, ==VERSION if you like",
+    )
+    parser.add_argument(
+        "--peer-python",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="run a peer with this Python instead of an environment made for it",
+    )
+    parser.add_argument("--threads", type=count_of(1), help="for each program (default: all cores)")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "processor"),
+        default="wall",
+        help="count the seconds on the wall (default) or those that the processor worked: for a "
+        "machine that others use too, on one thread",
+    )
+    parser.add_argument("--repeats", type=count_of(1), default=7, help="rounds (default: 7)")
+    parser.add_argument("--only", metavar="NAMES", help="some of the cases, separated by commas")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    add_debug(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    from refgit.bench import machine
+    from refgit.bench.peers import parse_peers
+    from refgit.bench.report import legend, table
+
+    peers = parse_peers(arguments.peers, arguments.peer_python)
+    threads = arguments.threads or (1 if arguments.clock == "processor" else machine.cores())
+    if arguments.clock == "processor" and threads > 1:
+        raise ValueError(
+            f"--clock processor was given with --threads {threads}, whose seconds it would add up; "
+            "expected --threads 1."
+        )
+    facts = machine.facts(threads)
+    busy = facts["load_average"] is not None and facts["load_average"] > threads
+    if busy and arguments.clock == "wall":
+        say(
+            f"the machine is busy (load average {facts['load_average']:.1f} on {threads} threads); "
+            "times will be too long, ratios may do; --clock processor suffers less."
+        )
+    data, failed = _measure(arguments, peers, threads)
+    data = {"machine": facts, "busy": busy, **data}
+    if arguments.json:
+        put(json.dumps(data))
+    else:
+        put(f"{facts['cpu']}, {facts['cores']} cores, {threads} threads, {facts['date']}")
+        clock = ", seconds of the processor" if arguments.clock == "processor" else ""
+        put(f"{data['model']}: {data['size']}, {arguments.dtype}{clock}")
+        put()
+        header, *rows = table(data)
+        print_table("", header, rows)
+        for line in legend(data):
+            put(one_line(line))
+    return 1 if failed else 0
+
+
+def _measure(
+    arguments: argparse.Namespace, peers: list[Peer], threads: int
+) -> tuple[dict[str, Any], bool]:
+    """Start the workers, let them take turns, and let them go."""
+    from refgit.bench.run import Plan, measure_plan
+
+    plan = Plan(
+        model=_model(arguments.model),
+        backend=arguments.backend,
+        dtype=arguments.dtype,
+        threads=threads,
+        repeats=arguments.repeats,
+        clock=arguments.clock,
+        only=[x.strip() for x in arguments.only.split(",")] if arguments.only else None,
+        peers=peers,
+    )
+    with tempfile.TemporaryDirectory(prefix="refgit-bench-") as folder:
+        return measure_plan(plan, Path(folder), say, waiting)
+
+
+def _model(name: str | None) -> Path:
+    """The checkpoint's folder."""
+    from refgit.bench.checkpoint import default_model
+    from refgit.demo import NAME, demo_path
+    from refgit.hub import find_checkpoint
+
+    if name is None:
+        return default_model(say)
+    return demo_path() if name == NAME else Path(find_checkpoint(name))

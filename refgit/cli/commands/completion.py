@@ -1,0 +1,76 @@
+"""`refgit completion`: a script that teaches a shell to complete refgit's commands and options."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from refgit.cli.arguments import add_debug
+from refgit.cli.output import put
+
+SHELLS = ("bash", "zsh", "tcsh")
+_EPILOG = """\
+examples:
+  eval "$(refgit completion bash)"            # for this shell alone
+  refgit completion bash > ~/.local/share/bash-completion/completions/refgit
+  refgit completion zsh > ~/.zfunc/_refgit    # with fpath+=~/.zfunc and compinit in ~/.zshrc
+  refgit completion tcsh >> ~/.tcshrc
+
+With it the tab key completes commands, options, their choices and the names of files. The script
+is made by the package shtab: pip install 'refgit[terminal]'.
+
+exit codes: 0 all well, 2 the script could not be made
+"""
+# What is completed where an argument stands for a file or a directory, by its name in the help.
+_FILES = ("FILE", "IMAGE", "LABELS", "REFERENCE", "OTHER", "YAML", "TABLE")
+_DIRECTORIES = ("DIR", "MODEL", "RESULTS_DIR", "TOKENIZER")
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "completion",
+        help="print a script for completion by the tab key",
+        description="Print a script with which a shell completes refgit's commands and options "
+        "when the tab key is pressed.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "shell", metavar="SHELL", choices=SHELLS, help=f"{', '.join(SHELLS[:-1])} or {SHELLS[-1]}"
+    )
+    add_debug(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the script for the shell that the arguments name."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise ImportError(
+            "refgit completion needs the package shtab, which is not installed here: run "
+            "pip install 'refgit[terminal]'."
+        ) from error
+    mark_files(arguments.whole, shtab.FILE, shtab.DIRECTORY)
+    put(shtab.complete(arguments.whole, shell=arguments.shell).rstrip("\n"))
+    return 0
+
+
+def mark_files(parser: argparse.ArgumentParser, file: Any, directory: Any) -> None:
+    """Mark the arguments of a parser and of its commands that stand for files and directories.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    file, directory
+        What shtab calls the two.
+    """
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                mark_files(command, file, directory)
+        elif action.metavar in _FILES:
+            action.complete = file  # type: ignore[attr-defined]  # how shtab is told
+        elif action.metavar in _DIRECTORIES:
+            action.complete = directory  # type: ignore[attr-defined]

@@ -1,0 +1,265 @@
+"""`refgit convert`: Microsoft's model.pt, as a directory that refgit and transformers load."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refgit.cli.arguments import add_debug
+from refgit.cli.output import one_line, put, reason, say
+from refgit.cli.terminal import waiting
+from refgit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from refgit.checkpoint.microsoft.convert import MicrosoftModel
+    from refgit.model.config import GitConfig
+    from refgit.processing import BertTokenizer
+
+_BERT = "bert-base-uncased"  # what all of Microsoft's models were trained with
+_BERT_ON_THE_HUB = f"google-bert/{_BERT}"
+_LAST = "config.json"  # a directory without it is no checkpoint yet
+
+_EPILOG = f"""\
+examples:
+  refgit convert model.pt --out git-base-coco
+  refgit convert model.pt --out git-base-vqav2 --name GIT_BASE_VQAv2
+  refgit convert model.pt --out git-base --tokenizer DIR --dtype float16
+
+Reads what Microsoft's code of GIT (microsoft/GenerativeImage2Text) has saved: model.pt, and the
+parameter.yaml beside it if there is one. Weights and settings are checked; nothing is guessed.
+
+A checkpoint is a model's weights with its settings. A tokenizer cuts text into the words and
+pieces of words of a vocabulary. The vocabulary is that of {_BERT}, which refgit does not
+bring along: it is taken from --tokenizer, else from the Hugging Face hub or its cache. Without it
+all else is written, and it can be added later.
+
+exit codes: 0 all well, 1 all but the tokenizer was written, 2 nothing was written
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "convert",
+        help="turn one of Microsoft's checkpoints into a model directory",
+        description="Turn one of Microsoft's GIT checkpoints into a model directory.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", help="model.pt, as torch.save wrote it")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the directory to write")
+    parser.add_argument(
+        "--name", metavar="NAME", help="which model it is, such as GIT_BASE_VQAv2; it is checked"
+    )
+    parser.add_argument(
+        "--parameters",
+        metavar="YAML",
+        help="the model's parameter.yaml; the one beside FILE by default",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        metavar="TOKENIZER",
+        help=f"directory or name on the model hub with the vocabulary (default: {_BERT})",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "float16", "as-is"),
+        help="what the weights become (default: float32)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="write into DIR even if there are files in it"
+    )
+    add_debug(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert the file; what is wrong with it is found before anything is written."""
+    from refgit.checkpoint.microsoft.convert import read_microsoft, save_microsoft
+
+    target = _free_directory(arguments.out, force=arguments.force)
+    given = None if arguments.tokenizer is None else load_tokenizer(arguments.tokenizer)
+    with waiting(f"reading {one_line(arguments.file)}"):
+        model = read_microsoft(
+            arguments.file,
+            name=arguments.name,
+            parameters=arguments.parameters,
+            dtype=arguments.dtype,
+        )
+    tokenizer, missing = given, None
+    try:
+        tokenizer = tokenizer or load_tokenizer(_BERT)
+        _check_tokenizer(tokenizer, model.config)
+    except CheckpointError as error:
+        if given is not None:
+            raise
+        tokenizer, missing = None, error
+    with waiting(f"writing {one_line(arguments.out)}"), _written_whole(target) as folder:
+        save_microsoft(model, folder)
+        save_processor(model, tokenizer, folder)
+    for note in model.notes:
+        say(note)
+    put(one_line(f"{arguments.out}: {_summary(model)}"))
+    if missing is None:
+        return 0
+    say(
+        f"{arguments.out} has no tokenizer: {reason(missing)} All else is written. Copy vocab.txt "
+        f"of {_BERT} into it, or run this again with --tokenizer DIR --force."
+    )
+    return 1
+
+
+def _summary(model: MicrosoftModel) -> str:
+    config, count = model.config, sum(x.size for x in model.parameters.values())
+    frames = config.num_image_with_embedding
+    image = f"{frames} frames of" if frames else "images of"
+    return (
+        f"{count:,} parameters, {config.extra['torch_dtype']}, "
+        f"{image} {config.vision_config.image_size} pixels"
+    )
+
+
+# ---- the processor
+
+
+def load_tokenizer(name: str) -> BertTokenizer:
+    """Load a tokenizer from a directory, the model hub or its cache.
+
+    Parameters
+    ----------
+    name : str
+        A directory or a repository's id; "bert-base-uncased", as the hub used to call it, as well.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or it is broken.
+    """
+    from refgit.hub import find_checkpoint
+    from refgit.processing import BertTokenizer
+
+    old_name = name == _BERT and not os.path.isdir(name)
+    cached = _cached(name) if old_name else None
+    path = cached or find_checkpoint(_BERT_ON_THE_HUB if old_name else name, weights=False)
+    return BertTokenizer.from_pretrained(path)
+
+
+def _cached(name: str) -> Path | None:
+    """The snapshot under a name without owner that older programs have left in the hub's cache."""
+    try:
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(name, local_files_only=True))
+    except Exception:  # not installed, or not there: the hub is asked next, and says what is wrong
+        return None
+    complete = any((folder / file).exists() for file in ("tokenizer.json", "vocab.txt"))
+    return folder if complete else None
+
+
+def _check_tokenizer(tokenizer: BertTokenizer, config: GitConfig) -> None:
+    """Refuse a vocabulary that the weights were not trained with."""
+    rows = config.vocab_size
+    words = tokenizer.backend.get_vocab_size(with_added_tokens=True)
+    if words != rows:
+        raise CheckpointError(
+            f"The tokenizer has {words} tokens and the model {rows} words; expected as many of "
+            f"either, as with {_BERT}."
+        )
+    wanted = {
+        "cls_token_id": config.bos_token_id,
+        "sep_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+    }
+    for name, index in wanted.items():
+        found = getattr(tokenizer, name)
+        if found != index:
+            raise CheckpointError(
+                f"The tokenizer's {name} is {found}; expected {index}, as with {_BERT}."
+            )
+
+
+def save_processor(model: MicrosoftModel, tokenizer: BertTokenizer | None, folder: Path) -> None:
+    """Write preprocessor_config.json and the tokenizer's files.
+
+    Images are brought to pixels as Microsoft's code does when it evaluates: bicubic, CLIP's mean
+    and deviation, a crop from the centre or, after `test_respect_ratio_max`, none. Frames of a
+    video likewise.
+
+    Parameters
+    ----------
+    model : MicrosoftModel
+    tokenizer : BertTokenizer or None
+        Without one its settings are written alone, so that vocab.txt is all that is missing.
+    folder : Path
+    """
+    from refgit.files import write_json
+    from refgit.processing import CLIPImageProcessor, VideoMAEImageProcessor
+    from refgit.processing.image.processor import CLIP_MEAN, CLIP_STD
+
+    size = model.config.vision_config.image_size
+    owner = "GitProcessor"
+    if model.config.num_image_with_embedding:
+        VideoMAEImageProcessor(
+            size=size, crop_size=size, resample=3, image_mean=CLIP_MEAN, image_std=CLIP_STD
+        ).save_pretrained(folder, processor_class=owner)
+    else:
+        longest = model.settings.test_respect_ratio_max
+        CLIPImageProcessor(size=size, crop_size=size, respect_ratio_max=longest).save_pretrained(
+            folder, processor_class=owner
+        )
+    if tokenizer is not None:
+        # GIT's decoder takes no token types, whatever BERT's own files say.
+        tokenizer.config["model_input_names"] = ["input_ids", "attention_mask"]
+        tokenizer.save_pretrained(folder, processor_class=owner)
+    else:
+        settings = {
+            "do_lower_case": True,
+            "model_input_names": ["input_ids", "attention_mask"],
+            "processor_class": owner,
+            "tokenizer_class": "BertTokenizer",
+        }
+        write_json(folder / "tokenizer_config.json", settings)
+
+
+# ---- the directory
+
+
+def _free_directory(name: str, *, force: bool) -> Path:
+    """The directory to write, which is not there, is empty, or may be written into."""
+    if not name:
+        raise CheckpointError("--out is empty; expected the name of a directory to write.")
+    target = Path(name).resolve()
+    if target.exists() and not target.is_dir():
+        raise CheckpointError(f"{name} is a file; expected a directory, or nothing yet.")
+    if target.is_dir() and not force and any(target.iterdir()):
+        raise CheckpointError(
+            f"{name} is not empty; expected an empty directory, or nothing yet. --force writes "
+            "into it: files of the same names are replaced, others stay."
+        )
+    return target
+
+
+@contextmanager
+def _written_whole(target: Path) -> Iterator[Path]:
+    """Give a directory to write into that becomes `target` in the end, and goes if that fails."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be made: {error.strerror or error}.") from error
+    try:
+        yield partial
+        if target.exists():
+            files = sorted(partial.iterdir(), key=lambda file: (file.name == _LAST, file.name))
+            for file in files:
+                file.replace(target / file.name)
+        else:
+            partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,122 @@
+"""`refgit explain`: show what the model does with an image, word by word.
+
+As a page for a browser, one file that needs nothing else, or in the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from refgit.cli.arguments import (
+    STDIN,
+    add_debug,
+    add_model_options,
+    count_of,
+    load_model,
+    read_pixels,
+)
+from refgit.cli.output import one_line, put, say
+from refgit.cli.terminal import has_colours, waiting
+
+if TYPE_CHECKING:
+    from refgit.explain import Explanation
+
+_DEFAULT = "report.html"
+_EPILOG = """\
+examples:
+  refgit explain docs/images/red-apple.png             # writes report.html
+  refgit explain photo.jpg --model microsoft/git-base-coco --out photo.html
+  refgit explain photo.jpg --text "a dog on a beach"   # how likely that text is, and why
+  refgit explain photo.jpg --text-only                 # in the terminal
+
+The text goes to standard output. docs/explorer.md says how to read the page.
+
+exit codes: 0 all well, 2 nothing could be started or written
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "explain",
+        help="show what the model does with an image, word by word",
+        description="Show what the model does with an image, word by word: where it looks, what "
+        "else it might have said, how its states grow.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("image", metavar="IMAGE", help="image or video file, or - for stdin")
+    parser.add_argument(
+        "--text", metavar="TEXT", help="explain this text; by default what the model writes"
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--max-length",
+        type=count_of(2),
+        default=50,
+        metavar="N",
+        help="longest text that the model writes, in tokens, the opening one included "
+        "(default: 50)",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--out", metavar="FILE", default=_DEFAULT, help=f"page to write (default: {_DEFAULT})"
+    )
+    where.add_argument(
+        "--text-only", action="store_true", help="show it in the terminal, and write no page"
+    )
+    add_debug(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Explain one text below one image."""
+    from refgit.explain.explanation import require_free
+    from refgit.explain.record import explain_pixels
+
+    if not arguments.text_only:
+        require_free(arguments.out)
+    model, processor = load_model(arguments)
+    with waiting("explaining"):
+        pixels = read_pixels(arguments.image, processor, model.config.num_image_with_embedding)
+        found = explain_pixels(model, processor, pixels, arguments.text, arguments.max_length)
+    if arguments.text_only:
+        put(_in_letters(found), end="")
+        return 0
+    found.save(
+        arguments.out,
+        model_name=_model_name(arguments.model),
+        image_name=_image_name(arguments.image),
+    )
+    put(one_line(found.text))
+    size = os.path.getsize(arguments.out) / 1000
+    say(f"wrote {arguments.out}, {size:,.0f} kB; open it in a browser.")
+    return 0
+
+
+def _in_letters(found: Explanation) -> str:
+    """As wide as the terminal, and with the letters and colours that it has."""
+    from refgit.explain.text import lacks_blocks
+
+    return found.to_text(
+        width=shutil.get_terminal_size().columns,
+        ascii_only=lacks_blocks(getattr(sys.stdout, "encoding", None)),
+        colour=has_colours(sys.stdout),
+    )
+
+
+def _model_name(name: str | None) -> str:
+    """What the page calls the model: the bundled one, a repository's id, or a directory's name."""
+    from refgit.demo import NAME
+
+    if name is None:
+        return NAME
+    return os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name
+
+
+def _image_name(file: str) -> str:
+    return "standard input" if file == STDIN else os.path.basename(file)

@@ -1,0 +1,352 @@
+"""`refgit info`: what a model is made of, how large it is and what a caption costs.
+
+All of it is counted from config.json and from the headers of the weights' files; no weights are
+read, so a model of any size is described at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refgit.cli.arguments import add_debug, count_of
+from refgit.cli.output import one_line, print_json, put
+from refgit.cli.table import print_table
+
+if TYPE_CHECKING:
+    from refgit.model.config import GitConfig
+
+_EPILOG = """\
+examples:
+  refgit info
+  refgit info microsoft/git-base-coco
+  refgit info DIR --dtype float16 --tokens 40
+  refgit info DIR --json
+
+It needs config.json alone. Of the weights only the headers of their files are read, which say how
+many numbers there are and of which type (dtype).
+
+Words used below: a parameter is a number that training has set. A token is what the model reads
+and writes: a patch of the image, or a word or piece of a word. The cache holds what the text
+decoder has computed of earlier tokens (their keys and values). A FLOP is an operation on two
+numbers; 1 GFLOP is a thousand million of them. A multiply-add counts as two.
+
+exit codes: 0 all well, 2 nothing could be described
+"""
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "info",
+        help="describe a model: architecture, parameters, memory, operations of a caption",
+        description="Describe a model: its architecture, its parameters part by part, its bytes on "
+        "disk and in memory, and what one caption costs. No weights are loaded.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="directory with a config.json, or a name on the Hugging Face hub such as "
+        "microsoft/git-base-coco; by default the small model that comes with refgit",
+    )
+    parser.add_argument(
+        "--tokens",
+        type=count_of(1),
+        default=20,
+        metavar="N",
+        help="tokens of the caption whose cost is counted, the one that ends it included "
+        "(default: 20)",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=_DTYPES,
+        help="the type of number that a caption is computed in (default: float32)",
+    )
+    parser.add_argument("--json", action="store_true", help="print all of it as one JSON object")
+    add_debug(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Describe the model that the arguments name."""
+    from refgit.demo import NAME, demo_path
+    from refgit.model.config import GitConfig
+
+    bundled = arguments.model in (None, NAME)
+    path = demo_path() if bundled else find_directory(arguments.model)
+    config = GitConfig.from_pretrained(path)
+    found = describe(config, path, arguments.tokens, arguments.dtype)
+    found = {"model": NAME if bundled else arguments.model, **found}
+    if arguments.json:
+        print_json(**found)
+    else:
+        print_description(found)
+    return 0
+
+
+def find_directory(name: str) -> Path:
+    """Find the directory of a model, downloading its small files alone.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or it holds a checkpoint of another kind.
+    """
+    from refgit.errors import CheckpointError
+    from refgit.hub import find_checkpoint
+    from refgit.model.config import CONFIG_NAME
+
+    path = Path(name)
+    others = [*path.glob("*.pt"), *path.glob("snapshot/*.pt")]  # as Microsoft's downloads lie
+    if path.is_file() and path.suffix == ".pt":
+        others = [path]
+    if others and not (path / CONFIG_NAME).is_file():
+        raise CheckpointError(
+            f"{others[0]} is a checkpoint of Microsoft's code, which has no {CONFIG_NAME}; "
+            f"expected a directory with one. Make one first: refgit convert {others[0]} --out DIR."
+        )
+    return find_checkpoint(name, weights=False)
+
+
+# ---- what there is to say
+
+
+def describe(config: GitConfig, directory: Path, tokens: int, dtype: str) -> dict[str, Any]:
+    """Say all that `refgit info --json` prints of a model, but its name.
+
+    Parameters
+    ----------
+    config : GitConfig
+    directory : Path
+        Where its files lie.
+    tokens : int
+        Tokens of the caption whose cost is counted.
+    dtype : str
+        What it is computed in.
+
+    Raises
+    ------
+    ValueError
+        The model has no positions for so many tokens.
+    CheckpointError
+        A file of weights is broken.
+    """
+    from refgit.sizes import parameters_by_part, read_stored
+
+    parts = parameters_by_part(config)
+    stored = read_stored(directory, config)
+    return {
+        "architecture": architecture(config),
+        "parameters": {
+            "total": sum(part.parameters for part in parts),
+            "tied": config.tie_word_embeddings,
+            "parts": [
+                {"part": p.name, "tensors": p.tensors, "parameters": p.parameters, "note": p.shared}
+                for p in parts
+            ],
+        },
+        "weights": None if stored is None else _weights(stored),
+        "memory": memory(config, dtype, tokens),
+        "flops": flops(config, tokens),
+    }
+
+
+def architecture(config: GitConfig) -> dict[str, Any]:
+    """Say what the two halves of a model look like; the keys are config.json's where it has any."""
+    vision = config.vision_config
+    frames = config.num_image_with_embedding
+    return {
+        "image_encoder": {
+            "layers": vision.num_hidden_layers,
+            "width": vision.hidden_size,
+            "heads": vision.num_attention_heads,
+            "feed_forward": vision.intermediate_size,
+            "activation": vision.hidden_act,
+            "layer_norm_eps": vision.layer_norm_eps,
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "patches": vision.num_patches,
+            "positions": vision.num_positions,
+            "frames": frames,
+            "image_tokens": (frames or 1) * vision.num_positions,
+        },
+        "text_decoder": {
+            "layers": config.num_hidden_layers,
+            "width": config.hidden_size,
+            "heads": config.num_attention_heads,
+            "pruned_heads": {str(k): sorted(v) for k, v in sorted(config.pruned_heads.items())},
+            "feed_forward": config.intermediate_size,
+            "activation": config.hidden_act,
+            "layer_norm_eps": config.layer_norm_eps,
+            "embedding_layer_norm_eps": config.embedding_layer_norm_eps,
+            "vocabulary": config.vocab_size,
+            "positions": config.max_position_embeddings,
+            "position_type": config.position_embedding_type,
+        },
+    }
+
+
+def _weights(stored: Any) -> dict[str, Any]:
+    return {
+        "files": list(stored.files),
+        "file_bytes": stored.file_bytes,
+        "by_dtype": {
+            dtype: {"numbers": numbers, "bytes": size}
+            for dtype, (numbers, size) in stored.by_dtype.items()
+        },
+        "difference": stored.difference or None,
+    }
+
+
+def memory(config: GitConfig, dtype: str, tokens: int) -> dict[str, Any]:
+    """Say how many bytes the weights take in each dtype, and a caption in one."""
+    from refgit.sizes import caption_memory
+
+    found = caption_memory(config, dtype)
+    return {
+        "weights": {name: caption_memory(config, name).weights for name in _DTYPES},
+        "caption": {
+            "dtype": dtype,
+            "tokens": tokens,
+            "weights": found.weights,
+            "cache_per_image": found.cache_image,
+            "cache_per_text_token": found.cache_text_token,
+            "activations": found.activations,
+            "total": found.total(tokens),
+        },
+    }
+
+
+def flops(config: GitConfig, tokens: int) -> dict[str, Any]:
+    """Say how many operations a caption takes, part by part."""
+    from refgit.generation.prompt import text_room
+    from refgit.sizes import caption_flops
+
+    frames = config.num_image_with_embedding or 1
+    room = text_room(config, frames * config.vision_config.num_positions)
+    if tokens > room:
+        raise ValueError(
+            f"--tokens is {tokens}; this model has positions for {max(room, 0)} text tokens. Ask "
+            "for fewer."
+        )
+    found = caption_flops(config, tokens)
+    return {
+        "tokens": tokens,
+        "vision_encoder": found.vision_encoder,
+        "visual_projection": found.visual_projection,
+        "decoder_image_part": found.decoder_image,
+        "first_text_step": found.text_steps[0],
+        "last_text_step": found.text_steps[-1],
+        "text_steps": found.text,
+        "total": found.total,
+    }
+
+
+# ---- how it is printed
+
+
+def print_description(found: dict[str, Any]) -> None:
+    """Print what `describe` found as tables."""
+    put(one_line(str(found["model"])))
+    put()
+    image, text = found["architecture"].values()
+    names = [*dict.fromkeys((*image, *text))]
+    rows = [[n.replace("_", " "), _shown(image.get(n, "")), _shown(text.get(n, ""))] for n in names]
+    print_table("architecture", ("", "image encoder", "text decoder"), rows)
+    _print_parameters(found["parameters"])
+    _print_weights(found["weights"])
+    _print_memory(found["memory"])
+    _print_flops(found["flops"])
+
+
+def _shown(value: Any) -> str:
+    """An entry of the architecture as a cell; what does not apply is a dash."""
+    if value is None or value == {}:
+        return "-"
+    if isinstance(value, dict):
+        return "; ".join(f"layer {k}: {', '.join(map(str, v))}" for k, v in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _print_parameters(found: dict[str, Any]) -> None:
+    total = found["total"]
+    rows = [
+        [p["part"], f"{p['tensors']:,}", f"{p['parameters']:,}", f"{p['parameters'] / total:.1%}"]
+        for p in found["parts"]
+    ]
+    tensors = sum(p["tensors"] for p in found["parts"])
+    rows.append(["total", f"{tensors:,}", f"{total:,}", f"{1:.1%}"])
+    print_table("parameters", ("part", "tensors", "parameters", "share"), rows)
+    for part in found["parts"]:
+        if part["note"]:
+            put(f"{part['part']}: {part['note']}, and counted once, there.")
+            put()
+
+
+def _print_weights(found: dict[str, Any] | None) -> None:
+    if found is None:
+        put("weights on disk: there are none beside config.json; all of this is counted from it.")
+        put()
+        return
+    rows = [
+        [dtype, f"{entry['numbers']:,}", human_bytes(entry["bytes"])]
+        for dtype, entry in found["by_dtype"].items()
+    ]
+    rows.append(["files", "", human_bytes(found["file_bytes"])])
+    print_table(f"weights on disk: {', '.join(found['files'])}", ("dtype", "numbers", "size"), rows)
+    if found["difference"]:
+        put(f"The files and config.json disagree: {found['difference']}.")
+        put()
+
+
+def _print_memory(found: dict[str, Any]) -> None:
+    rows = [[dtype, human_bytes(size)] for dtype, size in found["weights"].items()]
+    print_table("weights in memory", ("computed in", "size"), rows)
+    put("NumPy has no bfloat16: there it is computed in float32 and takes as much.")
+    put()
+    caption = found["caption"]
+    entries = [
+        ("weights", caption["weights"]),
+        ("cache of an image", caption["cache_per_image"]),
+        ("cache of a text token", caption["cache_per_text_token"]),
+        ("activations, estimated", caption["activations"]),
+        (f"together, at {caption['tokens']} text tokens", caption["total"]),
+    ]
+    rows = [[name, human_bytes(size)] for name, size in entries]
+    print_table(f"memory of one caption in {caption['dtype']}", ("", "size"), rows)
+
+
+def _print_flops(found: dict[str, Any]) -> None:
+    total = found["total"]
+    entries = [
+        ("vision encoder", "vision_encoder"),
+        ("visual projection", "visual_projection"),
+        ("decoder over the image", "decoder_image_part"),
+        (f"text, {found['tokens']} steps", "text_steps"),
+        ("total", "total"),
+    ]
+    rows = [[name, giga(found[key]), f"{found[key] / total:.1%}"] for name, key in entries]
+    print_table("operations of one caption", ("part", "GFLOP", "share"), rows)
+    put(
+        f"One text step takes {giga(found['first_text_step'])} GFLOP at the first token and "
+        f"{giga(found['last_text_step'])} at the last."
+    )
+
+
+def human_bytes(count: int) -> str:
+    """Return a number of bytes as people say it."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= 0.9995 * size:
+            return f"{count / size:.4g} {unit}"
+    return f"{count} B"
+
+
+def giga(count: int) -> str:
+    """Return a number of operations in thousands of millions, to four digits."""
+    return f"{count / 1e9:.4g}" if count >= 1e5 else f"{count / 1e9:.1e}"

@@ -1,0 +1,213 @@
+"""`refgit trace`: run a model on an image and store every intermediate, for others to compare with.
+
+The file is the reference of `refgit compare`. It carries the noise floor of each tensor, measured
+on this very input, so that comparing needs no model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refgit.cli.arguments import (
+    add_model_options,
+    add_output_options,
+    any_size,
+    count_of,
+    load_model,
+    read_pixels,
+)
+from refgit.cli.output import one_line, print_json, put, say
+from refgit.cli.terminal import waiting
+
+if TYPE_CHECKING:
+    from refgit.processing import GitProcessor
+
+_EPILOG = """\
+examples:
+  refgit trace --image docs/images/star.png --out star.safetensors
+  refgit trace --model DIR --image photo.jpg --text "how many dogs?" --tokens 3 --out ref.safetensors
+  refgit trace --image a.png --select "git.encoder.layer.3" "*.scores" --out part.safetensors
+
+A tensor is an array of numbers: the weights and everything computed from them. The tensors are
+named by the checkpoint's modules (the parts its parameters are named by) and stand in the order of
+execution. Decode steps, each of which writes one more word, begin with step.N. A pattern of
+--select is a name with * and ?, or a module, which stands for all that is in it; the inputs are
+always there. --max-bytes leaves out the largest kinds of tensors until the rest fits.
+
+The noise floor of a tensor is how far rounding alone moves it, measured by computing all of it
+again in other precisions. refgit compare judges by it.
+
+exit codes: 0 all well, 2 nothing could be started or written
+"""  # noqa: E501  # a command that wraps cannot be copied
+_NOISE = {
+    "none": (),
+    "float32": ("float32",),
+    "all": ("float32", "float16", "bfloat16"),
+}
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "trace",
+        help="store every intermediate of a run, for other implementations to compare with",
+        description="Run a model on an image and a text and store every intermediate tensor.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--image", required=True, metavar="IMAGE", help="image or video file, or - for stdin"
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="the .safetensors file to write"
+    )
+    parser.add_argument(
+        "--text",
+        metavar="TEXT",
+        help="prompt: what the text begins with, after the token that opens every text",
+    )
+    parser.add_argument(
+        "--tokens",
+        type=count_of(0),
+        default=0,
+        metavar="N",
+        help="decode steps after the prompt, each the likeliest word (default: 0)",
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--select", nargs="+", metavar="PATTERN", help="keep these tensors and the inputs alone"
+    )
+    parser.add_argument(
+        "--max-bytes", type=size, metavar="SIZE", help="how large the file may be: 500M, 2G"
+    )
+    parser.add_argument(
+        "--noise",
+        choices=tuple(_NOISE),
+        default="float32",
+        help="for which precisions to measure the noise floor (see below), which takes a run in "
+        "each, a slower one in float32 and one in float64 (default: float32; all: float16 and "
+        "bfloat16 too)",
+    )
+    add_output_options(parser)
+    parser.set_defaults(run=run)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes such as 500M; a type of argparse."""
+    hit = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", text.lower())
+    if hit is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500000, 500M or 2G")
+    return int(float(hit[1]) * _UNITS[hit[2]])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Record, measure the noise floors, write and say what was written."""
+    from refgit.parity.numerics.noise import NoiseFloor
+    from refgit.traces.container import record
+
+    out = Path(arguments.out)
+    check_target(out)
+    model, processor = load_model(arguments, photographs=False)
+    pixels = read_pixels(arguments.image, processor, model.config.num_image_with_embedding)
+    started = time.perf_counter()
+    with waiting("recording"):
+        found = record(
+            model,
+            pixels,
+            prompt(arguments.text, processor),
+            tokens=arguments.tokens,
+            select=arguments.select,
+            max_bytes=arguments.max_bytes,
+            interpolate_pos_encoding=any_size(processor),
+        )
+    recorded = time.perf_counter()
+    precisions = _NOISE[arguments.noise]
+    if precisions:
+        with waiting("measuring the noise floors") as bar:
+            floors = NoiseFloor.measure(model, found, precisions, progress=bar.advance)
+        found.meta["noise"] = floors.to_json()
+    measured = time.perf_counter()
+    with waiting(f"writing {one_line(str(out))}"):
+        found.meta |= origin(arguments.model)
+        found.save(out)
+    if len(found) == len(found.inputs):
+        say("--select fits none of the tensors, so the file holds the inputs alone.")
+    if "left_out" in found.meta:
+        say(f"left out to fit into --max-bytes: {found.meta['left_out']}")
+    if arguments.json:
+        print_json(
+            file=str(out),
+            tensors=len(found),
+            bytes=found.nbytes,
+            steps=int(found.meta["calls"]),
+            seconds=round(recorded - started, 3),
+            noise_seconds=round(measured - recorded, 3),
+        )
+        return 0
+    many = f"{arguments.tokens} decode step{'s' if arguments.tokens > 1 else ''}"
+    steps = f", {many} included" if arguments.tokens else ""
+    put(
+        f"{one_line(str(out))}: {len(found)} tensors{steps}, {megabytes(found.nbytes)}, "
+        f"recorded in {recorded - started:.1f} s"
+        + (f", noise floors in {measured - recorded:.1f} s" if precisions else "")
+    )
+    return 0
+
+
+def check_target(out: Path) -> None:
+    """Find out before the work whether the file could be written.
+
+    Raises
+    ------
+    ValueError
+        The name has another suffix, or there is no such directory.
+    """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out is {out}; expected a name that ends in .safetensors.")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out is {out}; there is no directory {out.parent}. Make it first.")
+
+
+def prompt(text: str | None, processor: GitProcessor) -> Any:
+    """Return the ids of a prompt, (1, T), behind the opening token; None without text."""
+    if text is None:
+        return None
+    import numpy as np
+
+    words = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return np.array([[processor.tokenizer.cls_token_id, *words]], np.int64)
+
+
+def origin(model: str | None) -> dict[str, str]:
+    """Say which weights a trace is of: the model's name or path, and the file's checksum."""
+    from refgit.demo import NAME, demo_path
+    from refgit.hub import find_checkpoint
+
+    bundled = model in (None, NAME)
+    path = demo_path() if model is None or bundled else find_checkpoint(model)
+    name = (
+        NAME if model is None or bundled else str(path.resolve()) if Path(model).is_dir() else model
+    )
+    found = {"model": name}
+    checksum = weights_checksum(path)
+    return found if checksum is None else {**found, "sha256": checksum}
+
+
+def weights_checksum(path: Path) -> str | None:
+    """Return the SHA-256 of a checkpoint's weights, if they are one file."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            with (path / name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
+
+
+def megabytes(count: int) -> str:
+    """Return a number of bytes as people say it."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

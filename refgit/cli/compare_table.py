@@ -1,0 +1,124 @@
+"""The table of `refgit compare`: a tensor a line, narrow enough for the terminal it is shown on.
+
+Where stdout is no terminal nothing is shortened, so that scripts see whole names.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from refgit.cli.output import one_line, put
+from refgit.cli.terminal import is_terminal
+
+if TYPE_CHECKING:
+    from refgit.parity.comparison.comparing import Row
+
+_HEADER = ("", "tensor", "x floor", "max abs", "max rel", "rms", "cosine", "ulp", "off", "worst at")
+_LEFT = ("", "tensor", "worst at")  # flush left; the rest are numbers
+_SPARED = ("max rel", "ulp", "cosine", "rms", "max abs", "worst at")  # left out in this order
+_SHORT = {
+    "git.image_encoder.vision_model.encoder.layers.": "image.",
+    "git.image_encoder.vision_model.": "vision.",
+    "git.encoder.layer.": "text.",
+}
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Print rows under a header, aligned; what was matched by another name in a line below."""
+    table = [_HEADER, *(_cells(row) for row in rows)]
+    room = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    table, legend = fitted(table, room)
+    left = [name in _LEFT for name in table[0]]
+    widths = _widths(table)
+    for row, line in zip([None, *rows], table, strict=True):
+        cells = (
+            cell.ljust(width) if flush else cell.rjust(width)
+            for cell, width, flush in zip(line, widths, left, strict=True)
+        )
+        put("  ".join(cells).rstrip())
+        if row is not None:
+            told = _told(row)
+            if told:
+                put(f"{' ' * (widths[0] + 2)}  {told}")
+    for said in legend:
+        put(said)
+
+
+def fitted(
+    table: Sequence[tuple[str, ...]], room: int | None
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Shorten a table until it fits: names first, then columns that decide nothing.
+
+    Parameters
+    ----------
+    table : sequence of tuples of str
+        The header and a line a row, as many cells each.
+    room : int or None
+        Characters on a line; None for any number.
+
+    Returns
+    -------
+    (list of tuples of str, list of str)
+        And lines that say what was shortened; none where the table fits.
+    """
+    lines, legend = list(table), []
+    if room is None or _width(lines) <= room:
+        return lines, []
+    for start, short in _SHORT.items():
+        if any(line[1].startswith(start) for line in lines[1:]):
+            legend.append(f"{short} is {start}")
+            lines = [(line[0], line[1].replace(start, short, 1), *line[2:]) for line in lines]
+    left_out = []
+    for name in _SPARED:
+        if _width(lines) > room:
+            place = lines[0].index(name)
+            lines = [(*line[:place], *line[place + 1 :]) for line in lines]
+            left_out.append(name)
+    said = [f"({', '.join(legend)})"] if legend else []
+    if left_out:
+        said.append(f"(left out to fit: {', '.join(left_out)}; a file or a pipe gets them all)")
+    return lines, said
+
+
+def _widths(table: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*table, strict=True)]
+
+
+def _width(table: Sequence[Sequence[str]]) -> int:
+    widths = _widths(table)
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    numbers = (row.error, row.max_abs, row.max_rel, row.rms)
+    return (
+        " " if row.ok else "*",
+        f"{one_line(row.name)} {_shape(row.shape)}",
+        *(f"{number:.3g}" for number in numbers),
+        f"{row.cosine:.7f}",
+        str(row.ulp) if row.ulp < 10**9 else f"{row.ulp:.1e}",
+        f"{row.mismatching:.1%}",
+        f"[{', '.join(map(str, row.worst))}]" if row.error else "",
+    )
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _told(row: Row) -> str:
+    """What is to be said of a row: another name, a layout, a dtype, NaN."""
+    said = []
+    if row.matched != row.name:
+        shape = f" {_shape(row.other_shape)}" if row.other_shape != row.shape else ""
+        said.append(f"is your {one_line(row.matched)}{shape}, by {row.how}")
+    if row.layout:
+        said.append(row.layout)
+    if row.nan:
+        said.append(f"{row.nan} NaN or infinite")
+    if row.note:
+        said.append(row.note)
+    return "; ".join(said)

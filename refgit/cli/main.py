@@ -1,0 +1,165 @@
+"""The command line: ``refgit caption IMAGE ...`` and its sisters in `refgit/commands/`.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 all went well, 1 something of what
+was asked for failed, 2 nothing could be started (wrong arguments, no such model or backend) or
+the result could not be written, 130 interrupted from the keyboard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from refgit.cli.commands import (
+    ask,
+    bench,
+    caption,
+    check,
+    classify,
+    compare,
+    completion,
+    convert,
+    explain,
+    info,
+    kit,
+    layers,
+    trace,
+)
+from refgit.cli.output import OutputError, put, reason, say
+from refgit.cli.terminal import make_way
+from refgit.openblas import spin_shortly
+
+# In the order of `refgit --help`: for the deployer, the reader, the porter, the rest.
+_COMMANDS = (
+    caption,
+    ask,
+    classify,
+    info,
+    layers,
+    explain,
+    trace,
+    compare,
+    kit,
+    check,
+    convert,
+    bench,
+    completion,
+)
+_EPILOG = """\
+examples:
+  refgit caption docs/images/star.png
+  refgit caption photo.jpg --model microsoft/git-base-coco
+  refgit info microsoft/git-base-coco
+
+refgit COMMAND --help says more of each, with examples.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; sys.argv's by default.
+    """
+    spin_shortly()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a caption's letters
+        sys.stdout.reconfigure(errors="backslashreplace")
+    debug = False
+    try:
+        arguments = _parsed(sys.argv[1:] if argv is None else argv)
+        debug = getattr(arguments, "debug", False)
+        if sys.stdout is None:
+            raise OutputError("standard output is closed, so the result has nowhere to go.")
+        code = int(arguments.run(arguments))
+        put(end="")  # what was printed may have been kept back until now
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: no fault of ours
+        sys.stdout = None  # or closing it would complain again
+        return 0
+    except OutputError as error:
+        sys.stdout = None
+        if isinstance(error.__cause__, BrokenPipeError):
+            return 0
+        say(str(error))
+        return 2
+    except Exception as error:
+        if debug:
+            raise
+        say(reason(error))
+        return 2
+    finally:
+        make_way()  # of a bar whose work was cut short
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, and what may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        say(f"{message}; see {self.prog} --help")
+        sys.exit(2)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        put(end="")  # the help text may not have been written
+        super().exit(status, message)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        names = [str(choice) for choice in action.choices]
+        raise argparse.ArgumentError(
+            action, f"{value!r} is none of {', '.join(names)}{_meant(str(value), names)}"
+        )
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Wraps descriptions, which are a line each, and leaves the examples below as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments; what no parser knows is for the command's own parser to complain of."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        own: _Parser = arguments.parser
+        options = [name for action in own._actions for name in action.option_strings]
+        kind = "option" if rest[0].startswith("-") else "argument"
+        own.error(f"unknown {kind} {rest[0]!r}{_meant(rest[0].partition('=')[0], options)}")
+    return arguments
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    near = get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    from refgit import __version__
+
+    parser = _Parser(
+        prog="refgit",
+        description="GIT, the Generative Image-to-text Transformer, in NumPy: it says in words "
+        "what is on a picture. Where no model is named, a small one that knows emoji is used.",
+        epilog=_EPILOG,
+        formatter_class=_Help,
+    )
+    parser.add_argument("--version", action="version", version=f"refgit {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    for own in commands.choices.values():
+        own.formatter_class = _Help
+        own.set_defaults(parser=own, whole=parser)
+    return parser

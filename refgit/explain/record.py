@@ -1,0 +1,279 @@
+"""From an image and a text to an `Explanation`: one pass through the model, watched.
+
+Where no text is given the model writes one first, step by step on its cache; the watched pass then
+reads image and text jointly, as in training ("teacher forcing"). Both give the same probabilities.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refgit.arrays import to_numpy
+from refgit.explain.attention_rollout import rollout
+from refgit.explain.explanation import Bytes, ExplainError, Explanation, Ids, Numbers
+from refgit.generation.logits.scores import probabilities
+from refgit.generation.prompt import text_room
+from refgit.layers.lm_head import lm_head
+from refgit.model.git import GitModel
+from refgit.model.outputs import BaseModelOutputWithPast
+
+if TYPE_CHECKING:
+    from refgit.model.git import GitForCausalLM
+    from refgit.processing import GitProcessor
+
+ALTERNATIVES = 10
+_IMAGE_STATE = re.compile(r"git\.image_encoder\.vision_model\.(pre_layrnorm|encoder\.layers\.\d+)")
+
+
+def explain(
+    model: GitForCausalLM,
+    processor: GitProcessor,
+    image: Any,
+    text: str | None = None,
+    max_length: int = 50,
+) -> Explanation:
+    """Record what a model does with an image, word by word.
+
+    Parameters
+    ----------
+    model : GitForCausalLM
+    processor : GitProcessor
+    image : PIL image, array, or the frames of a video
+        As for the processor; one image or video.
+    text : str, optional
+        What to explain; by default what the model writes. The opening and the end token are added.
+    max_length : int
+        Longest text that the model writes, in tokens, the opening one included.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    ExplainError
+        There are several images, or the text is empty or too long.
+    ValueError, TypeError
+        The processor or the model cannot take the image.
+    """
+    pixels = processor(images=image, return_tensors="np")["pixel_values"]
+    if model.config.num_image_with_embedding is not None and pixels.ndim == 4:
+        pixels = pixels[None]  # a CLIP processor took the frames for a batch
+    return explain_pixels(model, processor, pixels, text, max_length)
+
+
+def explain_pixels(
+    model: GitForCausalLM,
+    processor: GitProcessor,
+    pixel_values: Any,
+    text: str | None = None,
+    max_length: int = 50,
+) -> Explanation:
+    """Do what `explain` does, with an image that the processor has been through.
+
+    Parameters
+    ----------
+    pixel_values : array (1, 3, H, W) or (1, F, 3, H, W)
+    model, processor, text, max_length
+        See `explain`.
+    """
+    keeps_ratio = getattr(processor.image_processor, "respect_ratio_max", None) is not None
+    pixels = model.checked_pixels(pixel_values, any_size=keeps_ratio)
+    if pixels.shape[0] != 1:
+        raise ExplainError(
+            f"there are {pixels.shape[0]} images; expected one. Explain one after the other."
+        )
+    room = text_room(model.config, model.count_image_tokens(pixels))
+    if text is None:
+        ids = _written(model, processor, pixel_values, min(max_length, room), keeps_ratio)
+    else:
+        ids = _given(processor, text, room)
+    seen = _watched(model, pixels, ids[:-1], keeps_ratio)
+    vision = model.config.vision_config
+    grid = tuple(size // vision.patch_size for size in pixels.shape[-2:])
+    frames = pixels.shape[1] if pixels.ndim == 5 else 1
+    return _explanation(
+        processor.tokenizer,
+        ids,
+        seen,
+        generated=text is None,
+        heads=_heads(model),
+        image=_as_seen(to_numpy(pixel_values), processor.image_processor, vision.patch_size),
+        grid=(frames, grid[0], grid[1]),
+    )
+
+
+# ---- the text
+
+
+def _written(
+    model: GitForCausalLM, processor: GitProcessor, pixels: Any, longest: int, any_size: bool
+) -> list[int]:
+    """What the model writes, as `refgit caption` does: opening token, words, end token."""
+    found = model.generate(
+        pixels,
+        max_length=longest,
+        num_return_sequences=1,
+        tokenizer=processor.tokenizer,
+        interpolate_pos_encoding=any_size,
+        return_dict_in_generate=False,
+    )
+    ids: list[int] = to_numpy(found)[0].tolist()
+    if len(ids) < 2:
+        raise ExplainError(f"the model wrote nothing within {longest} tokens; expected a word.")
+    return ids
+
+
+def _given(processor: GitProcessor, text: str, room: int) -> list[int]:
+    tokenizer = processor.tokenizer
+    words = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not words:
+        raise ExplainError("the text has no words; expected some, in quotes.")
+    ids = [tokenizer.cls_token_id, *words, tokenizer.sep_token_id]
+    if len(ids) - 1 > room:  # the end token is foretold, and not read
+        raise ExplainError(
+            f"the text is {len(ids) - 1} tokens, its opening one included; this model has "
+            f"positions for {room}. Give a shorter one."
+        )
+    return ids
+
+
+# ---- the pass
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """What one pass is kept of; see `Explanation` for what it becomes."""
+
+    attentions: tuple[Numbers, ...]  # (H, T, L) each
+    rollouts: Numbers  # (layers, T, L)
+    image_norms: Numbers  # (image layers + 1, F R C)
+    states: Numbers  # (layers + 1, T, D)
+    scores: Numbers  # (layers + 1, T, V): what the head makes of each state
+
+
+def _watched(model: GitForCausalLM, pixels: Any, ids: Sequence[int], any_size: bool) -> _Watched:
+    """Run the model on image and text at once; the head reads the text's positions alone.
+
+    A decoder layer ends as the last one does, so the head can read the states after any.
+    """
+    image_norms: list[Numbers] = []
+
+    def tap(name: str, value: Any) -> None:
+        if _IMAGE_STATE.fullmatch(name):
+            patches = _precise(value)[:, 1:]  # (F, 1 + R C, D) -> (F, R C, D)
+            image_norms.append(_norm(patches).reshape(-1))
+
+    out = GitModel.__call__(  # without the head, which would read the image too
+        model,
+        np.array([ids]),
+        pixel_values=pixels,
+        use_cache=False,
+        output_attentions=True,
+        output_hidden_states=True,
+        interpolate_pos_encoding=any_size,
+        return_dict=True,
+        tap=tap,
+    )
+    assert isinstance(out, BaseModelOutputWithPast)
+    assert out.attentions is not None
+    assert out.hidden_states is not None
+    n_image = model.count_image_tokens(pixels)
+    attentions = [_precise(a)[0] for a in out.attentions]  # (1, H, L, L) -> (H, L, L)
+    text = [state[:, n_image:, :] for state in out.hidden_states]  # (1, L, D) -> (1, T, D)
+    head, ops = model.parameters["output"], model.tapped(None)
+    return _Watched(
+        tuple(a[:, n_image:].copy() for a in attentions),
+        rollout(attentions)[:, n_image:].copy(),
+        np.stack(image_norms),
+        np.stack([_precise(x)[0] for x in text]),
+        np.stack([_precise(lm_head(x, head, ops=ops))[0] for x in text]),
+    )
+
+
+def _precise(x: Any) -> Numbers:
+    """On the host, in at least float32."""
+    host = to_numpy(x)
+    return host.astype(np.result_type(host.dtype, np.float32), copy=False)
+
+
+def _norm(x: Numbers) -> Numbers:
+    return np.asarray(np.sqrt(np.square(x).sum(axis=-1)))
+
+
+def _heads(model: GitForCausalLM) -> tuple[tuple[int, ...], ...]:
+    """The heads that each decoder layer has left, by their numbers in the unpruned model."""
+    config = model.config
+    return tuple(
+        tuple(h for h in range(config.num_attention_heads) if h not in gone)
+        for gone in (config.pruned_heads.get(i, ()) for i in range(config.num_hidden_layers))
+    )
+
+
+# ---- put together
+
+
+def _explanation(
+    tokenizer: Any,
+    ids: list[int],
+    seen: _Watched,
+    *,
+    generated: bool,
+    heads: tuple[tuple[int, ...], ...],
+    image: Bytes,
+    grid: tuple[int, int, int],
+) -> Explanation:
+    words = np.array(ids[1:], np.int64)  # (T,)
+    scores = seen.scores
+    p = probabilities(scores.reshape(-1, scores.shape[-1])).reshape(scores.shape)
+    own = np.take_along_axis(p, words[None, :, None], axis=-1)[..., 0]  # (layers + 1, T)
+    last = p[-1]  # (T, V)
+    top = np.argsort(-last, axis=-1, kind="stable")[:, :ALTERNATIVES]
+    lens = p.argmax(axis=-1)  # (layers + 1, T)
+
+    def written(table: Ids) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(tokenizer.convert_ids_to_tokens(row.tolist())) for row in table)
+
+    pieces = tuple(tokenizer.convert_ids_to_tokens(ids))
+    return Explanation(
+        text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
+        generated=generated,
+        token_ids=words,
+        tokens=pieces[1:],
+        context=pieces[:-1],
+        probabilities=own[-1],
+        ranks=1 + (last > own[-1][:, None]).sum(axis=-1),
+        top_ids=top,
+        top_tokens=written(top),
+        top_probabilities=np.take_along_axis(last, top, axis=-1),
+        attentions=seen.attentions,
+        heads=heads,
+        rollouts=seen.rollouts,
+        text_norms=_norm(seen.states),
+        image_norms=seen.image_norms,
+        lens_ids=lens,
+        lens_tokens=written(lens),
+        lens_probabilities=p.max(axis=-1),
+        lens_of_word=own,
+        image=image,
+        grid=grid,
+    )
+
+
+def _as_seen(pixel_values: Any, settings: Any, patch: int) -> Bytes:
+    """Turn pixel values back into a picture: (1, [F,] 3, H, W) -> (F, R P, C P, 3)."""
+    x = np.asarray(pixel_values, np.float64)
+    x = x.reshape(-1, *x.shape[-3:]).transpose(0, 2, 3, 1)  # (F, H, W, 3)
+    if settings.do_normalize:
+        x = x * np.asarray(settings.image_std) + np.asarray(settings.image_mean)
+    if settings.do_rescale:
+        x = x / settings.rescale_factor
+    elif x.size and x.max() <= 1 + 1e-6:  # what was given lay between 0 and 1
+        x = x * 255
+    height, width = (size // patch * patch for size in x.shape[1:3])  # the rest fills no patch
+    return np.clip(np.rint(x[:, :height, :width]), 0, 255).astype(np.uint8)

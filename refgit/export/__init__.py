@@ -1,0 +1,1 @@
+"""Exporters: GIT as graphs for other engines."""

@@ -1,0 +1,81 @@
+r"""Contrastive search: of the k likeliest words the one that is least like what was said already.
+
+.. math:: y_t = \arg\max_{v \in V_k} \; (1 - \alpha) \, p(v) - \alpha \max_{j < t} \cos(h_v, h_j)
+
+where h_v is what the decoder makes of the word v in this place, and h_j what it made of the words
+before, prompt included. (Su et al., arXiv 2202.06417, equation 5.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from refgit.generation.decoding import Decoding
+from refgit.generation.logits.scores import Ids, Scores, probabilities
+from refgit.generation.search.token_by_token import Step
+from refgit.generation.session import Rules, ended, processed
+
+Vectors = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+
+def contrastive_search(
+    decoding: Decoding, prompts: Sequence[Ids], rules: Sequence[Rules], *, alpha: float, k: int
+) -> Iterator[Step]:
+    """Write texts word by word.
+
+    Parameters
+    ----------
+    decoding : Decoding
+        Of the prompts; it keeps hidden states.
+    prompts : sequence of int64 arrays (T_b,)
+    rules : sequence of Rules
+        Of each prompt.
+    alpha : float
+        Weight of the likeness, `penalty_alpha`.
+    k : int
+        Words to choose among, `top_k`.
+
+    Yields
+    ------
+    Step
+        One for each call of the decoder, until all texts have ended.
+    """
+    rows, texts = np.arange(len(prompts)), list(prompts)
+    place = rows  # where each text stands in the decoder's last call
+    logits = decoding.read_prompts()
+    states = decoding.hidden_states or ()
+    said = [_unit(states[-1][b, -len(prompt) :]) for b, prompt in enumerate(prompts)]
+    while len(rows):
+        attentions, hidden = decoding.attentions, decoding.hidden_states
+        kept = [None if x is None else tuple(y[place] for y in x) for x in (attentions, hidden)]
+        scores = processed(rules, rows, [texts[row] for row in rows], logits)
+        p = probabilities(scores)
+        candidates = np.argsort(-p, axis=-1, kind="stable")[:, :k]  # (R, k)
+        size = candidates.shape[1]
+        after = decoding.step(np.repeat(place, size), candidates.reshape(-1))  # (R k, V)
+        h = _unit((decoding.hidden_states or ())[-1][:, -1])  # (R k, D)
+        best = np.empty(len(rows), np.int64)
+        for i, row in enumerate(rows):
+            mine = h[i * size : (i + 1) * size]
+            likeness = (mine @ said[row].T).max(axis=-1)  # (k,)
+            worth = (1 - alpha) * p[i, candidates[i]] - alpha * likeness
+            best[i] = np.argmax(np.where(p[i, candidates[i]] > 0, worth, -np.inf))
+            said[row] = np.concatenate([said[row], mine[best[i]][None]])
+        words = candidates[np.arange(len(rows)), best]
+        for row, word in zip(rows, words, strict=True):
+            texts[row] = np.append(texts[row], word)
+        over = ended(rules, rows, [texts[row] for row in rows], scores)
+        yield Step(rows, words, over, logits, scores, kept[0], kept[1])
+        going = np.flatnonzero(~over)
+        place = going * size + best[going]
+        logits, rows = after[place], rows[going]
+
+
+def _unit(x: Vectors) -> Vectors:
+    """Vectors (..., D) of length one."""
+    wide: Scores = x.astype(np.promote_types(x.dtype, np.float32))
+    length = np.sqrt((wide * wide).sum(axis=-1, keepdims=True))
+    return np.asarray(wide / np.maximum(length, np.finfo(wide.dtype).tiny))

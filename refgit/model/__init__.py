@@ -1,0 +1,1 @@
+"""The models: configuration, parameters, cache, and the two towers that `git.py` puts together."""

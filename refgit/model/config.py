@@ -1,0 +1,491 @@
+"""What a GIT model looks like, as data: GitVisionConfig and GitConfig.
+
+Names, defaults and meanings are those of transformers 4.56's classes of the same names, and of
+the config.json beside every checkpoint. Keys refgit does not know are kept and written back.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from functools import wraps
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from refgit.errors import CheckpointError
+from refgit.files import json_text, plain, read_json, write_whole
+
+CONFIG_NAME = "config.json"
+C = TypeVar("C", bound=type[Any])
+ACTIVATIONS = ("gelu", "gelu_new", "quick_gelu", "relu", "selu", "silu")
+
+
+def is_integer(value: Any, least: int = 0) -> bool:
+    """Whether `value` is an integer, NumPy's too (True is none), of at least `least`."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and int(value) >= least
+
+
+def require(owner: object, name: str, holds: bool, expected: str) -> None:
+    """Raise a ValueError that names the field, what it is and what was expected."""
+    if not holds:
+        raise ValueError(
+            f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; expected {expected}."
+        )
+
+
+def make_plain(config: Any) -> None:
+    """Put Python's numbers and lists in the place of NumPy's in a frozen config's fields."""
+    require(config, "extra", isinstance(config.extra, Mapping), "a mapping of names to values")
+    for f in fields(config):
+        if f.name != "extra":
+            object.__setattr__(config, f.name, plain(getattr(config, f.name)))
+
+
+def require_mapping(kind: type, values: object) -> None:
+    """Raise a TypeError unless `from_dict` has got the entries of a file."""
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"{kind.__name__}.from_dict got a {type(values).__name__}; expected a mapping, the "
+            "entries of the JSON file."
+        )
+
+
+def _require_counts(config: object, names: str) -> None:
+    for name in names.split():
+        require(config, name, is_integer(getattr(config, name), 1), "a positive integer")
+
+
+def _require_numbers(config: object, names: str, most: float = math.inf) -> None:
+    expected = "a number of at least 0" if most == math.inf else f"a number from 0 to {most:g}"
+    for name in names.split():
+        value = getattr(config, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        require(config, name, number and 0 <= value <= most and value != math.inf, expected)
+
+
+def _require_activation(config: GitVisionConfig | GitConfig) -> None:
+    known = callable(config.hidden_act) or config.hidden_act in ACTIVATIONS
+    require(config, "hidden_act", known, f"one of {', '.join(ACTIVATIONS)}")
+
+
+def require_token_ids(owner: object, names: str) -> None:
+    """Raise a ValueError unless each field is None, a token id, or a list of them (the end)."""
+    for name in names.split():
+        value = getattr(owner, name)
+        several = isinstance(value, list) and name == "eos_token_id" and len(value) > 0
+        holds = all(is_integer(x) for x in (value if several else [value])) or value is None
+        require(owner, name, holds, "a token id, which is an integer of at least 0")
+
+
+def _require_heads(config: GitVisionConfig | GitConfig) -> None:
+    require(
+        config,
+        "hidden_size",
+        config.hidden_size % config.num_attention_heads == 0,
+        f"a multiple of num_attention_heads, which is {config.num_attention_heads}",
+    )
+
+
+def _require_pruned_heads(config: GitConfig) -> None:
+    stored = plain(config.extra.get("pruned_heads"))
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+
+    def can_go(layer: Any, some: Any) -> bool:
+        several = isinstance(some, list | tuple | set | frozenset)
+        known = several and all(is_integer(head) and head < heads for head in some)
+        return str(layer).isdecimal() and int(layer) < layers and known and len(set(some)) < heads
+
+    mapping = isinstance(stored, Mapping)
+    if stored is not None and not (mapping and all(can_go(*pair) for pair in stored.items())):
+        raise ValueError(
+            f"GitConfig.pruned_heads is {stored!r}; expected a mapping of layers, 0 to "
+            f"{layers - 1}, to lists of heads, 0 to {heads - 1}, that leaves each layer one."
+        )
+
+
+def _split(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part a config.json's entries into fields of `cls` and the rest, to be kept as they are."""
+    names = {f.name for f in fields(cls)} - {"extra"}
+    known = {k: v for k, v in values.items() if k in names}
+    rest = {k: v for k, v in values.items() if k not in names and k != "model_type"}
+    return known, rest
+
+
+def _takes_further_options(cls: C) -> C:
+    """Let a config be made with options that are no fields of it, which go to `extra`.
+
+    Every config of transformers takes those of its base class, such as output_attentions; what is
+    nearly a field's name is a slip of the pen and refused.
+    """
+    names = [f.name for f in fields(cls)]
+    fill: Any = cls.__init__  # the one that dataclass made
+
+    @wraps(fill)
+    def __init__(self: Any, *args: Any, **options: Any) -> None:  # noqa: N807
+        further = {k: options.pop(k) for k in [*options] if k not in names}
+        for name in further:
+            near = get_close_matches(name, names, 1, cutoff=0.85)
+            if near:
+                raise TypeError(f"{cls.__name__} has no field {name!r}; did you mean {near[0]}?")
+        if further and isinstance(options.get("extra", {}), Mapping):  # other ones are refused
+            options["extra"] = {**options.get("extra", {}), **further}
+        fill(self, *args, **options)
+
+    cls.__init__ = __init__
+    return cls
+
+
+class _JsonConfig:
+    """What both configs share: to and from config.json."""
+
+    model_type: str
+    extra: Mapping[str, Any]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a config from the entries of a config.json; unknown keys go to `extra`."""
+        require_mapping(cls, values)
+        known, rest = _split(cls, values)
+        return cls(**known, extra=rest)  # type: ignore[call-arg]  # see to_dict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entries of a config.json, unknown keys included."""
+        values: dict[str, Any] = {**self.extra, "model_type": self.model_type}
+        for f in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            if f.name != "extra":
+                value = getattr(self, f.name)
+                values[f.name] = value.to_dict() if isinstance(value, _JsonConfig) else value
+        return values
+
+    def to_json_string(self) -> str:
+        """Return config.json's text: sorted keys, two spaces, a newline at the end.
+
+        Raises
+        ------
+        ValueError
+            `hidden_act` is a function; config.json holds names alone.
+        """
+        both: tuple[Any, ...] = (self, getattr(self, "vision_config", self))
+        for config in both:
+            require(
+                config,
+                "hidden_act",
+                isinstance(config.hidden_act, str),
+                "a name, since a function cannot be written to config.json: store one of "
+                f"refgit.model.config.ACTIVATIONS ({', '.join(ACTIVATIONS)}), as in "
+                'config.replace(hidden_act="gelu")',
+            )
+        return json_text(self.to_dict())
+
+    @property
+    def output_attentions(self) -> bool:
+        """Whether a forward pass returns its attention probabilities unless told otherwise."""
+        return bool(self.extra.get("output_attentions", False))
+
+    @property
+    def output_hidden_states(self) -> bool:
+        """Whether a forward pass returns its hidden states unless told otherwise."""
+        return bool(self.extra.get("output_hidden_states", False))
+
+    @property
+    def return_dict(self) -> bool:
+        """Whether a forward pass returns a ModelOutput unless told otherwise, and not a tuple."""
+        return bool(self.extra.get("return_dict", True))
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated anew."""
+        return replace(self, **changes)  # type: ignore[type-var]  # see to_dict
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json into `directory`, which is made if need be."""
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        write_whole(path / CONFIG_NAME, self.to_json_string())
+
+    @classmethod
+    def _read(cls, directory: str | Path) -> Self:
+        """Read the config.json in `directory`, which must be of this type of model."""
+        path = Path(directory) / CONFIG_NAME
+        values = read_json(path)
+        found = values.get("model_type")
+        if found != cls.model_type:
+            raise CheckpointError(
+                f'{path} describes a model of type {found!r}; refgit reads "{cls.model_type}".'
+            )
+        try:
+            return cls.from_dict(values)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+
+@_takes_further_options
+@dataclass(frozen=True)
+class GitVisionConfig(_JsonConfig):
+    """The image encoder, CLIP's vision transformer.
+
+    Attributes
+    ----------
+    hidden_size : int
+        Width D of the image tokens.
+    intermediate_size : int
+        Width F inside the feed-forward networks.
+    num_hidden_layers, num_attention_heads : int
+        Depth, and heads H in each layer; H divides `hidden_size`.
+    num_channels : int
+        Colour channels C of the image.
+    image_size : int
+        Side of the square image, in pixels; a multiple of `patch_size`.
+    patch_size : int
+        Side P of a patch, in pixels.
+    hidden_act : str
+        Activation of the feed-forward networks, one of `refgit.layers.activation.ACTIVATIONS`.
+    layer_norm_eps : float
+        Added to the variance in every layer norm, and in the visual projection's.
+    attention_dropout : float
+        Read and kept; inference drops nothing.
+    initializer_range : float
+        Standard deviation of random weights.
+    extra : mapping
+        Keys of config.json that refgit does not use, written back as they were.
+
+    Raises
+    ------
+    ValueError
+        A field has an impossible value; the message names it.
+    """
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    num_channels: int = 3
+    image_size: int = 224
+    patch_size: int = 16
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    model_type = "git_vision_model"
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        _require_counts(
+            self,
+            "hidden_size intermediate_size num_hidden_layers num_attention_heads num_channels "
+            "image_size patch_size",
+        )
+        _require_heads(self)
+        require(
+            self,
+            "image_size",
+            self.image_size % self.patch_size == 0,
+            f"a multiple of patch_size, which is {self.patch_size}",
+        )
+        _require_activation(self)
+        _require_numbers(self, "layer_norm_eps initializer_range")
+        _require_numbers(self, "attention_dropout", most=1)
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one image."""
+        return int((self.image_size // self.patch_size) ** 2)
+
+    @property
+    def num_positions(self) -> int:
+        """Image tokens N of one image: its patches and the class token."""
+        return self.num_patches + 1
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> GitVisionConfig:
+        """Read the config.json of an image encoder alone or of a whole model.
+
+        Parameters
+        ----------
+        path, revision, token
+            See `GitConfig.from_pretrained`.
+
+        Raises
+        ------
+        CheckpointError
+            The file is missing or broken, or describes another kind of model.
+        """
+        directory = _find(path, revision, token)
+        found = read_json(directory / CONFIG_NAME).get("model_type")
+        if found == GitConfig.model_type:
+            return GitConfig.from_pretrained(directory).vision_config
+        return cls._read(directory)
+
+
+@_takes_further_options
+@dataclass(frozen=True)
+class GitConfig(_JsonConfig):
+    """The whole model: the image encoder's config inside the text decoder's.
+
+    Attributes
+    ----------
+    vision_config : GitVisionConfig
+        The image encoder; a mapping is turned into one.
+    vocab_size : int
+        Words V.
+    hidden_size : int
+        Width D of the decoder.
+    num_hidden_layers, num_attention_heads : int
+        Depth, and heads H in each layer; H divides `hidden_size`.
+    intermediate_size : int
+        Width F inside the feed-forward networks.
+    hidden_act : str
+        Activation of the feed-forward networks, one of `refgit.layers.activation.ACTIVATIONS`.
+    hidden_dropout_prob, attention_probs_dropout_prob : float
+        Read and kept; inference drops nothing.
+    max_position_embeddings : int
+        Longest text, in tokens.
+    initializer_range : float
+        Standard deviation of random weights.
+    layer_norm_eps : float
+        Added to the variance in the decoder's layer norms.
+    pad_token_id, bos_token_id, eos_token_id : int or None
+        Ids that fill, open and close a text; `eos_token_id` may be a list.
+    position_embedding_type : str
+        "absolute" (a learned vector is added to each text token), "relative_key" or
+        "relative_key_query" (attention looks at distances); see `refgit.layers.position`.
+    use_cache : bool
+        Whether a forward pass returns its keys and values unless told otherwise.
+    tie_word_embeddings : bool
+        Whether the head shares the word embedding's matrix.
+    num_image_with_embedding : int or None
+        Most frames of a video: each has a learned vector of its time. None takes images alone.
+    extra : mapping
+        Keys of config.json that refgit does not use, written back as they were.
+
+    Raises
+    ------
+    ValueError
+        A field has an impossible value; the message names it.
+    """
+
+    vision_config: GitVisionConfig = field(default_factory=GitVisionConfig)
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 1024
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    position_embedding_type: str = "absolute"
+    use_cache: bool = True
+    tie_word_embeddings: bool = False
+    bos_token_id: int | None = 101
+    eos_token_id: int | list[int] | None = 102
+    num_image_with_embedding: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    model_type = "git"
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        vision = self.vision_config
+        if not isinstance(vision, GitVisionConfig):
+            known = vision is None or isinstance(vision, Mapping)
+            require(self, "vision_config", known, "a GitVisionConfig, a mapping or None")
+            object.__setattr__(self, "vision_config", GitVisionConfig.from_dict(vision or {}))
+        _require_counts(
+            self,
+            "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
+            "max_position_embeddings",
+        )
+        _require_heads(self)
+        frames = self.num_image_with_embedding
+        require(
+            self,
+            "num_image_with_embedding",
+            frames is None or is_integer(frames, 1),
+            "None or a positive integer",
+        )
+        types = ("absolute", "relative_key", "relative_key_query")
+        require(
+            self,
+            "position_embedding_type",
+            self.position_embedding_type in types,
+            f"one of {', '.join(types)}",
+        )
+        _require_activation(self)
+        _require_numbers(self, "layer_norm_eps initializer_range embedding_layer_norm_eps")
+        _require_numbers(self, "hidden_dropout_prob attention_probs_dropout_prob", most=1)
+        for name in ("use_cache", "tie_word_embeddings"):
+            require(self, name, isinstance(getattr(self, name), bool), "True or False")
+        require_token_ids(self, "pad_token_id bos_token_id eos_token_id")
+        require(
+            self,
+            "pad_token_id",
+            self.pad_token_id is None or self.pad_token_id < self.vocab_size,
+            f"less than vocab_size, which is {self.vocab_size}",
+        )
+        _require_pruned_heads(self)
+
+    @property
+    def embedding_layer_norm_eps(self) -> float:
+        """Added to the variance in the text embedding's layer norm.
+
+        It is `layer_norm_eps`, but for checkpoints that were converted from Microsoft's: there
+        config.json has a key of this name.
+        """
+        eps: float = self.extra.get("embedding_layer_norm_eps", self.layer_norm_eps)
+        return eps
+
+    @property
+    def pruned_heads(self) -> dict[int, set[int]]:
+        """Heads of each decoder layer that have been taken out; config.json's ``pruned_heads``."""
+        stored = plain(self.extra.get("pruned_heads")) or {}
+        return {int(layer): set(heads) for layer, heads in stored.items() if heads}
+
+    def heads_of(self, layer: int) -> int:
+        """Heads left in a decoder layer."""
+        return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> GitConfig:
+        """Read the config.json of a checkpoint.
+
+        Parameters
+        ----------
+        path : str or Path
+            A checkpoint directory, or the id of a repository on the model hub.
+        revision, token : optional
+            Which version to download, and with what right; see `checkpoint.hub`.
+
+        Raises
+        ------
+        CheckpointError
+            The file is missing or broken, or describes another kind of model; or the download
+            failed.
+        """
+        return cls._read(_find(path, revision, token))
+
+
+def _find(path: str | Path, revision: str | None, token: str | bool | None) -> Path:
+    from refgit.hub import find_checkpoint
+
+    return find_checkpoint(path, weights=False, revision=revision, token=token)

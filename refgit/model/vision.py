@@ -1,0 +1,215 @@
+"""The image encoder: CLIP's vision transformer, pixels in, image tokens out.
+
+Reads top to bottom like the figure: patches, class token, positions, layer norm, a stack of
+pre-norm blocks (a layer norm before attention, one before the feed-forward network), layer norm.
+`visual_projection` then fits the tokens to the text decoder.
+(GIT paper, section 3.1; CLIP, arXiv 2103.00020, section 2.4.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from refgit.layers._array_api import Array
+from refgit.layers._operations import DEFINITIONS, Operations, Tap
+from refgit.layers.attention import multi_head_attention
+from refgit.layers.feed_forward import feed_forward
+from refgit.layers.patch_embedding import patch_embedding, prepend_class_token
+from refgit.layers.position import add_absolute_positions, interpolate_positions
+from refgit.model import checks
+from refgit.model.base import PretrainedModel
+from refgit.model.config import GitVisionConfig
+from refgit.model.outputs import BaseModelOutput
+from refgit.model.parameters import Shapes, vision_shapes
+
+Parameters = Mapping[str, Any]
+
+
+@dataclass
+class Encoded:
+    """Image tokens (B, N, D), with the hidden states and attentions on the way if asked for."""
+
+    tokens: Array
+    hidden_states: tuple[Array, ...] | None
+    attentions: tuple[Array, ...] | None
+
+
+def image_encoder(
+    pixels: Array,
+    p: Parameters,
+    config: GitVisionConfig,
+    *,
+    interpolate: bool = False,
+    ops: Operations = DEFINITIONS,
+    keep_hidden_states: bool = False,
+    keep_attentions: bool = False,
+) -> Encoded:
+    """Encode images: (B, C, S, S) pixels -> (B, N, D) tokens, S = config.image_size.
+
+    `p` holds what the checkpoint has under ``git.image_encoder.vision_model``. With `interpolate`
+    the pixels may have any height and width: the positions are stretched over their patches.
+    """
+    x = image_embedding(
+        pixels, p["embeddings"], interpolate=interpolate, ops=ops.at("embeddings")
+    )  # (B, N, D)
+    x = ops.layer_norm(x, **p["pre_layrnorm"], eps=config.layer_norm_eps)  # the checkpoint's typo
+    x = ops.tap("pre_layrnorm", x)
+    states, attentions = [x], []
+    for i in range(config.num_hidden_layers):
+        layer = ops.at(f"encoder.layers.{i}")
+        x, probabilities = vision_block(
+            x,
+            p["encoder"]["layers"][str(i)],
+            config,
+            keep_probabilities=keep_attentions,
+            ops=layer,
+        )
+        if keep_hidden_states:
+            states.append(x)
+        if keep_attentions:
+            attentions.append(probabilities)
+    tokens = ops.layer_norm(x, **p["post_layernorm"], eps=config.layer_norm_eps)
+    return Encoded(
+        ops.tap("post_layernorm", tokens),
+        tuple(states) if keep_hidden_states else None,
+        tuple(attentions) if keep_attentions else None,
+    )
+
+
+def image_embedding(
+    pixels: Array, p: Parameters, *, interpolate: bool = False, ops: Operations = DEFINITIONS
+) -> Array:
+    """Patches, class token, positions: (B, C, height, width) -> (B, N, D)."""
+    patches = patch_embedding(pixels, p["patch_embedding"]["weight"], ops=ops)
+    x = ops.tap("patch_embedding", patches)
+    x = prepend_class_token(x, p["class_embedding"])  # (B, N - 1, D) -> (B, N, D)
+    positions = p["position_embedding"]["weight"]  # (1 + side * side, D)
+    rows, columns = (size // p["patch_embedding"]["weight"].shape[-1] for size in pixels.shape[2:])
+    if interpolate and (rows != columns or rows * columns + 1 != positions.shape[0]):
+        positions = interpolate_positions(positions, rows, columns)
+    return ops.tap("", add_absolute_positions(x, positions))
+
+
+def vision_block(
+    x: Array,
+    p: Parameters,
+    config: GitVisionConfig,
+    *,
+    keep_probabilities: bool = True,
+    ops: Operations = DEFINITIONS,
+) -> tuple[Array, Array | None]:
+    """One pre-norm block: (B, N, D) -> (B, N, D), and its probabilities (B, H, N, N) if wanted.
+
+    x = x + Attention(LayerNorm(x)), then x = x + FeedForward(LayerNorm(x)).
+    """
+    eps = config.layer_norm_eps
+    h = ops.tap("layer_norm1", ops.layer_norm(x, **p["layer_norm1"], eps=eps))
+    context, probabilities = multi_head_attention(
+        h,
+        p["self_attn"],
+        ("q_proj", "k_proj", "v_proj"),
+        num_heads=config.num_attention_heads,
+        keep_probabilities=keep_probabilities,
+        ops=ops.at("self_attn"),
+    )
+    x = x + ops.tap("self_attn.out_proj", ops.linear(context, **p["self_attn"]["out_proj"]))
+    ops.tap("self_attn.residual", x)
+    h = ops.tap("layer_norm2", ops.layer_norm(x, **p["layer_norm2"], eps=eps))
+    activation = ops.activation(config.hidden_act)
+    h = ops.at("mlp").run(feed_forward, h, p["mlp"]["fc1"], p["mlp"]["fc2"], activation=activation)
+    return ops.tap("", x + h), probabilities
+
+
+def visual_projection(
+    tokens: Array, p: Parameters, *, eps: float, ops: Operations = DEFINITIONS
+) -> Array:
+    """Fit image tokens to the decoder's width: (B, N, D vision) -> (B, N, D text).
+
+    A linear map and a layer norm with the image encoder's eps. `p` holds what the checkpoint has
+    under ``git.visual_projection.visual_projection``.
+    """
+    x = ops.tap("0", ops.linear(tokens, **p["0"]))
+    return ops.tap("1", ops.layer_norm(x, **p["1"], eps=eps))
+
+
+class GitVisionModel(PretrainedModel):
+    """The image encoder alone.
+
+    Parameters
+    ----------
+    config : GitVisionConfig
+    seed : int
+        Of the random weights; `from_pretrained` reads trained ones.
+    backend, dtype, kernels
+        See `from_pretrained`.
+    """
+
+    config_class = GitVisionConfig
+    prefix = "git.image_encoder."
+    config: GitVisionConfig
+
+    @classmethod
+    def shapes(cls, config: GitVisionConfig) -> Shapes:
+        """Name and shape of every parameter of a model with this config."""
+        return vision_shapes(config)
+
+    def get_input_embeddings(self) -> Array:
+        """Return the patch embedding's weight, (D, C, P, P)."""
+        return self.parameters["vision_model"]["embeddings"]["patch_embedding"]["weight"]
+
+    def __call__(
+        self,
+        pixel_values: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        return_dict: bool | None = None,
+        *,
+        tap: Tap | None = None,
+    ) -> BaseModelOutput | tuple[Array, ...]:
+        """Encode images.
+
+        Parameters
+        ----------
+        pixel_values : array (B, C, S, S), floating point
+            S = config.image_size; rescaled and normalised by the processor.
+        output_attentions, output_hidden_states : bool, optional
+            Whether to return what lies between.
+        interpolate_pos_encoding : bool
+            Take images of any height and width, and stretch the positions over their patches.
+        return_dict : bool, optional
+            False returns a plain tuple.
+        tap : callable, optional
+            Called with the name and the value of every intermediate.
+
+        Returns
+        -------
+        BaseModelOutput
+            ``last_hidden_state`` (B, N, D) in the model's dtype, and the rest where asked for.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `pixel_values` has the wrong rank, channels, size or dtype.
+        """
+        if pixel_values is None:
+            side, channels = self.config.image_size, self.config.num_channels
+            raise ValueError(
+                "pixel_values was not given; expected images, an array of shape "
+                f"(batch, {channels}, {side}, {side})."
+            )
+        pixels, host = self.floats("pixel_values", pixel_values)
+        checks.pixel_values(host, self.config, any_size=interpolate_pos_encoding)
+        encoded = image_encoder(
+            self.backend.asarray(pixels, self.dtype),
+            self.parameters["vision_model"],
+            self.config,
+            interpolate=interpolate_pos_encoding,
+            ops=self.tapped(tap).at("vision_model"),
+            keep_hidden_states=self.wanted("output_hidden_states", output_hidden_states),
+            keep_attentions=self.wanted("output_attentions", output_attentions),
+        )
+        output = BaseModelOutput(encoded.tokens, encoded.hidden_states, encoded.attentions)
+        return output if self.wanted("return_dict", return_dict) else output.to_tuple()

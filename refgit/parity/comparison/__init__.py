@@ -1,0 +1,1 @@
+"""Comparison: another implementation's tensors against the reference's, a row each."""

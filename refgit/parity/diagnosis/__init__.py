@@ -1,0 +1,1 @@
+"""Diagnosis: which operation of another implementation is wrong, and why."""

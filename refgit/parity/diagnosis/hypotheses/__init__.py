@@ -1,0 +1,1 @@
+"""Hypotheses: the mistakes that a port may have made at a tensor."""

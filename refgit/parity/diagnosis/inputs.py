@@ -1,0 +1,188 @@
+"""Inputs that differ: said before all else, with what can be read from the two arrays alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from refgit.layers._array_api import Array
+from refgit.parity.diagnosis.local import EPS, precision_of
+from refgit.parity.diagnosis.result import Cause
+from refgit.parity.graph.graph import rounded
+
+
+def input_findings(
+    reference: Mapping[str, Any], other: Mapping[str, Any], precision: str | None = None
+) -> Iterator[tuple[str, float, list[Cause], list[str], str]]:
+    """Yield what a Finding is made of for every input that the other has and that differs."""
+    others_since: set[str] = set()  # calls whose words went another way: said once
+    for name, right in reference.items():
+        if name not in other:
+            continue
+        wrong = np.asarray(other[name])
+        if repeats(wrong, right):
+            continue
+        if wrong.shape != right.shape:
+            note = f"its shape is {wrong.shape}; expected {right.shape}"
+            yield name, np.inf, [], [], note
+            continue
+        if _follows(name, wrong, other):
+            continue
+        error = _difference(right, wrong, EPS[precision_of(other, name, precision)])
+        step = _STEP_IDS.fullmatch(name)
+        if error > 1.0 and step is not None:
+            if step[1] not in others_since:
+                yield (
+                    name,
+                    error,
+                    [],
+                    [],
+                    (f"from decoding step {step[2]} on your words are others: feed the same words"),
+                )
+            others_since.add(step[1])
+        elif error > 1.0:
+            makers = _of_pixels if name.endswith("pixel_values") else _of_numbers
+            yield name, error, list(makers(name, right, wrong)), [], ""
+
+
+_STEP_IDS = re.compile(r"(.*)step\.(\d+)\.input\.input_ids")
+
+
+def repeats(wrong: Array, right: Array) -> bool:
+    """Whether an input is the right one several times over, row by row or as a whole."""
+    if wrong.ndim != right.ndim or wrong.shape[1:] != right.shape[1:] or not right.shape[0]:
+        return False
+    count, rest = divmod(wrong.shape[0], right.shape[0])
+    if rest or count < 2:
+        return False
+    tiled = np.concatenate([right] * count)
+    return np.array_equal(wrong, tiled) or np.array_equal(wrong, np.repeat(right, count, axis=0))
+
+
+def own_words(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Array]:
+    """The words of steps that the other does not store, where both choose them themselves.
+
+    Whoever decodes by himself reads his own best words. That the reference did so is seen from
+    its logits; without those, its words are taken for everybody's.
+    """
+    found = {}
+    for name, ids in reference.items():
+        if _STEP_IDS.fullmatch(name) and name not in other and _follows(name, ids, reference):
+            logits = _logits_before(name, other)
+            if logits is not None and logits.shape[0] == ids.shape[0]:
+                found[name] = np.argmax(logits, axis=-1)[:, None]
+    return found
+
+
+def _follows(name: str, ids: Array, other: Mapping[str, Any]) -> bool:
+    """Whether a step's words are the other's own choice: then they are no mistake by themselves."""
+    logits = _logits_before(name, other)
+    if logits is None or ids.ndim != 2 or ids.shape != (logits.shape[0], 1):
+        return False
+    if ids.min() < 0 or ids.max() >= logits.shape[1]:
+        return False
+    chosen = np.take_along_axis(logits, ids.astype(np.int64), axis=1)  # -> (B, 1)
+    return bool(np.all(chosen[:, 0] == logits.max(axis=1)))  # of equals anyone is best
+
+
+def _logits_before(name: str, trace: Mapping[str, Any]) -> Array | None:
+    """The logits (B, V) from which a step's words are chosen, if they are there."""
+    step = _STEP_IDS.fullmatch(name)
+    if step is None:
+        return None
+    before = f"step.{int(step[2]) - 1}." if int(step[2]) > 1 else ""
+    logits = trace.get(f"{step[1]}{before}output")
+    if logits is None:
+        return None
+    logits = np.asarray(logits)
+    last = logits[:, -1] if logits.ndim == 3 else logits
+    return last if last.ndim == 2 else None
+
+
+def _difference(right: Array, wrong: Array, eps: float) -> float:
+    """The largest difference, in units of what storing in the coarser dtype may do; 0 if equal."""
+    if not np.issubdtype(right.dtype, np.floating):
+        return 0.0 if np.array_equal(right, wrong) else np.inf
+    kinds = [
+        x.dtype if np.issubdtype(x.dtype, np.floating) else right.dtype for x in (right, wrong)
+    ]
+    eps = max(eps, *(float(np.finfo(kind).eps) for kind in kinds))
+    a, b = right.astype(np.float64), wrong.astype(np.float64)
+    if not np.isfinite(b).all():
+        return np.inf
+    top = max(float(np.max(np.abs(a), initial=0.0)), 1e-30)
+    return float(np.max(np.abs(a - b), initial=0.0)) / (2 * eps * top)
+
+
+def _cause(name: str, hypothesis: str, text: str, residual: float = 0.0) -> Cause:
+    return Cause(text, hypothesis, residual, name)
+
+
+def _of_numbers(name: str, right: Array, wrong: Array) -> Iterator[Cause]:
+    """Integer inputs: an offset, a shift, another padding."""
+    what = name.rpartition(".")[2]
+    offset = wrong.astype(np.float64) - right.astype(np.float64)
+    if offset.size > 1 and np.all(offset == offset.flat[0]):
+        yield _cause(name, "offset", f"every one of your {what} is {int(offset.flat[0]):+d} off")
+    if right.ndim == 2 and right.shape[1] > 1:
+        if np.array_equal(wrong[:, 1:], right[:, :-1]):
+            yield _cause(name, "shifted right", f"your {what} are shifted by one to the right")
+        if np.array_equal(wrong[:, :-1], right[:, 1:]):
+            yield _cause(name, "shifted left", f"your {what} are shifted by one to the left")
+    if set(np.unique(right)) <= {0, 1} and np.array_equal(wrong, 1 - right):
+        yield _cause(name, "inverted", f"your {what} is inverted")
+
+
+def _of_pixels(name: str, right: Array, wrong: Array) -> Iterator[Cause]:
+    """Pixels that the right ones give by one formula a channel: colours, rescaling, mean, std."""
+    axis = right.ndim - 3
+    half, said_half, tolerance = "", "", 1e-3
+    for half in ("bfloat16", "float16"):
+        if np.array_equal(rounded(wrong, half), wrong):
+            said_half, tolerance = f", and rounded to {half}", 4 * EPS[half]
+            break
+    if said_half and np.all(np.abs(wrong - right) <= EPS[half] * np.abs(right)):
+        yield _cause(name, f"pixels of {half}", f"your pixels are rounded to {half}")
+        return
+    colours = np.moveaxis(right.astype(np.float64), axis, 0).reshape(right.shape[axis], -1)
+    theirs = np.moveaxis(wrong.astype(np.float64), axis, 0).reshape(right.shape[axis], -1)
+    for order, said in ((slice(None), ""), (slice(None, None, -1), " and the colours are BGR")):
+        fits = [_line(x, y) for x, y in zip(colours[order], theirs, strict=True)]
+        if any(left > tolerance for _, _, left in fits):
+            continue
+        same = np.abs(colours[order] - theirs).max() <= tolerance / 4 * np.abs(theirs).max()
+        if same and said:
+            yield _cause(
+                name, "channels reversed", "your colours are BGR; they should be RGB" + said_half
+            )
+        elif not same:
+            text = (
+                f"each channel is a x + b of the right one, with {_numbers(fits)}{said}{said_half}"
+                ": mean, std or rescale differ"
+            )
+            yield _cause(name, "affine pixels", text)
+    if np.allclose(wrong, np.swapaxes(right, -1, -2), atol=tolerance):
+        yield _cause(name, "image transposed", "rows and columns of your image are swapped")
+    if np.allclose(wrong, right[..., ::-1], atol=tolerance):
+        yield _cause(name, "image mirrored", "your image is mirrored")
+    if np.allclose(wrong, right[..., ::-1, :], atol=tolerance):
+        yield _cause(name, "image upside down", "your image is upside down")
+
+
+def _line(x: Array, y: Array) -> tuple[float, float, float]:
+    """The line y = a x + b through two arrays, and what is left, against the spread of y."""
+    spread = float(np.std(x))
+    if spread == 0:
+        return 0.0, float(np.mean(y)), float(np.std(y))
+    a = float(np.mean((x - x.mean()) * (y - y.mean()))) / spread**2
+    b = float(y.mean() - a * x.mean())
+    return a, b, float(np.max(np.abs(a * x + b - y))) / max(float(np.std(y)), 1e-30)
+
+
+def _numbers(fits: list[tuple[float, float, float]]) -> str:
+    a = ", ".join(f"{fit[0]:.4g}" for fit in fits)
+    b = ", ".join(f"{fit[1]:.4g}" for fit in fits)
+    return f"a = {a} and b = {b}"

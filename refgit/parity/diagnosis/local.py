@@ -1,0 +1,199 @@
+"""Errors in multiples of the noise floor, measured at one operation.
+
+An operation is judged by itself: the other implementation's tensor against what the definition
+makes, in float64, of the other implementation's own inputs. What it may differ by is measured on
+the spot: the same operation once more in the other's precision. So an error that was handed down
+from an earlier layer counts for nothing, and a small error in a deep layer is still seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refgit.layers._array_api import Array
+from refgit.parity.graph.graph import Graph, MissingTensorError, View, rounded
+from refgit.parity.graph.nodes import Node
+
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+
+# Where others' rounding is larger than the definition's in the same precision: torch takes the
+# coordinates of interpolated positions in float32, refgit in float64 (seen: 7.5 floors).
+SLACK = {"class_position": 3.0}
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What rounding alone does to a tensor: root mean square and largest error."""
+
+    rms: float
+    largest: float
+
+    def times(self, factor: float) -> Floor:
+        """A floor so many times as high."""
+        return Floor(factor * self.rms, factor * self.largest)
+
+    def multiples(self, error: Array) -> float:
+        """An error in multiples of this floor, whichever of the two is worse."""
+        if error.size == 0:
+            return 0.0
+        return max(_rms(error) / self.rms, float(np.max(np.abs(error))) / self.largest)
+
+
+def _rms(x: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
+
+
+def floor_of(exact: Array, coarse: Array, precision: str) -> Floor:
+    """Measure the floor: `coarse` is `exact` computed in `precision`, or float32 for float64.
+
+    It is never put below half a unit in the last place of the largest element, since a lucky
+    draw may have no error at all.
+    """
+    finite = np.isfinite(exact) & np.isfinite(coarse)
+    x, error = exact[finite], (coarse - exact)[finite]
+    # in float64 "exact" is no more exact than the other
+    shrink = 4 * EPS["float64"] / EPS["float32"] if precision == "float64" else 1.0
+    top = float(np.max(np.abs(x))) if x.size else 0.0
+    least = EPS[precision] * max(top, 1e-300)
+    worst = float(np.max(np.abs(error))) * shrink if error.size else 0.0
+    return Floor(
+        max(_rms(error) * shrink, EPS[precision] * max(_rms(x), 1e-300) / 4),
+        max(worst, least / 2),
+    )
+
+
+def precision_of(other: Mapping[str, Any], name: str, known: str | None = None) -> str:
+    """What a tensor of the other implementation is computed in.
+
+    That is what it is stored in, or what the whole implementation is known to compute in where
+    that has fewer bits: numbers of half precision are often stored as float32.
+    """
+    tell = getattr(other, "dtype_of", None)
+    kind = str(tell(name)) if tell is not None else str(np.asarray(other[name]).dtype)
+    meta = getattr(other, "meta", None) or {}
+    known = known or meta.get("dtype")
+    if kind in ("float32", "float64") and known in ("bfloat16", "float16"):
+        kind = str(known)
+    return kind if kind in EPS else "float64"
+
+
+def aligned(expected: Array, found: Array) -> tuple[Array, Array] | None:
+    """Bring two tensors that mean the same to one shape, or return None.
+
+    Positions may stand once for all rows; logits may be those of the text or of the last token
+    alone; (B, L) may be one axis.
+    """
+    if expected.shape == found.shape:
+        return expected, found
+    if expected.ndim == found.ndim and expected.shape[1:] == found.shape[1:]:
+        if expected.shape[0] == 1:
+            return np.broadcast_to(expected, found.shape), found
+        if found.shape[0] == 1:
+            return expected, np.broadcast_to(found, expected.shape)
+    if expected.size == found.size and expected.shape[-1:] == found.shape[-1:]:
+        return expected, found.reshape(expected.shape)
+    return None
+
+
+def aligned_logits(expected: Array, found: Array) -> tuple[Array, Array] | None:
+    """Logits of the last tokens alone, (B, T, V) or (B, V), beside those of all."""
+    if expected.ndim == 3 and expected.shape[-1] == found.shape[-1]:
+        if found.ndim == 2 and found.shape[0] == expected.shape[0]:
+            return expected[:, -1], found
+        if found.ndim == 3 and found.shape[1] < expected.shape[1]:
+            return expected[:, -found.shape[1] :], found
+    return None
+
+
+@dataclass
+class Local:
+    """One node of the other implementation beside its recomputation.
+
+    Attributes
+    ----------
+    node : Node
+    found : array
+        The other's, in float64.
+    exact : array or None
+        Recomputed from the other's inputs; None where it cannot be.
+    floor : Floor or None
+    multiples : float
+        The error in multiples of the floor; infinite for another shape or for NaN.
+    gap : set of str
+        Nodes between it and the nearest tensors that the other has.
+    precision : str
+    """
+
+    node: Node
+    found: Array
+    exact: Array | None
+    floor: Floor | None
+    multiples: float
+    gap: set[str]
+    precision: str
+    view: View
+    coarse: View
+
+
+def measure(graph: Graph, node: Node, values: Mapping[str, Any], precision: str) -> Local | None:
+    """Recompute a node from `values` and compare; None where its inputs are not to be had."""
+    found = np.asarray(values[node.name])
+    view = View(graph, values)
+    coarse = View(graph, values, "float32" if precision == "float64" else precision)
+    try:
+        exact = view.recompute(node.name)
+        rough = coarse.recompute(node.name)
+    except MissingTensorError:
+        return None
+    except (ValueError, IndexError, TypeError):
+        exact = rough = np.empty(0)  # the other's inputs do not fit together
+    found = rounded(found, "float64") if found.dtype != np.float64 else found
+    gap = view.computed
+    both = pair(node, exact, found)
+    if both is None:
+        return Local(node, found, None, None, np.inf, gap, precision, view, coarse)
+    expected, seen = both
+    rough_both = pair(node, rough.astype(np.float64), found)
+    assert rough_both is not None  # of one shape with `exact`
+    floor = floor_of(expected, rough_both[0], precision).times(SLACK.get(node.kind, 1.0))
+    expected, seen = comparable(node, view, expected, seen)
+    if not all(np.isfinite(view[name]).all() for name in node.inputs if name in values):
+        # NaN that this operation was handed and does not have: not its mistake
+        expected = np.where(np.isfinite(seen) & ~np.isfinite(expected), seen, expected)
+    multiples = error_in_floors(expected, seen, floor)
+    return Local(node, seen, expected, floor, multiples, gap, precision, view, coarse)
+
+
+def pair(node: Node, expected: Array, found: Array) -> tuple[Array, Array] | None:
+    """Two tensors of a node in one shape, or None."""
+    both = aligned(expected, found)
+    return aligned_logits(expected, found) if both is None and node.kind == "head" else both
+
+
+def comparable(node: Node, view: View, expected: Array, found: Array) -> tuple[Array, Array]:
+    """Scores that hold the mask already are compared where the mask leaves them."""
+    if node.kind != "scores" or not node.options["masked"]:
+        return expected, found
+    from refgit.parity.graph.recipes import padding, sees
+
+    seen = np.broadcast_to(sees(node, expected), expected.shape)
+    mask = padding(node, view)
+    if mask is not None:
+        text = np.concatenate(
+            [np.ones((mask.shape[0], expected.shape[-1] - mask.shape[1])), mask], axis=1
+        )
+        seen = seen & (text[:, None, None, :] != 0)
+    hidden = ~seen & ~(found > -1e3)
+    return np.where(hidden, 0.0, expected), np.where(hidden, 0.0, found)
+
+
+def error_in_floors(expected: Array, found: Array, floor: Floor) -> float:
+    """The difference in multiples of the floor; infinite where one is finite and one is not."""
+    a, b = np.isfinite(expected), np.isfinite(found)
+    if not np.array_equal(a, b):
+        return float("inf")
+    return floor.multiples((expected - found)[a])

@@ -1,0 +1,267 @@
+"""Ways from a picture to what is rescaled and normalised, and from there to pixel values.
+
+The first of each is the processor's own; the others are what other implementations do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refgit.layers._array_api import Array
+from refgit.parity.diagnosis.hypotheses.positions import wide_bicubic
+from refgit.processing.image.steps import center_crop, resize, shortest_edge_size
+
+FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A way from a picture (H, W, 3) of bytes to one (h, w, 3) with values from 0 to 255."""
+
+    name: str
+    text: str
+    make: Callable[[Array], Array]
+    cost: int = 1
+    near: bool = False  # another implementation of it rounds differently
+
+
+@dataclass(frozen=True)
+class Values:
+    """A way from values 0 to 255, (h, w, 3), to pixel values in the layout that the model takes."""
+
+    name: str
+    text: str
+    make: Callable[[Array], Array]
+    cost: int = 1
+
+
+# ---- geometry
+
+
+def geometries_of(processor: Any) -> Iterator[Geometry]:
+    """The right geometry, and what else people do."""
+    crop = (processor.crop_size["height"], processor.crop_size["width"])
+    own = FILTERS.get(int(processor.resample), "another filter")
+
+    def through(**settings: Any) -> Callable[[Array], Array]:
+        def make(picture: Array) -> Array:
+            values = processor(
+                picture,
+                input_data_format="channels_last",
+                data_format="channels_last",
+                do_rescale=False,
+                do_normalize=False,
+                **settings,
+            )["pixel_values"]
+            return np.asarray(values)[0]
+
+        return make
+
+    yield Geometry("", "", through(), 0)
+    for number, name in FILTERS.items():
+        if name != own:
+            yield Geometry(f"resize {name}", f"your resize is {name}; it should be {own}",
+                           through(resample=number))  # fmt: skip
+    yield Geometry("no resize", "your picture is not resized", through(do_resize=False))
+    yield Geometry("no crop", "your picture is not cropped", through(do_center_crop=False))
+    for name, text, weights, rounds in _RESIZES:
+        yield Geometry(
+            name,
+            text,
+            lambda x, w=weights, r=rounds: center_crop(  # type: ignore[misc]
+                _matrix_resize(x, _size(x, processor), w, r), *crop
+            ),
+            near=True,
+        )
+
+    def resized(x: Array, height: int, width: int) -> Array:
+        return resize(x, height, width, int(processor.resample))
+
+    yield Geometry("squashed", "your picture is resized to a square; the short side should be "
+                   "resized and the rest cropped", lambda x: resized(x, *crop))  # fmt: skip
+    yield Geometry("crop first", "your picture is cropped to a square before it is resized",
+                   lambda x: resized(_middle_square(x), *crop))  # fmt: skip
+    yield Geometry("crop from the corner", "your crop is the top left corner; it should be the "
+                   "middle",
+                   lambda x: resized(x, *_size(x, processor))[: crop[0], : crop[1]])  # fmt: skip
+    for name, rounding in (("up", math.ceil), ("to even", round)):
+        yield Geometry(
+            f"crop rounds {name}",
+            f"the start of your crop is rounded {name}; it should be rounded down",
+            lambda x, r=rounding: _cropped(resized(x, *_size(x, processor)), crop, r),  # type: ignore[misc]
+        )
+        yield Geometry(
+            f"long side rounds {name}",
+            f"the long side is rounded {name} in your resize; it should be rounded down",
+            lambda x, r=rounding: center_crop(resized(x, *_rounded_size(x, processor, r)), *crop),  # type: ignore[misc]
+        )
+    for side in (round(crop[0] * 256 / 224), crop[0]):
+        if processor.size.get("shortest_edge") not in (None, side):
+            yield Geometry(
+                f"short side {side}",
+                f"your short side is resized to {side} pixels; it should be "
+                f"{processor.size['shortest_edge']}",
+                through(size={"shortest_edge": side}),
+            )
+    plain = through()
+    yield Geometry("mirrored", "your picture is mirrored", lambda x: plain(x)[:, ::-1])
+    yield Geometry("upside down", "your picture is upside down", lambda x: plain(x)[::-1])
+    yield Geometry("transposed", "rows and columns of your picture are swapped",
+                   lambda x: np.swapaxes(plain(x), 0, 1))  # fmt: skip
+
+
+def _middle_square(picture: Array) -> Array:
+    side = min(picture.shape[:2])
+    return center_crop(picture, side, side)
+
+
+def _size(picture: Array, processor: Any) -> tuple[int, int]:
+    """The size after resizing."""
+    height, width = picture.shape[:2]
+    found: tuple[int, int] = processor._resized(height, width)
+    return found
+
+
+def _rounded_size(
+    picture: Array, processor: Any, rounding: Callable[[float], int]
+) -> tuple[int, int]:
+    """The size after resizing, the long side rounded in another way."""
+    height, width = picture.shape[:2]
+    short = processor.size.get("shortest_edge")
+    if short is None:
+        raise ValueError("the size is fixed.")
+    longer = int(rounding(short * max(height, width) / min(height, width)))
+    if longer == max(shortest_edge_size(height, width, short)):
+        raise ValueError("both ways of rounding agree.")
+    return (longer, short) if width <= height else (short, longer)
+
+
+def _cropped(x: Array, crop: tuple[int, int], rounding: Callable[[float], int]) -> Array:
+    starts = [int(rounding((n - c) / 2)) for n, c in zip(x.shape, crop, strict=False)]
+    if min(starts) < 0:
+        raise ValueError("the picture is smaller than the crop.")
+    return x[starts[0] : starts[0] + crop[0], starts[1] : starts[1] + crop[1]]
+
+
+def _matrix_resize(
+    picture: Array, size: tuple[int, int], weights: Callable[[int, int], Array], rounds: bool
+) -> Array:
+    """Resize by a matrix for the rows and one for the columns."""
+    x = picture.astype(np.float64)
+    x = np.einsum("ri,iwc->rwc", weights(picture.shape[0], size[0]), x)
+    x = np.einsum("sj,rjc->rsc", weights(picture.shape[1], size[1]), x)
+    return np.clip(np.round(x), 0, 255) if rounds else x
+
+
+def _narrow(kernel: Callable[[Array], Array]) -> Callable[[int, int], Array]:
+    """Weights of a kernel that does not widen: no antialiasing; edges are repeated."""
+
+    def weights(n_in: int, n_out: int) -> Array:
+        u = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5
+        found = np.zeros((n_out, n_in))
+        for k in (-1, 0, 1, 2):
+            source = np.clip(np.floor(u) + k, 0, n_in - 1).astype(np.int64)
+            np.add.at(found, (np.arange(n_out), source), kernel(np.abs(u - np.floor(u) - k)))
+        return found
+
+    return weights
+
+
+def _hat(d: Array) -> Array:
+    return np.maximum(1 - d, 0)
+
+
+def _cubic(a: float) -> Callable[[Array], Array]:
+    def kernel(d: Array) -> Array:
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        return np.where(d <= 1, near, np.where(d < 2, a * (d**3 - 5 * d**2 + 8 * d - 4), 0.0))
+
+    return kernel
+
+
+def _wide_bilinear(n_in: int, n_out: int) -> Array:
+    scale = max(n_in / n_out, 1.0)
+    centre = (np.arange(n_out) + 0.5) * n_in / n_out
+    found = _hat(np.abs((np.arange(n_in)[None] + 0.5 - centre[:, None]) / scale))
+    return found / found.sum(axis=1, keepdims=True)
+
+
+def _wide(a: float) -> Callable[[int, int], Array]:
+    return lambda n_in, n_out: wide_bicubic(n_in, n_out, a)
+
+
+_RESIZES: tuple[tuple[str, str, Callable[[int, int], Array], bool], ...] = (
+    ("bicubic without antialias", "your bicubic resize does not antialias (a = -0.75)",
+     _narrow(_cubic(-0.75)), True),
+    ("bicubic -0.5 without antialias", "your bicubic resize does not antialias (a = -0.5)",
+     _narrow(_cubic(-0.5)), True),
+    ("bilinear without antialias", "your resize is bilinear and does not antialias; it should be "
+     "bicubic with antialiasing", _narrow(_hat), True),
+    ("resize in floats", "your resize does not round to bytes", _wide(-0.5), False),
+    ("bicubic -0.75", "your bicubic kernel has a = -0.75; it should be -0.5", _wide(-0.75), True),
+    ("bicubic in floats without antialias", "your bicubic resize neither antialiases nor rounds to "
+     "bytes", _narrow(_cubic(-0.75)), False),
+    ("bilinear in floats without antialias", "your resize is bilinear and neither antialiases nor "
+     "rounds to bytes", _narrow(_hat), False),
+    ("bilinear in floats", "your resize is bilinear and does not round to bytes",
+     _wide_bilinear, False),
+)  # fmt: skip
+
+
+# ---- values
+
+
+def values_of(processor: Any) -> Iterator[Values]:
+    """The right rescaling and normalising, and what else people do."""
+    factor = processor.rescale_factor if processor.do_rescale else 1.0
+    mean, std = (
+        np.broadcast_to(np.asarray(x, np.float64), (3,))
+        for x in (processor.image_mean, processor.image_std)
+    )
+    if not processor.do_normalize:
+        mean, std = np.zeros(3), np.ones(3)
+
+    def first(x: Array) -> Array:
+        return np.moveaxis(x, -1, 0)  # (h, w, 3) -> (3, h, w)
+
+    def at(name: str, text: str, make: Callable[[Array], Array], cost: int = 1) -> Values:
+        return Values(name, text, lambda x: first(make(x.astype(np.float64))), cost)
+
+    def normal(x: Array, m: Any = mean, s: Any = std) -> Array:
+        return (x - np.asarray(m)) / np.asarray(s)
+
+    yield at("", "", lambda x: normal(x * factor), 0)
+    yield at("BGR", "your colours are BGR; they should be RGB",
+             lambda x: normal(x * factor)[..., ::-1])  # fmt: skip
+    yield at("BGR before normalising", "your colours are BGR when they are normalised",
+             lambda x: normal(x[..., ::-1] * factor))  # fmt: skip
+    yield at("BGR statistics", "mean and std are in the order BGR",
+             lambda x: normal(x * factor, mean[::-1], std[::-1]))  # fmt: skip
+    yield at("no rescale", "your pixels are not rescaled by 1/255", lambda x: normal(x))
+    yield at("rescale twice", "your pixels are rescaled twice",
+             lambda x: normal(x * factor * factor))  # fmt: skip
+    yield at("rescale by 1/256", "your pixels are divided by 256; it should be 255",
+             lambda x: normal(x / 256))  # fmt: skip
+    yield at("no normalising", "mean and std are missing", lambda x: x * factor)
+    yield at("no mean", "the mean is not subtracted", lambda x: normal(x * factor, 0))
+    yield at("no std", "the pixels are not divided by std", lambda x: normal(x * factor, mean, 1))
+    yield at("normalised twice", "mean and std are applied twice",
+             lambda x: normal(normal(x * factor)))  # fmt: skip
+    yield at("times std", "the pixels are multiplied by std, not divided",
+             lambda x: normal(x * factor, mean, 1 / std))  # fmt: skip
+    yield at("variance for std", "the pixels are divided by the square of std",
+             lambda x: normal(x * factor, mean, std * std))  # fmt: skip
+    yield at("ImageNet statistics", "mean and std are ImageNet's; they should be the processor's",
+             lambda x: normal(x * factor, *IMAGENET))  # fmt: skip
+    yield at("mean and std 0.5", "the pixels are brought to -1 .. 1 (mean and std 0.5)",
+             lambda x: normal(x * factor, *HALVES))  # fmt: skip
+    yield at("raw bytes", "your pixels are neither rescaled nor normalised", lambda x: x)
+    yield Values("channels last", "your pixels have the channels last; the model takes them first",
+                 lambda x: normal(x.astype(np.float64) * factor))  # fmt: skip

@@ -1,0 +1,222 @@
+"""What a diagnosis says: findings with their causes, and the sentences made of them.
+
+A *noise floor* is what rounding alone does to a tensor: see `diagnose_local`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from refgit.parity.diagnosis.hypotheses.base import layer_number
+from refgit.parity.diagnosis.words import digits, gap_words, in_floors, part, place, placed, tower
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A mistake that gives the other implementation's tensor.
+
+    Attributes
+    ----------
+    text : str
+        A sentence about "your" implementation.
+    hypothesis : str
+        The mistake's short name.
+    residual : float
+        The error that is left once the mistake is taken into account, in multiples of the noise
+        floor; where it is about 1, the mistake explains all of the error.
+    node : str
+        Where it is made: the name of a tensor.
+    rank : int
+        How far-fetched it is; of equally good ones the lower comes first.
+    everywhere : bool
+        Whether it is made at every place of its kind between the given tensors, not at one.
+    """
+
+    text: str
+    hypothesis: str
+    residual: float
+    node: str
+    rank: int = 1
+    everywhere: bool = False
+
+
+@dataclass
+class Finding:
+    """A tensor that does not follow from the other implementation's own inputs to it.
+
+    Attributes
+    ----------
+    name : str
+        Of the tensor.
+    multiples : float
+        Its error in multiples of the noise floor; infinite for another shape or for NaN.
+    causes : list of Cause
+        Best first; may be empty.
+    gap : list of str
+        Operations in between that the other implementation does not show.
+    note : str
+        What else is to be said.
+    lead : str
+        What is to be said before all else.
+    tried : int
+        How many hypotheses were tried.
+    """
+
+    name: str
+    multiples: float
+    causes: list[Cause] = field(default_factory=list)
+    gap: list[str] = field(default_factory=list)
+    note: str = ""
+    lead: str = ""
+    tried: int = 0
+
+
+@dataclass
+class Diagnosis:
+    """All that was found, in the order of execution.
+
+    Attributes
+    ----------
+    findings : list of Finding
+    checked : int
+        Tensors that were recomputed from the other's own inputs.
+    unchecked : list of str
+        Tensors of the other implementation that could not be.
+    """
+
+    findings: list[Finding]
+    checked: int = 0
+    unchecked: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every tensor follows from its inputs."""
+        return not self.findings
+
+    @property
+    def located(self) -> str | None:
+        """The first tensor that is wrong by itself; None where all follow from their inputs."""
+        return self.findings[0].name if self.findings else None
+
+    @property
+    def causes(self) -> list[Cause]:
+        """The causes of the first finding, best first."""
+        return self.findings[0].causes if self.findings else []
+
+    @property
+    def sentences(self) -> list[str]:
+        """The diagnosis in words, a line a mistake; one mistake in several layers is one line.
+
+        What would let it say more comes first where no cause was found, and last where one was.
+        """
+        if not self.findings:
+            return [
+                f"Each of {self.checked} tensors follows from your own inputs to it, within the "
+                "noise of rounding."
+            ]
+        said = [_sentence(group) for group in _groups(self.findings)]
+        if not any(len(finding.gap) > WIDE for finding in self.findings):
+            return said
+        known = self.causes or is_input(self.findings[0].name)
+        return [*said, _MORE, _HIDDEN] if known else [_MORE, *said, _HIDDEN]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the diagnosis as JSON takes it; what is infinite becomes None."""
+
+        def finite(x: float) -> float | None:
+            return x if math.isfinite(x) else None
+
+        return {
+            "ok": self.ok,
+            "located": self.located,
+            "checked": self.checked,
+            "unchecked": list(self.unchecked),
+            "sentences": self.sentences,
+            "findings": [
+                {
+                    "name": finding.name,
+                    "place": place(finding.name),
+                    "multiples": finite(finding.multiples),
+                    "gap": list(finding.gap),
+                    "tried": finding.tried,
+                    "note": "; ".join(filter(None, (finding.lead, finding.note))),
+                    "causes": [
+                        {
+                            "text": cause.text,
+                            "hypothesis": cause.hypothesis,
+                            "residual": finite(cause.residual),
+                            "node": cause.node,
+                            "everywhere": cause.everywhere,
+                        }
+                        for cause in finding.causes
+                    ],
+                }
+                for finding in self.findings
+            ],
+        }
+
+
+def by_merit(cause: Cause) -> tuple[int, int, float]:
+    """Best first: by residual in coarse steps, then the simple before the far-fetched."""
+    step = 0 if cause.residual < 3 else 1 + int(math.log2(cause.residual / 3))
+    return step, cause.rank, cause.residual
+
+
+def call_of(name: str) -> str:
+    """The beginning of a name that says which call it is of: "" or "step.2."."""
+    found = re.match(r"(?:call\.\d+\.)?(?:step\.\d+\.)?", name)
+    return found[0] if found else ""
+
+
+def is_input(name: str) -> bool:
+    """Whether a tensor is something a call was given."""
+    return name.startswith("input.") or ".input." in name
+
+
+def _groups(findings: list[Finding]) -> list[list[Finding]]:
+    """Findings of one part with one cause, over the layers, together."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        cause = finding.causes[0].text if finding.causes else finding.note
+        alone = "" if layer_number(finding.name) is not None else finding.name
+        prefix = finding.name.partition("git.")[0]
+        key = (prefix, tower(finding.name), part(finding.name), cause, alone)
+        groups.setdefault(key, []).append(finding)
+    return list(groups.values())
+
+
+WIDE = 20  # operations: more than a layer
+_MORE = "The output of each layer in your trace would say more."
+_HIDDEN = (
+    "More than a layer lies between the tensors that are there: a mistake at one place, and the "
+    "same mistake everywhere, were tried; two different mistakes cannot be told apart."
+)
+
+
+def _sentence(group: list[Finding]) -> str:
+    """One line: where, what, how well it explains the error."""
+    first = group[0]
+    if is_input(first.name):
+        why = "; ".join(cause.text for cause in first.causes) or first.note
+        return f"Your {first.name} already differs: {why or 'give both the same inputs'}."
+    where = placed(first.name, [layer_number(f.name) for f in group])
+    where = f"{first.lead}; {where}" if first.lead else where
+    error = in_floors(max(f.multiples for f in group))
+    hidden = f" {first.tried} hypotheses were tried." if len(first.gap) > WIDE else ""
+    if not first.causes:
+        note = f"; {first.note}" if first.note else ""
+        lines = gap_words(first.gap)
+        off = f"by itself, on your own inputs, it is off by {error}"
+        return f"{where}{lines}: {off}, and no hypothesis reproduces it{note}.{hidden}"
+    cause = first.causes[0]
+    residual = digits(max(f.causes[0].residual for f in group))
+    lines = gap_words(first.gap)
+    others = [c for c in first.causes[1:] if by_merit(c)[:1] == by_merit(cause)[:1] and c.rank < 9]
+    also = " or: ".join(c.text for c in others[:2])
+    more = f" ({len(others) - 2} other explanations fit as well)" if len(others) > 2 else ""
+    also = f" It may also be: {also}{more}." if also else ""
+    off = f"by itself, on your own inputs, it is off by {error}; with this cause {residual} remain"
+    return f"{where}{lines}: {cause.text} ({off}).{also}{hidden}"

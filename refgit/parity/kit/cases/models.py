@@ -1,0 +1,410 @@
+"""The kit's cases of blocks, towers and whole models, on small weights drawn from seeds.
+
+With a checkpoint of the user's own, `checkpoint_cases` asks for the same of that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from refgit.layers._array_api import Array
+from refgit.layers.embedding import embed, text_embedding
+from refgit.layers.mask import attention_bias, image_text_mask
+from refgit.layers.sequence import string_frames
+from refgit.model.config import GitConfig, GitVisionConfig
+from refgit.model.decoder import decode, decoder_block
+from refgit.model.git import GitForCausalLM
+from refgit.model.vision import image_embedding, image_encoder, vision_block, visual_projection
+from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Host, Tensors
+from refgit.parity.kit.vocabulary import CLS, PAD, SEP, VOCABULARY
+
+VISION = GitVisionConfig(
+    hidden_size=24,
+    intermediate_size=40,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    image_size=16,
+    patch_size=4,
+)
+CONFIG = GitConfig(
+    vision_config=VISION,
+    vocab_size=len(VOCABULARY),
+    hidden_size=32,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=48,
+    max_position_embeddings=64,
+    pad_token_id=PAD,
+    bos_token_id=CLS,
+    eos_token_id=SEP,
+)
+N_IMAGE = VISION.num_positions
+FRAMES = 2
+ENDING = 5.0
+
+
+def draw_weights(config: GitConfig, seed: int) -> Tensors:
+    """Draw weights under which every parameter matters: no bias is zero, no norm plain.
+
+    Matrices have variance 2 / inputs, so that attention is no average and activations bend. The
+    head is kept from special tokens, but likes to end, so that captions are words and end. What a
+    seed gives never changes (`numpy.random.RandomState`).
+    """
+    random = np.random.RandomState(seed)
+    weights = {}
+    for name, shape in sorted(GitForCausalLM.shapes(config).items()):
+        value = random.standard_normal(shape)
+        if len(shape) == 1:
+            value = 0.2 * value + name.endswith("weight")
+        elif "embed" in name and len(shape) != 4:
+            value = 0.7 * value
+        else:
+            value = value * np.sqrt(2 / np.prod(shape[1:]))
+        weights[name] = value.astype(np.float32)
+    weights["git.embeddings.position_embeddings.weight"] *= np.float32(3)  # words depend on it
+    weights["output.bias"][:5] -= np.float32(4)
+    weights["output.bias"][SEP] += np.float32(ENDING)
+    return weights
+
+
+def kit_checkpoints() -> dict[str, Checkpoint]:
+    """The four small models: images, videos, and two with relative positions."""
+    configs = {
+        "image": (CONFIG, 117),
+        "relative_key": (CONFIG.replace(position_embedding_type="relative_key"), 122),
+        "relative_key_query": (CONFIG.replace(position_embedding_type="relative_key_query"), 122),
+        "video": (CONFIG.replace(num_image_with_embedding=FRAMES), 101),
+    }
+    return {
+        name: Checkpoint(name, config, draw_weights(config, seed))
+        for name, (config, seed) in configs.items()
+    }
+
+
+def pixels(seed: int, *shape: int) -> Host:
+    """Pixels (..., 3, H, W) as a processor might make them."""
+    return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
+
+
+def text(seed: int, rows: int, length: int, vocabulary: int, opening: int = CLS) -> Host:
+    """Texts (rows, length) that open with [CLS], without special tokens in them."""
+    ids = np.random.RandomState(seed).randint(5, vocabulary, (rows, length))
+    ids[:, 0] = opening
+    return ids.astype(np.int64)
+
+
+# ---- what is put in front of the towers
+
+
+def embed_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+    """Text, image, stretched image, frames."""
+    image, video = models["image"], models["video"]
+    ids = text(31, 2, 5, CONFIG.vocab_size)
+    places = np.array([[0, 1, 2, 3, 4], [0, 0, 1, 2, 3]], np.int64)
+
+    def text_run(evaluation: Evaluation) -> Tensors:
+        p = image.model(evaluation).parameters["git"]["embeddings"]
+        words = embed(evaluation.array(ids), p["word_embeddings"]["weight"])
+        ops, places_ = evaluation.operations(), evaluation.array(places)
+        y = text_embedding(words, places_, p, eps=CONFIG.layer_norm_eps, ops=ops)
+        return evaluation.host({"y": y})
+
+    yield Case(
+        "embed-text",
+        "embed",
+        "text_embedding",
+        "Words and their positions, added and layer-normalised (eps 1e-12). The second text has "
+        "positions of its own.",
+        {"input_ids": ids, "position_ids": places},
+        text_run,
+        {"eps": CONFIG.layer_norm_eps},
+        image,
+        "git.embeddings.",
+    )
+    for name, shape, what in (
+        ("image", (2, 3, 16, 16), "of the learned size"),
+        ("wide-image", (1, 3, 12, 24), "12 high and 24 wide: positions are stretched (bicubic)"),
+    ):
+        yield _image_embedding(f"embed-{name}", pixels(32, *shape), what, image)
+    frames = pixels(33, 1, FRAMES, N_IMAGE, 24)
+
+    def frames_run(evaluation: Evaluation) -> Tensors:
+        times = video.model(evaluation).parameters["git"]["img_temperal_embedding"]
+        tau = [times[str(i)] for i in range(FRAMES)]
+        return evaluation.host({"y": string_frames(evaluation.array(frames), tau)})
+
+    yield Case(
+        "embed-frames",
+        "embed",
+        "string_frames",
+        "Tokens (batch, frames, N, D) of a video's frames: add the time vector of each frame to "
+        "all its tokens and string the frames together: (batch, frames * N, D).",
+        {"frames": frames},
+        frames_run,
+        {"frames": FRAMES},
+        video,
+        "git.img_temperal_embedding.",
+    )
+
+
+def _image_embedding(name: str, given: Host, what: str, image: Checkpoint) -> Case:
+    def run(evaluation: Evaluation) -> Tensors:
+        p = image.model(evaluation).parameters["git"]["image_encoder"]["vision_model"]
+        ops, x = evaluation.operations(), evaluation.array(given)
+        y = image_embedding(x, p["embeddings"], interpolate=True, ops=ops)
+        return evaluation.host({"y": y})
+
+    return Case(
+        name,
+        "embed",
+        "image_embedding",
+        f"Pixels to tokens, {what}: patches, the class token in front, positions added.",
+        {"pixel_values": given},
+        run,
+        {"patch_size": VISION.patch_size},
+        image,
+        "git.image_encoder.vision_model.embeddings.",
+    )
+
+
+# ---- blocks
+
+
+def block_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+    """One block of each tower, with everything on the way."""
+    yield _vision_block(models["image"])
+    n_text = 6
+    padding = np.array([[1] * n_text, [1, 1, 1, 1, 0, 0]], np.int64)
+    for name, model, mask, what in (
+        ("plain", "image", None, "image and text tokens together, under the mask"),
+        ("padding", "image", padding, "the same with padding behind the second text"),
+        ("relative-key", "relative_key", None, "with relative positions, relative_key"),
+        ("relative-key-query", "relative_key_query", None, "the same, relative_key_query"),
+    ):
+        yield _decoder_block(f"decoder-block-{name}", models[model], n_text, mask, what)
+
+
+def _vision_block(image: Checkpoint) -> Case:
+    x = pixels(34, 2, N_IMAGE, VISION.hidden_size)
+
+    def run(evaluation: Evaluation) -> Tensors:
+        p = image.model(evaluation).parameters["git"]["image_encoder"]["vision_model"]
+        seen: dict[str, Array] = {}
+        block = p["encoder"]["layers"]["1"]
+        ops = evaluation.operations(seen)
+        y, _ = vision_block(evaluation.array(x), block, VISION, ops=ops)
+        return evaluation.host({**{k: v for k, v in seen.items() if k}, "y": y})
+
+    return Case(
+        "vision-block",
+        "vision block",
+        "vision_block",
+        "The second block of the image encoder, pre-norm, with what lies between.",
+        {"x": x},
+        run,
+        {"num_heads": VISION.num_attention_heads, "eps": VISION.layer_norm_eps},
+        image,
+        "git.image_encoder.vision_model.encoder.layers.1.",
+    )
+
+
+def _decoder_block(
+    name: str, checkpoint: Checkpoint, n_text: int, mask: Host | None, what: str
+) -> Case:
+    length, config = N_IMAGE + n_text, checkpoint.config
+    x = pixels(35, 2, length, config.hidden_size)
+
+    def run(evaluation: Evaluation) -> Tensors:
+        seen: dict[str, Array] = {}
+        given = evaluation.array(x)
+        sees = image_text_mask(N_IMAGE, length, like=given)
+        masked = None if mask is None else evaluation.array(mask)
+        y, _ = decoder_block(
+            given,
+            checkpoint.model(evaluation).parameters["git"]["encoder"]["layer"]["1"],
+            config,
+            attention_bias(sees, masked, like=given),
+            ops=evaluation.operations(seen),
+        )
+        seen.pop("output.LayerNorm")  # the same as y
+        return evaluation.host({**seen, "y": y})
+
+    return Case(
+        name,
+        "decoder block",
+        "decoder_block",
+        f"The second block of the text decoder, post-norm: {what}.",
+        {"x": x} if mask is None else {"x": x, "text_mask": mask},
+        run,
+        {
+            "num_heads": config.num_attention_heads,
+            "eps": config.layer_norm_eps,
+            "n_image": N_IMAGE,
+            "n_text": n_text,
+            "position_embedding_type": config.position_embedding_type,
+        },
+        checkpoint,
+        "git.encoder.layer.1.",
+    )
+
+
+# ---- towers
+
+
+def vision_case(name: str, checkpoint: Checkpoint, given: Host, what: str) -> Case:
+    """The image encoder and the projection."""
+
+    def run(evaluation: Evaluation) -> Tensors:
+        p = checkpoint.model(evaluation).parameters["git"]
+        seen: dict[str, Array] = {}
+        ops, config = evaluation.operations(seen), checkpoint.config.vision_config
+        tokens = image_encoder(
+            evaluation.array(given),
+            p["image_encoder"]["vision_model"],
+            config,
+            interpolate=True,
+            ops=ops,
+        ).tokens
+        projection = p["visual_projection"]["visual_projection"]
+        y = visual_projection(tokens, projection, eps=config.layer_norm_eps, ops=ops)
+        layers = range(config.num_hidden_layers)
+        kept = ["embeddings", "pre_layrnorm", *(f"encoder.layers.{i}" for i in layers)]
+        found = {k: seen[k] for k in kept if checkpoint.path is None or "." not in k}
+        return evaluation.host({**found, "tokens": tokens, "y": y})
+
+    return Case(
+        name,
+        "vision",
+        "vision",
+        f"Pixels to the decoder's image tokens, {what}: the image encoder (tokens) and the visual "
+        "projection (y).",
+        {"pixel_values": given},
+        run,
+        {},
+        checkpoint,
+        "git.",
+        ("tokens", "y"),
+    )
+
+
+def _decoder_case(image: Checkpoint) -> Case:
+    n_text = 6
+    x = pixels(37, 2, N_IMAGE + n_text, CONFIG.hidden_size)
+
+    def run(evaluation: Evaluation) -> Tensors:
+        p = image.model(evaluation).parameters["git"]["encoder"]
+        ops, x_ = evaluation.operations(), evaluation.array(x)
+        out = decode(x_, p, CONFIG, n_image=N_IMAGE, ops=ops, keep_hidden_states=True)
+        assert out.hidden_states is not None
+        states = {f"layer.{i}": h for i, h in enumerate(out.hidden_states[1:-1])}
+        return evaluation.host({**states, "y": out.hidden})
+
+    return Case(
+        "decoder",
+        "decoder",
+        "decoder",
+        "All blocks of the text decoder over image and text tokens.",
+        {"x": x},
+        run,
+        {"n_image": N_IMAGE, "n_text": n_text},
+        image,
+        "git.encoder.",
+    )
+
+
+def tower_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+    """Each tower alone."""
+    yield vision_case("vision", models["image"], pixels(36, 2, 3, 16, 16), "of the learned size")
+    what = "12 pixels high and 24 wide"
+    yield vision_case("vision-wide-image", models["image"], pixels(38, 1, 3, 12, 24), what)
+    yield _decoder_case(models["image"])
+
+
+# ---- whole models
+
+
+def model_case(
+    name: str,
+    checkpoint: Checkpoint,
+    what: str,
+    inputs: dict[str, Host],
+    **options: Any,
+) -> Case:
+    """Image and text in one call: logits of the text tokens, and the loss where there are labels.
+
+    Rows of the logits at padding are not compared.
+    """
+    mask = inputs.get("attention_mask")
+    length = inputs["input_ids"].shape[1]
+
+    def run(evaluation: Evaluation) -> Tensors:
+        model = checkpoint.model(evaluation)
+        out = model(**evaluation.arrays(inputs), use_cache=False, **options)
+        assert not isinstance(out, tuple)
+        found = {"logits": out.logits[:, -length:, :]}
+        return evaluation.host(found if out.loss is None else {**found, "loss": out.loss})
+
+    return Case(
+        name,
+        "model",
+        "model",
+        f"{what} Logits of the text tokens alone, (texts, T, V).",
+        inputs,
+        run,
+        {},
+        checkpoint,
+        "",
+        ("logits", "loss") if "labels" in inputs else ("logits",),
+        {} if mask is None else {"logits": mask.astype(np.uint8)},
+    )
+
+
+def model_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+    """Every kind of model and of input, one at a time."""
+    images, ids = pixels(41, 2, 3, 16, 16), text(42, 2, 6, CONFIG.vocab_size)
+    labels = ids.copy()
+    labels[0, :3] = labels[1, 5] = -100
+    both = {"pixel_values": images, "input_ids": ids}
+    yield model_case(
+        "model", models["image"], "Two images, two texts, labels.", {**both, "labels": labels}
+    )
+    for kind in ("relative_key", "relative_key_query"):
+        name, what = f"model-{kind.replace('_', '-')}", f"The same with {kind} positions."
+        yield model_case(name, models[kind], what, both)
+    behind = np.array([[1] * 6, [1, 1, 1, 1, 0, 0]], np.int64)
+    front = behind[:, ::-1].copy()
+    places = np.maximum(np.cumsum(front, axis=1) - 1, 0)
+    yield model_case(
+        "model-padding-behind",
+        models["image"],
+        "Padding behind the second text.",
+        {**both, "attention_mask": behind},
+    )
+    yield model_case(
+        "model-padding-in-front",
+        models["image"],
+        "Padding in front of the second text, whose positions count from its first word.",
+        {**both, "attention_mask": front, "position_ids": places},
+    )
+    yield model_case(
+        "model-texts-per-image",
+        models["image"],
+        "Two images, four texts: text b belongs to image b modulo 2.",
+        {"pixel_values": images, "input_ids": text(43, 4, 5, CONFIG.vocab_size)},
+    )
+    yield model_case(
+        "model-wide-image",
+        models["image"],
+        "An image 12 pixels high and 24 wide: 3 x 6 patches, positions stretched (bicubic).",
+        {"pixel_values": pixels(44, 1, 3, 12, 24), "input_ids": ids[:1]},
+        interpolate_pos_encoding=True,
+    )
+    yield model_case(
+        "model-video",
+        models["video"],
+        "Two videos of two frames, (videos, frames, 3, 16, 16).",
+        {"pixel_values": pixels(45, 2, FRAMES, 3, 16, 16), "input_ids": ids},
+    )

@@ -1,0 +1,255 @@
+"""The conformance kit: cases with their right answers as files, so that any port can test itself.
+
+`write_kit` makes everything at that moment from seeds: small random weights, pictures, texts,
+expected values computed in float64, and a tolerance for each tensor from measured noise
+(`kit_noise.py`). README.md in the kit says how to use it; `check.py` grades what a port writes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refgit import __version__
+from refgit.files import write_whole
+from refgit.model.git import GitForCausalLM
+from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation, Host, TextCase
+from refgit.parity.kit.cases.layers import layer_cases
+from refgit.parity.kit.cases.models import (
+    block_cases,
+    embed_cases,
+    kit_checkpoints,
+    model_cases,
+    tower_cases,
+)
+from refgit.parity.kit.cases.pictures import picture_cases
+from refgit.parity.kit.cases.texts import text_cases
+from refgit.parity.kit.cases.writing import (
+    SHAKE,
+    SHAKE_OF_A_CHECKPOINT,
+    check_stability,
+    checkpoint_cases,
+    search_cases,
+    step_cases,
+)
+from refgit.parity.kit.readme import readme
+from refgit.parity.kit.tolerance import MARGIN, UnstableError, evaluations, measure, rounded_up
+from refgit.parity.kit.tolerance import tolerance as tolerance_of
+from refgit.parity.kit.vocabulary import VOCABULARY
+
+FORMAT = "refgit-kit/1"
+INDEX = "kit.json"
+# Searches run the model many times; these orders of summation show enough.
+FOR_SEARCHES = ("kernels", "definitions", "shuffled")
+FOR_A_CHECKPOINT = ("kernels", "definitions", "backwards")
+SEARCHES = ("greedy", "beam")
+
+
+def write_kit(directory: str | Path, *, model: str | Path | None = None) -> dict[str, Any]:
+    """Write the kit.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Made if need be; it must be empty, or hold a kit, which is replaced file by file.
+    model : str or Path, optional
+        A checkpoint of your own, for which cases are added. Its weights are not copied.
+
+    Returns
+    -------
+    dict
+        The content of kit.json.
+
+    Raises
+    ------
+    ValueError
+        The directory holds something else.
+    CheckpointError
+        The checkpoint cannot be read.
+    """
+    folder = Path(directory)
+    _check_folder(folder)
+    own = None if model is None else _checkpoint(model)  # it may fail: before anything is written
+    for name in ("cases", "models", "pictures", "tokenizer"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    checkpoints = kit_checkpoints()
+    for checkpoint in checkpoints.values():
+        _write_checkpoint(folder, checkpoint)
+    write_whole(folder / "tokenizer" / "vocab.txt", "\n".join(VOCABULARY) + "\n")
+    left_out: list[dict[str, str]] = []
+    entries = [_write_text_case(folder, case) for case in (*picture_cases(), *text_cases())]
+    for case, float32 in _computed_cases(checkpoints, own):
+        try:
+            entries.append(_write_case(folder, case, float32))
+        except UnstableError as error:
+            if own is None or case.checkpoint is not own:
+                raise
+            left_out.append({"id": case.id, "reason": str(error)})
+    order = list(LEVELS)
+    entries.sort(key=lambda entry: order.index(entry["level"]))  # stable within a level
+    index = {
+        "format": FORMAT,
+        "refgit": __version__,
+        "margin": MARGIN,
+        "levels": [
+            {"name": name, "look_at": hint, "cases": _count(entries, name)}
+            for name, hint in LEVELS.items()
+        ],
+        "cases": entries,
+        "left_out": left_out,
+        "vocabulary": "tokenizer/vocab.txt",
+    }
+    write_whole(folder / INDEX, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / "README.md", readme(index))
+    return index
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a directory to write the kit into.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file():
+        raise ValueError(
+            f"{folder} is not empty and holds no kit (no {INDEX}); pass a new directory."
+        )
+
+
+def _checkpoint(path: str | Path) -> Checkpoint:
+    from refgit.hub import find_checkpoint
+
+    found = find_checkpoint(path)
+    model = GitForCausalLM.from_pretrained(found)
+    return Checkpoint("checkpoint", model.config, model.state_dict(), str(Path(found).resolve()))
+
+
+def _computed_cases(
+    checkpoints: Mapping[str, Checkpoint], own: Checkpoint | None
+) -> Iterator[tuple[Case, list[Evaluation]]]:
+    """All cases that are computed, each with the float32 evaluations that measure its noise."""
+    every = evaluations()
+    models = dict(checkpoints)
+    yield from ((case, every) for case in layer_cases())
+    for make in (embed_cases, block_cases, tower_cases, model_cases, step_cases):
+        yield from ((case, every) for case in make(models))
+    few = [evaluation for evaluation in every if evaluation.name in FOR_SEARCHES]
+    yield from ((case, few) for case in search_cases(models))
+    if own is not None:
+        few = [evaluation for evaluation in every if evaluation.name in FOR_A_CHECKPOINT]
+        for case in checkpoint_cases(own):
+            yield case, few[:1] if case.level in SEARCHES else few  # it may be a large model
+
+
+def _count(entries: list[dict[str, Any]], level: str) -> int:
+    return sum(entry["level"] == level for entry in entries)
+
+
+# ---- files
+
+
+def _write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write config.json and model.safetensors as any checkpoint has them."""
+    path = folder / "models" / checkpoint.name
+    config = checkpoint.config.replace(extra={"architectures": ["GitForCausalLM"]})
+    config.save_pretrained(path)
+    write_tensors(path / "model.safetensors", checkpoint.parameters)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Host]) -> None:
+    """Write a safetensors file without metadata, whose order differs from run to run."""
+    from safetensors.numpy import save
+
+    path.write_bytes(save({name: np.asarray(x, order="C") for name, x in tensors.items()}))
+
+
+def _write_case(folder: Path, case: Case, float32: list[Evaluation]) -> dict[str, Any]:
+    """Compute a case, write its files, return its entry in the index."""
+    expected, noise = measure(case, float32)
+    if case.level in SEARCHES:
+        own = case.checkpoint is not None and case.checkpoint.path is not None
+        check_stability(case, SHAKE_OF_A_CHECKPOINT if own else SHAKE, float32[0])
+    tensors = {}
+    for name, x in expected.items():
+        tensors[name] = {
+            "dtype": "float32" if name in noise else str(x.dtype),
+            "shape": list(x.shape),
+            "required": name in case.required,
+        }
+        if name in noise:
+            tensors[name] |= {
+                "tolerance": tolerance_of(noise[name], x),
+                "noise": rounded_up(noise[name]),
+                "largest": rounded_up(float(np.max(np.abs(x), initial=0.0))),
+            }
+        if name in case.counts:
+            tensors[name]["counts"] = f"{name}.counts"
+    stored = {
+        name: x.astype(np.float32) if name in noise else x for name, x in expected.items()
+    } | {f"{name}.counts": x for name, x in case.counts.items()}
+    return _entry(folder, case, case.inputs, stored, tensors) | {"weights": _weights(case)}
+
+
+def _write_text_case(folder: Path, case: TextCase) -> dict[str, Any]:
+    tensors: dict[str, Any] = {}
+    for name, x in case.expected.items():
+        tensors[name] = {"required": True}
+        if name in case.noise:
+            tensors[name] |= {
+                "dtype": str(x.dtype),
+                "shape": list(x.shape),
+                "tolerance": rounded_up(case.margin * case.noise[name]),
+                "noise": rounded_up(case.noise[name]),
+                "largest": rounded_up(float(np.abs(x).max())),
+            }
+        else:
+            tensors[name] |= {"dtype": "json"}
+    for name, data in case.pictures.items():
+        (folder / "pictures" / name).write_bytes(data)
+    entry = _entry(folder, case, case.inputs, case.expected, tensors)
+    pictures = [f"pictures/{name}" for name in case.pictures]
+    return entry | ({"pictures": pictures} if pictures else {})
+
+
+def _entry(
+    folder: Path,
+    case: Case | TextCase,
+    inputs: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    tensors: dict[str, Any],
+) -> dict[str, Any]:
+    """Write inputs and expected values, as safetensors or as JSON where they are no arrays."""
+    files = {}
+    for kind, content in (("inputs", inputs), ("expected", expected)):
+        arrays = all(isinstance(x, np.ndarray) for x in content.values())
+        files[kind] = f"cases/{case.id}.{kind}.{'safetensors' if arrays else 'json'}"
+        if arrays:
+            write_tensors(folder / files[kind], content)
+        else:
+            text = json.dumps(content, ensure_ascii=True, indent=1)
+            write_whole(folder / files[kind], text + "\n")
+    return {
+        "id": case.id,
+        "level": case.level,
+        "operation": case.operation,
+        "description": case.description,
+        "look_at": case.description if case.level == "layer" else LEVELS[case.level],
+        "arguments": dict(case.arguments),
+        **files,
+        "tensors": tensors,
+    }
+
+
+def _weights(case: Case) -> dict[str, str] | None:
+    """Where the case's weights lie and what their names begin with."""
+    checkpoint = case.checkpoint
+    if checkpoint is None:
+        return None
+    path = checkpoint.path or f"models/{checkpoint.name}"
+    whole = checkpoint.path is None or (Path(path) / "model.safetensors").is_file()
+    return {
+        "file": f"{path}/model.safetensors" if whole else path,
+        "config": f"{path}/config.json",
+        "prefix": case.prefix,
+    }

@@ -1,0 +1,1 @@
+"""Matching: which tensor of another implementation is which of refgit's."""

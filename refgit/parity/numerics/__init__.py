@@ -1,0 +1,1 @@
+"""Rounding: noise floors, precisions, orders of summation."""

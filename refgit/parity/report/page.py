@@ -1,0 +1,323 @@
+"""The parts of the report that are plain HTML: sentences, tower, legend and tables.
+
+Every name and sentence is escaped where it goes in: a foreign trace may hold any.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from refgit.parity.report.tower import Layer, Section, sections
+from refgit.traces.container import Trace, is_input, split_call
+
+if TYPE_CHECKING:
+    from refgit.parity.comparison.comparing import Comparison, Row
+    from refgit.parity.diagnosis.procedure import Diagnosis, Finding
+
+# ---- in words
+
+
+def times(row: Row) -> str:
+    """The error of a row in a few characters."""
+    if row.nan:
+        return "NaN/inf"
+    if not math.isfinite(row.error):
+        return "differs" if row.floor == 0 else "inf ×"
+    return f"{_brief(row.error)} ×"
+
+
+def _brief(x: float) -> str:
+    """Two or three digits: 0.0, 3.2, 87, 9,400, 3.1e6."""
+    if not math.isfinite(x):
+        return str(x)
+    if x < 9.95:
+        return f"{x:.1f}"
+    if x < 99_999.5:
+        return f"{float(f'{x:.3g}'):,.0f}"
+    return f"{x:.1e}".replace("e+0", "e").replace("e+", "e")
+
+
+def level_of(row: Row, multiple: float) -> int:
+    """Which of the legend's colours a row has."""
+    if row.nan:
+        return 6
+    bounds = (min(2.0, multiple), multiple, *(multiple * x for x in (10, 1e3, 1e5)))
+    return next((i for i, bound in enumerate(bounds) if row.error <= bound), 5)
+
+
+def _levels(multiple: float) -> list[tuple[str, str]]:
+    """The legend: a sign beside each colour, and what both mean."""
+    steps = [f"{multiple * x:,g}" for x in (1, 10, 1e3, 1e5)]
+    return [
+        ("✓", f"up to {_brief(min(2.0, multiple))} ×".replace(".0", "")),
+        ("✓", f"up to {steps[0]} ×: agrees"),
+        ("▂", f"up to {steps[1]} ×"),
+        ("▅", f"up to {steps[2]} ×"),
+        ("█", f"up to {steps[3]} ×"),
+        ("✗", "more, or other whole numbers"),
+        ("?!", "NaN or infinite"),
+    ]
+
+
+# On the squares themselves; those that agree have none.
+_SIGNS = ("", "", "▂", "▅", "█", "✗", "?!")
+
+
+# ---- the parts in plain HTML
+
+
+@dataclass
+class Page:
+    """Makes the parts that stand without JavaScript."""
+
+    comparison: Comparison
+    found: Diagnosis | None
+    reference: Trace
+    other: Trace
+
+    def verdict(self) -> str:
+        """What the comparison says."""
+        c = self.comparison
+        word, kind = ("✓ Agrees", "good") if c.ok else ("✗ Differs", "bad")
+        if c.partial and c.first is None:
+            word = "✗ Agrees in part alone"
+        agree = sum(row.ok for row in c.rows)
+        said = [text for text in c.sentences if text != c.sentence]
+        return (
+            f'<p class="badge {kind}">{word}</p>'
+            f'<p class="lead">{_sentence(c.sentence)}</p>{_list(said)}'
+            f'<p class="quiet">{agree} of {len(c.rows)} tensors agree within {c.multiple:g} × the '
+            f"{escape(c.precision)} noise floor, which is {escape(c.noise)}.</p>"
+        )
+
+    def diagnosed(self) -> str:
+        """What the diagnosis says, and every cause it found."""
+        if self.found is None:
+            return '<p class="quiet">No diagnosis was made: it needs the model (--model).</p>'
+        lines = [_list(self.found.sentences, "said good" if self.found.ok else "said")]
+        rows = [row for finding in self.found.findings for row in _causes(finding)]
+        if rows:
+            head = ("tensor", "own error", "cause", "made at", "left over", "note")
+            count = len(self.found.findings)
+            title = "1 tensor is wrong by itself"
+            if count > 1:
+                title = f"{count} tensors are wrong by themselves"
+            lines.append(
+                f"<details><summary>{title}: what reproduces them, best first, and what it leaves "
+                "over in noise floors</summary>"
+                f"{_table(head, rows)}</details>"
+            )
+        return "".join(lines)
+
+    def runs(self) -> str:
+        """Who made the two traces."""
+
+        def run(trace: Trace) -> str:
+            producer = trace.meta.get("producer", "not said")
+            kinds = sorted({trace.dtype_of(name) for name in trace if not is_input(name)})
+            model = trace.meta.get("model", "")
+            more = f", model {model}" if model else ""
+            return escape(f"{producer}{more}; {len(trace)} tensors of {', '.join(kinds)}")
+
+        return (
+            f"<dl><dt>Reference</dt><dd>{run(self.reference)}</dd>"
+            f"<dt>Yours</dt><dd>{run(self.other)}</dd></dl>"
+        )
+
+    def detail(self, cells: tuple[int, int, int]) -> str:
+        """How finely the pictures are drawn."""
+        return (
+            f"heat maps of at most {cells[0]} × {cells[0]} cells (tensors that agree: {cells[1]} × "
+            f"{cells[1]}), each cell the largest error of its elements"
+        )
+
+    def inputs(self) -> str:
+        """The table of the first call's inputs."""
+        rows = [row for row in self.comparison.rows if is_input(row.name)]
+        first = [row for row in rows if not split_call(row.name)[0]]
+        later = len(rows) - len(first)
+        if not rows:
+            return '<p class="quiet">No inputs could be compared.</p>'
+        more = ""
+        if later:
+            wrong = sum(not row.ok for row in rows) - sum(not row.ok for row in first)
+            more = f"<p class='quiet'>{later} inputs of later calls: {wrong} differ.</p>"
+        return _table(
+            ("input", "yours", "shape", "stored in", "agrees", "largest difference"),
+            [
+                (
+                    escape(row.name.removeprefix("input.")),
+                    escape(row.matched),
+                    _shape(row.shape),
+                    escape(row.dtype),
+                    "✓ yes" if row.ok else "✗ no",
+                    f"{row.max_abs:.3g}",
+                )
+                for row in first
+            ],
+        ) + more  # fmt: skip
+
+    def legend(self) -> str:
+        """What the colours and signs mean."""
+        entries = "".join(
+            f'<li><span class="swatch k{i}" aria-hidden="true">{_SIGNS[i]}</span> {meaning}</li>'
+            for i, (_, meaning) in enumerate(_levels(self.comparison.multiple))
+        )
+        marks = '<li><span class="swatch k2 first" aria-hidden="true"></span> first divergence</li>'
+        if self.found is not None and self.found.findings:
+            marks += (
+                '<li><span class="swatch k2 located" aria-hidden="true">◆</span> '
+                "wrong by itself (diagnosis)</li>"
+            )
+        return f"<ul>{entries}{marks}</ul>"
+
+    def tower(self) -> str:
+        """All layers and tensors, as buttons."""
+        return "".join(
+            self._section(section) for section in sections(row.name for row in self.comparison.rows)
+        )
+
+    def _section(self, section: Section) -> str:
+        worst = self._worst([i for layer in section.layers for i, _ in layer.rows])
+        row = self.comparison.rows[worst]
+        first = self.comparison.first
+        holds_first = first is not None and any(
+            self.comparison.rows[i] is first for layer in section.layers for i, _ in layer.rows
+        )
+        is_open = "" if section.step and not holds_first else " open"
+        layers = "".join(self._layer(layer) for layer in section.layers)
+        return (
+            f"<details{is_open}><summary><span>{escape(section.title)}</span>"
+            f'<span class="worst">{self._sign(row)} {times(row)}</span></summary>'
+            f"<ul>{layers}</ul></details>"
+        )
+
+    def _layer(self, layer: Layer) -> str:
+        worst = self._worst([i for i, _ in layer.rows])
+        row = self.comparison.rows[worst]
+        label = f"{layer.title}: {len(layer.rows)} tensors, worst {times(row)}, {_state(row)}"
+        cells = "".join(self._cell(i, short) for i, short in layer.rows)
+        kind = level_of(row, self.comparison.multiple)
+        return (
+            f'<li><button class="layer k{kind}" data-i="{worst}" aria-label="{escape(label)}">'
+            f"<span>{escape(layer.title)}</span><span>{self._sign(row)} {times(row)}</span>"
+            f'</button><span class="cells">{cells}</span></li>'
+        )
+
+    def _cell(self, i: int, short: str) -> str:
+        c = self.comparison
+        row = c.rows[i]
+        level = level_of(row, c.multiple)
+        kind, sign, more = f"cell k{level}", _SIGNS[level], ""
+        if row is c.first:
+            kind, more = f"{kind} first", ", first divergence"
+        if row.name in self.located():
+            kind, sign, more = f"{kind} located", "◆", f"{more}, wrong by itself"
+        label = escape(f"{short}: {times(row)}, {_state(row)}{more}")
+        return (
+            f'<button class="{kind}" data-i="{i}" aria-label="{label}" title="{label}">'
+            f"{sign}</button>"
+        )
+
+    def located(self) -> set[str]:
+        """Tensors that are wrong by themselves."""
+        return set() if self.found is None else {finding.name for finding in self.found.findings}
+
+    def _worst(self, indices: Sequence[int]) -> int:
+        """The row that stands for a layer: the first of those that are worst."""
+        rows = self.comparison.rows
+        return max(indices, key=lambda i: (not rows[i].ok, rows[i].nan > 0, rows[i].error, -i))
+
+    def _sign(self, row: Row) -> str:
+        return "✓" if row.ok else "✗"
+
+    def table(self) -> str:
+        """Every row with all its numbers."""
+        c = self.comparison
+        head = (
+            "tensor", "agrees", "error in noise floors", "largest difference", "relative", "rms",
+            "cosine", "ulp", "elements that differ", "worst at", "noise floor", "shape",
+            "stored in", "your name", "matched by", "layout", "note",
+        )  # fmt: skip
+        rows = [
+            (
+                f'<a href="#t{i}">{escape(row.name)}</a>', "✓ yes" if row.ok else "✗ no",
+                times(row), f"{row.max_abs:.3g}", f"{row.max_rel:.3g}", f"{row.rms:.3g}",
+                f"{row.cosine:.9g}", f"{row.ulp:,}", f"{row.mismatching:.2%}", _shape(row.worst),
+                f"{row.floor:.3g}", _shape(row.shape), escape(row.dtype), escape(row.matched),
+                escape(row.how), escape(row.layout), escape(row.note),
+            )
+            for i, row in enumerate(c.rows)
+        ]  # fmt: skip
+        return _table(head, rows, ["" if row.ok else "bad" for row in c.rows])
+
+    def unmatched(self) -> str:
+        """Names without counterpart."""
+        c = self.comparison
+        return _names("tensors of the reference without counterpart", c.missing) + _names(
+            "tensors of yours without counterpart", c.extra
+        )
+
+
+def _causes(finding: Finding) -> list[tuple[str, ...]]:
+    """Cells of the lines of one finding."""
+    start = escape(finding.name), f"{_brief(finding.multiples)} ×"
+    if not finding.causes:
+        return [(*start, "none found", "", "", escape(finding.note))]
+    return [
+        (
+            *start,
+            escape(cause.text),
+            escape(cause.node) if cause.node != finding.name else "",
+            f"{_brief(cause.residual)} ×",
+            escape(finding.note),
+        )
+        for cause in finding.causes[:8]
+    ]
+
+
+def _state(row: Row) -> str:
+    return "agrees" if row.ok else "differs"
+
+
+def _sentence(text: str) -> str:
+    first = text.split(" ", 1)[0]
+    if not any(mark in first for mark in "._/["):  # a name stays as it is
+        text = text[:1].upper() + text[1:]
+    return escape(text)
+
+
+def _list(sentences: Iterable[str], kind: str = "") -> str:
+    lines = "".join(f"<li>{_sentence(text)}</li>" for text in sentences)
+    return f'<ul class="{kind or "notes"}">{lines}</ul>' if lines else ""
+
+
+def _names(title: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    lines = "".join(f"<li>{escape(name)}</li>" for name in names)
+    return f"<details><summary>{len(names)} {title}</summary><ul>{lines}</ul></details>"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return escape(f"[{', '.join(str(n) for n in shape)}]")
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str] | None = None
+) -> str:
+    """A table of cells that are HTML already; the first of a row is its heading."""
+    top = "".join(f'<th scope="col">{text}</th>' for text in head)
+    lines = []
+    for i, (first, *cells) in enumerate(rows):
+        kind = f' class="{kinds[i]}"' if kinds and kinds[i] else ""
+        data = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr{kind}><th scope="row">{first}</th>{data}</tr>')
+    return (
+        f'<div class="wide"><table><thead><tr>{top}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )

@@ -1,0 +1,193 @@
+"""The CLIP image processor: pictures in, `pixel_values` out, as preprocessor_config.json says.
+
+It stands before the image encoder; the arithmetic is in `image_steps.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from refgit.processing.feature import BatchFeature, check_return_tensors, on_device
+from refgit.processing.image.inputs import Layout, check_layout, read_images, sides_of
+from refgit.processing.image.settings import ImageSettings, looks_rescaled
+from refgit.processing.image.steps import min_max_size
+
+logger = logging.getLogger(__name__)
+
+# Statistics of CLIP's training images (CLIP repository, `clip/clip.py`).
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class CLIPImageProcessor(ImageSettings):
+    """Resize, centre-crop, rescale and normalize pictures.
+
+    pixel_values = (crop(resize(RGB)) * rescale_factor - image_mean) / image_std
+
+    Parameters
+    ----------
+    do_resize, do_center_crop, do_rescale, do_normalize, do_convert_rgb : bool
+        Which steps are taken.
+    size : int or dict
+        The size after resizing: {"shortest_edge": n} (or n alone) keeps the aspect ratio,
+        {"height": h, "width": w} does not.
+    resample : int
+        A `PIL.Image.Resampling` value; 3 is bicubic.
+    crop_size : int or dict
+        {"height": h, "width": w}, or one number for a square.
+    rescale_factor : float
+        Usually 1/255.
+    image_mean, image_std : float or three floats
+        Statistics for normalization.
+    respect_ratio_max : int, optional
+        Keep the whole picture: resize so that the short side has size["shortest_edge"], or less
+        where the long side would pass this limit, and do not crop. The rule is
+        `image_steps.min_max_size`. None, the default, crops.
+    extra : dict
+        Keys of preprocessor_config.json that mean nothing here; they are written back.
+
+    Raises
+    ------
+    ValueError
+        If a setting has a wrong type or value; the message names it.
+
+    Notes
+    -----
+    Microsoft's TextVQA and VQAv2 models were evaluated with `respect_ratio_max` (640 at 480 pixels,
+    560 at 420); pictures then differ in size, and the model interpolates its positions. Hub
+    checkpoints crop.
+
+    Source: transformers 4.56.2, `CLIPImageProcessor` (the slow one); `pixel_values` are equal to
+    its bit for bit wherever it returns three channels. That includes two of its oddities: a shape
+    that may be channels-first or -last is taken as first, even for a PIL image 3 pixels high
+    (pass input_data_format="channels_last" to avoid that); and the first image decides the channel
+    order of a batch.
+
+    It differs where transformers raises or returns something the model cannot take:
+
+    - the result is always float32 with three channels; transformers keeps other dtypes when
+      neither rescaling nor normalizing, and one channel for grey arrays when not normalizing;
+    - grey arrays (H, W), (1, H, W), (H, W, 1) become three equal channels; transformers raises;
+    - PIL images 1 pixel high are read as pictures; transformers raises;
+    - input_data_format concerns arrays only: a PIL image has its channels last;
+    - paths and URLs are refused: open files with `refgit.processing.load_image`;
+    - NaN, empty lists, pictures without pixels, unknown arguments and sizes beyond 2**28 pixels
+      after resizing are refused with a sentence.
+    """
+
+    TYPES: ClassVar[tuple[str, ...]] = (
+        "CLIPImageProcessor",
+        "CLIPImageProcessorFast",
+        "CLIPFeatureExtractor",
+    )
+    MEAN: ClassVar[tuple[float, ...]] = CLIP_MEAN
+    STD: ClassVar[tuple[float, ...]] = CLIP_STD
+
+    do_convert_rgb: bool = True
+    respect_ratio_max: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        longest = self.respect_ratio_max
+        if longest is None:
+            return
+        if isinstance(longest, bool) or not isinstance(longest, int) or longest < 1:
+            raise ValueError(
+                f"respect_ratio_max is {longest!r}; expected a whole number of pixels or None."
+            )
+        if "shortest_edge" not in self.size:
+            raise ValueError(
+                f"respect_ratio_max is {longest}, which keeps the aspect ratio, and size is "
+                f'{self.size!r}, which does not; expected size={{"shortest_edge": n}}.'
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of preprocessor_config.json; `respect_ratio_max` only when set."""
+        config = super().to_dict()
+        if self.respect_ratio_max is None:
+            del config["respect_ratio_max"]
+        return config
+
+    # -- pixels --------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        images: Any,
+        return_tensors: str | None = "np",
+        input_data_format: Layout | None = None,
+        exif_transpose: bool = False,
+        data_format: Layout | None = "channels_first",
+        **overrides: Any,
+    ) -> BatchFeature:
+        """Turn pictures into `pixel_values`.
+
+        Parameters
+        ----------
+        images : PIL image, array, or list of them
+            Arrays: (H, W), (H, W, C), (C, H, W) or a batch of the latter two, C 1 or 3, values
+            0..255, or 0..1 with do_rescale=False.
+        return_tensors : "np", "cupy" or None
+            "np": one array; "cupy": one on the GPU; None: a list with one array per picture.
+        input_data_format : "channels_first", "channels_last" or None
+            Where arrays have their channels; None infers it from the shape.
+        exif_transpose : bool
+            Whether PIL images are turned as their EXIF orientation says. Off by default.
+        data_format : "channels_first", "channels_last" or None
+            Where the result has its channels; None: where the first picture has them, which of PIL
+            images and (H, W) is last. The model takes channels first.
+        **overrides
+            Any setting of the class, for this call; None means unchanged.
+
+        Returns
+        -------
+        BatchFeature
+            `pixel_values` float32 (B, 3, H, W), or (B, H, W, 3) with the channels last.
+
+        Raises
+        ------
+        TypeError
+            If something is not an image, or an override is not a setting.
+        ValueError
+            If an image or an override has a wrong shape or value, or sizes differ as arrays.
+        """
+        check_return_tensors(return_tensors)
+        check_layout("data_format", data_format)
+        settings = self._with(overrides)
+        pictures = read_images(
+            images,
+            convert_rgb=settings.do_convert_rgb,
+            layout=input_data_format,
+            exif_transpose=exif_transpose,
+        )
+        if settings.do_rescale and looks_rescaled(pictures[0].pixels):
+            logger.warning(
+                "The pixel values of images[0] lie between 0 and 1 and will be rescaled again; "
+                "pass do_rescale=False if they are rescaled already."
+            )
+        layout = data_format or pictures[0].layout
+        arrays = [settings._pixel_values(picture.pixels, layout) for picture in pictures]
+        if return_tensors is None:
+            return BatchFeature(pixel_values=arrays)
+        sizes = sorted({sides_of(array, layout) for array in arrays})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"The processed images have different sizes {sizes} and cannot form one array; use "
+                "do_center_crop=True without respect_ratio_max, a size with height and width, or "
+                "return_tensors=None."
+            )
+        return on_device(BatchFeature(pixel_values=np.stack(arrays)), return_tensors)
+
+    preprocess = __call__
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.respect_ratio_max is None:
+            return super()._resized(height, width)
+        return min_max_size(height, width, self.size["shortest_edge"], self.respect_ratio_max)
+
+    def _crops(self) -> bool:
+        return self.do_center_crop and self.respect_ratio_max is None

@@ -1,0 +1,1 @@
+"""Traces: the named tensors of a run, in the order of execution."""

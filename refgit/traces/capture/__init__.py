@@ -1,0 +1,1 @@
+"""Traces of other implementations: torch modules and ONNX graphs."""

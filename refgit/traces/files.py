@@ -1,0 +1,164 @@
+"""Reading the tensors of another implementation: .safetensors, .npz, or a directory of .npy files.
+
+A foreign file need not say anything about itself; what it says of the order is believed.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from refgit.errors import CheckpointError
+from refgit.traces.container import Tensor, Trace, TraceError, natural_order
+
+_ORDER_FILES = ("order.json", "names.txt")
+_META_FILE = "metadata.json"
+
+
+def load_trace(path: Path) -> Trace:
+    """Read a trace; see `Trace.load`."""
+    if path.is_dir():
+        return _load_directory(path)
+    if not path.exists():
+        raise TraceError(
+            f"{path} does not exist; expected a .safetensors or .npz file, or a directory of "
+            ".npy files."
+        )
+    if path.suffix == ".npz":
+        return _load_npz(path)
+    return _load_safetensors(path)
+
+
+def _load_safetensors(path: Path) -> Trace:
+    from safetensors import safe_open
+
+    from refgit.checkpoint.safetensors_file import open_safetensors
+
+    try:
+        tensors = open_safetensors(path)
+        with safe_open(path, framework="numpy") as file:
+            meta: dict[str, str] = dict(file.metadata() or {})
+    except (CheckpointError, OSError) as error:
+        raise TraceError(
+            f"{error} A trace is a .safetensors or .npz file, or a directory of .npy files."
+        ) from error
+    order, known = _order(tensors, _names_in(meta.get("order"), path), path)
+    meta.pop("order", None)
+    return Trace(tensors, order=order, meta=meta, order_known=known, dtypes=_narrow(path))
+
+
+def _narrow(path: Path) -> dict[str, str]:
+    """Which tensors of a file are stored as bfloat16."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    entries = ((name, entry.get("dtype")) for name, entry in header.items())
+    return {name: "bfloat16" for name, dtype in entries if dtype == "BF16"}
+
+
+def _load_npz(path: Path) -> Trace:
+    tensors = {}
+    try:
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single .npy array")
+            tensors = dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise TraceError(f"{path} is no complete .npz file of plain numbers: {error}.") from error
+    order = tensors.pop("order", None)
+    meta = {}
+    if order is not None and order.dtype.kind == "U":
+        names: list[str] | None = [str(name) for name in order.ravel()]
+    else:
+        names = list(tensors)
+        if order is not None:
+            tensors["order"] = order
+            names.append("order")
+    for name in [name for name, x in tensors.items() if x.dtype.kind == "U" and x.ndim == 0]:
+        meta[name] = str(tensors.pop(name))  # such as config or producer
+    _check_numbers(tensors, path)
+    listed, known = _order(tensors, names, path)
+    return Trace(tensors, order=listed, meta=meta, order_known=known)
+
+
+def _load_directory(path: Path) -> Trace:
+    tensors = {}
+    for file in sorted(path.rglob("*.npy")):
+        name = file.relative_to(path).with_suffix("").as_posix()
+        try:
+            tensors[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise TraceError(f"{file} is no complete .npy file of numbers: {error}.") from error
+    if not tensors:
+        raise TraceError(f"{path} is a directory without .npy files; expected one a tensor.")
+    _check_numbers(tensors, path)
+    order, known = _order(tensors, _listed_names(path), path)
+    return Trace(tensors, order=order, meta=_listed_meta(path), order_known=known)
+
+
+def _listed_names(path: Path) -> list[str] | None:
+    """What order.json or names.txt say, if one of them is there."""
+    for file in (path / name for name in _ORDER_FILES):
+        if file.is_file():
+            try:
+                text = file.read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                raise TraceError(f"{file} cannot be read: {error}.") from error
+            if file.suffix == ".json":
+                return _names_in(text, file)
+            return [line.strip() for line in text.splitlines() if line.strip()]
+    return None
+
+
+def _listed_meta(path: Path) -> dict[str, str]:
+    from refgit.files import read_json
+
+    if not (path / _META_FILE).is_file():
+        return {}
+    found = read_json(path / _META_FILE)
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in found.items()}
+
+
+def _names_in(text: str | None, path: Path) -> list[str] | None:
+    """A JSON list of names."""
+    if text is None:
+        return None
+    try:
+        names = json.loads(text)
+    except ValueError as error:
+        raise TraceError(
+            f"{path}: the order of the tensors is no valid JSON: {error}. Expected a list of "
+            "names, first computed first."
+        ) from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TraceError(
+            f"{path}: the order of the tensors is no JSON list of names; expected one such as "
+            '["pixel_values", "logits"], first computed first.'
+        )
+    return names
+
+
+def _order(
+    tensors: Mapping[str, Tensor], names: list[str] | None, path: Path
+) -> tuple[list[str], bool]:
+    """All names in the order of a list, and whether it was known of each."""
+    if names is None:
+        return natural_order(tensors), False
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise TraceError(
+            f"{path}: the order names {missing[0]!r}, which is none of its {len(tensors)} tensors."
+        )
+    names = list(dict.fromkeys(names))
+    rest = [name for name in tensors if name not in set(names)]
+    return [*names, *natural_order(rest)], not rest
+
+
+def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
+    for name, x in tensors.items():
+        if x.dtype.kind not in "biuf":
+            raise TraceError(f"{path}: tensor {name} is of dtype {x.dtype}; expected numbers.")

@@ -1,0 +1,93 @@
+"""What the tests of capturing share: refgit's tiny model as a model of transformers, and calls.
+
+transformers is handed in, 4.56.2 by tests/live and 5 by tests/live.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from refgit import GitConfig, GitForCausalLM
+from refgit import testing as tiny
+from refgit.traces.container import Trace, split_call
+
+TOLERANCE = 2e-5  # float32, relative to a tensor's largest magnitude
+FRAMES = 3
+VIDEO = tiny.CONFIG.replace(num_image_with_embedding=FRAMES)
+# what one side may store and the other not: the default positions, a mask of ones
+OPTIONAL = ("input.position_ids", "input.attention_mask")
+Arrays = dict[str, np.ndarray]
+
+
+@contextlib.contextmanager
+def at_work(transformers: Any, torch: Any) -> Iterator[None]:
+    """No gradients, no warnings of theirs."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def pair(transformers: Any, config: GitConfig = tiny.CONFIG, **options: Any) -> tuple[Any, Any]:
+    """refgit's tiny model, and that of transformers with the same weights."""
+    ours = tiny.tiny_model(config=config, **options)
+    return ours, theirs_of(transformers, ours)
+
+
+def theirs_of(transformers: Any, ours: GitForCausalLM) -> Any:
+    """The model of transformers that a file from refgit gives."""
+    respell = {"img_temperal_embedding": "img_temporal_embedding"}
+    extra = {"key_mapping": respell} if transformers.__version__.startswith("5.") else {}
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours.save_pretrained(folder)
+        return transformers.GitForCausalLM.from_pretrained(
+            folder, attn_implementation="eager", **extra
+        ).eval()
+
+
+def image_call(rows: int = 2, length: int = 4) -> Arrays:
+    return {"pixel_values": tiny.pixels(rows), "input_ids": tiny.tokens(rows, length)}
+
+
+def video_call(rows: int = 2) -> Arrays:
+    shape = (rows, FRAMES, 3, 8, 8)
+    frames = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return {"pixel_values": frames, "input_ids": tiny.tokens(rows)}
+
+
+def padded_call() -> Arrays:
+    return {**image_call(), "attention_mask": np.array([[1, 1, 1, 1], [0, 0, 1, 1]])}
+
+
+def error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference, relative to the largest magnitude; infinite for other shapes."""
+    if found.shape != np.broadcast_shapes(found.shape, expected.shape):
+        return float("inf")
+    apart = np.abs(found.astype(np.float64) - expected.astype(np.float64)).max()
+    return float(apart / max(np.abs(expected).max(), 1e-30))
+
+
+def names_of(trace: Mapping[str, Any]) -> list[str]:
+    return [name for name in trace if split_call(name)[1] not in OPTIONAL]
+
+
+def first_difference(reference: Trace, other: Trace, tolerance: float = TOLERANCE) -> str | None:
+    """The first tensor of both that differs."""
+    both = [name for name in names_of(reference) if name in other]
+    return next((n for n in both if not error(other[n], reference[n]) <= tolerance), None)
+
+
+def assert_agrees(reference: Trace, other: Trace, tolerance: float = TOLERANCE) -> None:
+    """All tensors are there, in the same order, of the same shapes and values."""
+    assert names_of(other) == names_of(reference)
+    assert first_difference(reference, other, tolerance) is None

@@ -1,0 +1,9 @@
+"""Shared by test_microsoft and other tests."""
+
+from __future__ import annotations
+
+# bert-base-uncased's first ids: [PAD] 0, [UNK] 100, [CLS] 101, [SEP] 102, [MASK] 103.
+VOCABULARY = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+WORDS = len(VOCABULARY)  # 110

@@ -46,5 +46,5 @@ def pixels(images: int = 1, seed: int = 0) -> np.ndarray:
 def tokens(rows: int = 1, length: int = 4, seed: int = 0) -> np.ndarray:
     """Texts (B, T) that start with the opening token."""
     ids = np.random.default_rng(seed).integers(3, CONFIG.vocab_size, (rows, length))
-    ids[:, 0] = CONFIG.bos_token_id
+    ids[:, 0] = int(CONFIG.bos_token_id or 0)
     return ids

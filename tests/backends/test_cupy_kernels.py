@@ -21,12 +21,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import golden_cases as golden
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers import golden_cases as golden
 from helpers import gpu_fake, gpu_fake_kernels
 from helpers.backends import ROOT, make_backend
 from helpers.golden_checks import SMALL, WRITING, relative_error

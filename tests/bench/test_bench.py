@@ -527,7 +527,9 @@ def test_videos_are_read_whole_and_their_first_frames_alone_by_the_image_encoder
 @pytest.fixture(scope="module")
 def growth() -> Any:
     """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("growth", ROOT / "docs" / "growth.py")
+    spec = importlib.util.spec_from_file_location(
+        "growth", ROOT / "docs" / "tools" / "measure" / "growth.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -133,7 +133,8 @@ def run(hub: Hub, home: Path, code: str, **environment: str) -> subprocess.Compl
 
 
 LOAD = f"""
-import numpy as np, tiny
+import numpy as np
+from refgit import testing as tiny
 from refgit import GitForCausalLM
 model = GitForCausalLM.from_pretrained({REPOSITORY!r})
 wanted = GitForCausalLM(tiny.CONFIG, seed=1).state_dict()

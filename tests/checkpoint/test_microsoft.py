@@ -32,8 +32,6 @@ from refgit.processing.image.processor import CLIP_MEAN, CLIP_STD
 
 State = dict[str, np.ndarray]
 
-VOCABULARY += list("abcdef")
-
 
 # ---- the names the other way round, written from the hub's side
 

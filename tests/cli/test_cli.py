@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from helpers.command_line import (
+from helpers.command_line import (  # noqa: F401  # fixtures
     KINDS,
     ROOT,
     broken_files,
+    captions,
     encoded,
     environment,
+    model,
     picture,
     process,
 )

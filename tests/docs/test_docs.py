@@ -27,7 +27,7 @@ from helpers.backends import ROOT
 from helpers.browser import EXECUTABLE, browser
 
 DOCS = ROOT / "docs"
-SITE = DOCS / "site"
+SITE = DOCS / "tools" / "site"
 PAGES = {
     page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
     for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))

@@ -1,6 +1,6 @@
 """The README begins with two commands, and shows how to call refgit from Python.
 
-Its Python blocks run, and its links are followed, in tests/docs/test_docs.py; its commands install, and
+Its Python blocks run, and its links are followed, in test_docs.py; its commands install, and
 .ci/run runs them in a fresh environment.
 """
 

@@ -5,10 +5,10 @@ The stored tensors are what transformers 4.56.2 on torch computed; golden/genera
 
 from __future__ import annotations
 
-import golden_cases as golden
 import numpy as np
 import pytest
 
+from helpers import golden_cases as golden
 from helpers.backends import make_backend
 from helpers.golden_checks import SMALL, WRITING, relative_error
 from refgit import to_numpy

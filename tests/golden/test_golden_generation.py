@@ -1,6 +1,6 @@
 """Every search's golden ids and scores, on every backend.
 
-The stored tensors are what transformers 4.56.2 on torch wrote; golden/cases/generation.py made them.
+The stored tensors are what transformers 4.56.2 on torch wrote, by golden/cases/generation.py.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import golden_cases as golden
 import numpy as np
 import pytest
 
+from helpers import golden_cases as golden
 from refgit import GitConfig, GitForCausalLM, to_numpy
 from refgit.generation.resolve import merge, search_mode
 from refgit_backends import Backend

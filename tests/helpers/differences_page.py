@@ -13,7 +13,7 @@ from functools import cached_property
 from helpers.backends import ROOT
 
 PAGE = (ROOT / "docs" / "differences.md").read_text()
-SCRIPTS = ROOT / "docs" / "differences"
+SCRIPTS = ROOT / "docs" / "tools" / "differences"
 
 
 @dataclass(frozen=True)

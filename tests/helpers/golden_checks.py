@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import golden_cases as golden
 import numpy as np
+
+from helpers import golden_cases as golden
 
 SMALL = [case for case in golden.FORWARD_CASES if case != "git_base"]
 

@@ -22,7 +22,7 @@ PLAIN = {"NO_COLOR": "", "FORCE_COLOR": "", "TERM": "xterm-256color", "COLUMNS":
 
 # The command line with another delay of the bars.
 CODE = (
-    "import sys; from refgit.cli.commands import terminal; from refgit.cli.main import main; "
+    "import sys; from refgit.cli import terminal; from refgit.cli.main import main; "
     "terminal.DELAY = {delay}; {first}; sys.exit(main(sys.argv[1:]))"
 )
 

@@ -53,7 +53,14 @@ def test_a_job_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     kills = 0
     for seed in range(3 if how == "call" else 1):
         out = tmp_path / f"{seed}-{name}"
-        command = [sys.executable, ROOT / "tests" / "job_killer.py", out, expected, str(seed), how]
+        command = [
+            sys.executable,
+            ROOT / "tests" / "helpers" / "job_killer.py",
+            out,
+            expected,
+            str(seed),
+            how,
+        ]
         done = subprocess.run(
             [*command, "caption", inputs, "--model", model],
             capture_output=True,
@@ -77,7 +84,8 @@ def test_ctrl_c_keeps_the_rows_and_says_how_to_go_on(
 ) -> None:
     out = tmp_path / "captions.jsonl"
     code = (
-        "import sys, time; from refgit import cli; from refgit.jobs.captioner import Captioner\n"
+        "import sys, time\nfrom refgit.cli import main as cli\n"
+        "from refgit.jobs.captioner import Captioner\n"
         "write = Captioner.write\n"
         "def slow(*arguments):\n    time.sleep(0.2)\n    return write(*arguments)\n"
         "Captioner.write = slow\nsys.exit(cli.main(sys.argv[1:]))"

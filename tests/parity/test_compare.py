@@ -971,7 +971,11 @@ def test_other_weights_do_not_make_a_difference_and_unknown_ones_are_no_matter(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stand_in(monkeypatch, "diagnose", diagnose=lambda *arguments, **options: _Diagnosis())
+    stand_in(
+        monkeypatch,
+        PROCEDURE,
+        diagnose=lambda *arguments, **options: _Diagnosis(),
+    )
     meta = {**reference().meta, "sha256": 64 * "0"}
     Trace(dict(reference()), meta=meta).save(files.reference)
     assert command("compare", files.reference, files.same, "--model", saved) == 0
@@ -993,7 +997,7 @@ def test_the_diagnosis_is_made_as_soon_as_an_error_is_suspect(
         given_.append(precision)
         return _Diagnosis()
 
-    stand_in(monkeypatch, "diagnose", diagnose=diagnose)
+    stand_in(monkeypatch, PROCEDURE, diagnose=diagnose)
     Trace(dict(reference()), meta={**reference().meta, "model": str(saved)}).save(files.reference)
     assert command("compare", files.reference, files.same) == 0
     assert given_ == []
@@ -1100,11 +1104,14 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+PROCEDURE = "refgit.parity.diagnosis.procedure"
+
+
 def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **attributes: Any) -> None:
-    fake = ModuleType(f"refgit.parity.{module}")
+    fake = ModuleType(module)
     for name, value in attributes.items():
         setattr(fake, name, value)
-    monkeypatch.setitem(sys.modules, f"refgit.parity.{module}", fake)
+    monkeypatch.setitem(sys.modules, module, fake)
 
 
 def test_with_the_model_there_is_a_diagnosis(
@@ -1120,7 +1127,7 @@ def test_with_the_model_there_is_a_diagnosis(
         given_.extend(arguments)
         return _Diagnosis()
 
-    stand_in(monkeypatch, "diagnose", diagnose=diagnose)
+    stand_in(monkeypatch, PROCEDURE, diagnose=diagnose)
     assert command("compare", files.reference, files.other, "--model", saved) == 1
     said = capsys.readouterr()
     assert "diagnosis: layer 1: your activation is tanh-gelu." in said.out
@@ -1144,7 +1151,7 @@ def test_a_diagnosis_that_fails_leaves_the_comparison(
     def diagnose(*arguments: Any, **options: Any) -> None:
         raise ValueError("no inputs")
 
-    stand_in(monkeypatch, "diagnose", diagnose=diagnose)
+    stand_in(monkeypatch, PROCEDURE, diagnose=diagnose)
     assert command("compare", files.reference, files.other, "--model", saved) == 1
     said = capsys.readouterr()
     assert said.out.startswith(LAYER)
@@ -1160,7 +1167,11 @@ def test_the_reference_knows_its_model_and_its_weights(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stand_in(monkeypatch, "diagnose", diagnose=lambda *arguments, **options: _Diagnosis())
+    stand_in(
+        monkeypatch,
+        PROCEDURE,
+        diagnose=lambda *arguments, **options: _Diagnosis(),
+    )
     known = Trace(dict(reference()), meta={**reference().meta, **trace_command.origin(str(saved))})
     known.save(files.reference)
     assert command("compare", files.reference, files.other) == 1
@@ -1183,8 +1194,8 @@ def test_floors_that_the_reference_lacks_are_measured_with_the_model(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stand_in(monkeypatch, "diagnose", diagnose=lambda *arguments, **options: SimpleNamespace(
-        ok=True, sentences=(), to_dict=dict))  # fmt: skip
+    nothing = SimpleNamespace(ok=True, sentences=(), to_dict=dict)
+    stand_in(monkeypatch, PROCEDURE, diagnose=lambda *arguments, **options: nothing)
     meta = {k: v for k, v in reference().meta.items() if k != "noise"}
     Trace(dict(reference()), meta=meta).save(files.reference)
     assert command("compare", files.reference, files.same, "--json") == 0
@@ -1197,7 +1208,11 @@ def test_a_report_is_written_on_demand(
     command: Callable[..., int], files: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Any] = []
-    stand_in(monkeypatch, "report", write_report=lambda *arguments: written.append(arguments))
+    stand_in(
+        monkeypatch,
+        "refgit.parity.report.write",
+        write_report=lambda *arguments: written.append(arguments),
+    )
     page = files.folder / "report.html"
     assert command("compare", files.reference, files.other, "--html", page) == 1
     ((path, comparison, diagnosis, ours, theirs),) = written

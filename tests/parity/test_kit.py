@@ -52,7 +52,7 @@ from refgit.parity.kit.tolerance import (
 from refgit.parity.numerics.summation import OrderedBackend
 from refgit.testing import tiny_model
 
-PORT = ROOT / "tests" / "port_js" / "git.mjs"
+PORT = ROOT / "tests" / "helpers" / "port_js" / "git.mjs"
 
 
 @pytest.fixture(scope="module")

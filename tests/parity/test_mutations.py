@@ -16,17 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.mutations import (
+from helpers.mutations import (  # noqa: F401  # fixtures
     CASES,
     TEXT,
     VISION,
     Row,
     broken,
     case,
+    diagnoses,
     draw,
     drawn_for,
     examined,
+    rows,
     shows,
+    trials,
 )
 from helpers.other_git import Mutation
 from refgit.parity.diagnosis.procedure import Diagnosis, diagnose

@@ -13,14 +13,19 @@ import pytest
 from PIL import Image
 
 from helpers.browser import EXECUTABLE, Browser, browser
-from helpers.reports import (
+from helpers.reports import (  # noqa: F401  # fixtures
     CONTRASTS,
     EVIL,
     PROBABILITIES,
     VALUE,
     WRONG,
     Reader,
+    comparison,
     data_of,
+    diagnosis,
+    other,
+    page,
+    reference,
 )
 from refgit.parity.comparison.comparing import Comparison, compare
 from refgit.parity.diagnosis.procedure import Diagnosis

@@ -2,7 +2,7 @@
 
     python docs/tools/differences/show.py                 the names there are
     python docs/tools/differences/show.py distances loss  some of them
-    python docs/tools/differences/show.py --all           all that the installed transformers can show
+    python docs/tools/differences/show.py --all           all that this transformers can show
 
 Each name belongs to a section of docs/differences.md, which quotes what is printed here. It needs
 torch 2.13.0 and transformers: 4.56.2 for most names, 5.23.0 for those that begin with `new-`.

@@ -127,7 +127,7 @@ def draw(name: str) -> Image.Image:
 
 
 def main() -> None:
-    folder = Path(__file__).parent / "images"
+    folder = Path(__file__).parents[2] / "images"
     folder.mkdir(exist_ok=True)
     for name in PICTURES:
         draw(name).save(folder / f"{name}.png", optimize=True)

@@ -19,7 +19,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-FOLDER = Path(__file__).parents[1] / "images" / "model"
+FOLDER = Path(__file__).parents[2] / "images" / "model"
 LIMIT = 60_000
 
 CARD = "#fbfaf7"  # background

@@ -1,11 +1,11 @@
 """How time grows: with images, their size, frames, prompt and beams; git-base's size, on a CPU.
 
-    python docs/tools/measure/growth.py              # measures what docs/tools/measure/growth.json lacks, then draws and writes
+    python docs/tools/measure/growth.py              # measures what is lacking, draws, writes
     python docs/tools/measure/growth.py --again      # forgets what was measured
     python docs/tools/measure/growth.py --write      # draws and writes only (needs matplotlib)
 
-Each point goes to docs/tools/measure/growth.json as it is measured, so a run that was cut off goes on where it
-was. The table stands between two marks in docs/fast.md, the picture in docs/images/growth.svg.
+Each point goes to growth.json as it is measured, so a run that was cut off goes on where it was.
+The table stands between two marks in docs/fast.md, the picture in docs/images/growth.svg.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from typing import Any
 
 from refgit.openblas import spin_shortly
 
-DOCS = Path(__file__).parent
-DATA, PAGE, PICTURE = DOCS / "growth.json", DOCS / "fast.md", DOCS / "images" / "growth.svg"
+TOOLS = Path(__file__).parent
+DOCS = TOOLS.parents[1]
+DATA, PAGE, PICTURE = TOOLS / "growth.json", DOCS / "fast.md", DOCS / "images" / "growth.svg"
 TOKENS = 20
 LONG = 20.0  # seconds; what takes longer is measured once
 AXES: dict[str, tuple[str, list[int]]] = {
@@ -241,7 +242,8 @@ def table(data: dict[str, Any]) -> str:
                 slopes.append([axis, unit, PARTS[part], start, slope, f"{fit.error:.0%}"])
     m = data["machine"]
     about = (
-        f"Measured {m['date']} by `python docs/tools/measure/growth.py` on {m['cpu']}, {m['cores']} cores, "
+        f"Measured {m['date']} by `python docs/tools/measure/growth.py` on {m['cpu']}, "
+        f"{m['cores']} cores, "
         f"threads: {m['threads']}, NumPy {m['numpy']} with {m['blas']}, float32."
     )
     if data["settings"]["clock"] == "processor":

@@ -3,7 +3,7 @@
     python docs/tools/port_story/my_port.py --version 1 caption PICTURE ...
     python docs/tools/port_story/my_port.py --version 1 dump PICTURE mine.npz [--only layers]
 
-The mathematics is tests/helpers/other_git.py, which shares no code with refgit: einsum, names of its own,
+The mathematics is tests/helpers/other_git.py, which shares no code with refgit: einsum, own names,
 and places where mistakes can be put. Preparing the picture and writing words are below. Version 1
 has two mistakes, version 2 one, version 3 none.
 """
@@ -23,7 +23,7 @@ from safetensors.numpy import load_file
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "tests"))
 
-from other_git import Mutation, OtherGit  # noqa: E402
+from helpers.other_git import Mutation, OtherGit  # noqa: E402
 
 MODEL = ROOT / "refgit" / "demo"
 CONFIG = json.loads((MODEL / "config.json").read_text())

@@ -21,7 +21,7 @@ from pygments.util import ClassNotFound
 
 ROOT = Path(__file__).resolve().parents[3]
 ALWAYS = (
-    "refgit/**/*.py", "backends/**/*.py", "golden/*.py", "docs/recipes/emoji/*.py", "docs/**/*.py",
+    "refgit/**/*.py", "backends/**/*.py", "golden/**/*.py", "docs/**/*.py",
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "refgit/demo/README.md",
 )  # fmt: skip
 PREFIX = "source/"
@@ -66,7 +66,7 @@ def is_page_of_docs(path: str) -> bool:
     """Return whether MkDocs has this file itself."""
     if (ROOT / path).is_dir():
         return False
-    folders = ("docs/tools/site/", "docs/tools/figures/")
+    folders = ("docs/tools/", "docs/recipes/")
     return path.startswith("docs/") and not path.endswith(".py") and not path.startswith(folders)
 
 

@@ -186,7 +186,7 @@ def kernels_for(name: str) -> dict[str, bool | None]:
 
 
 def uses_of(name: str) -> Iterator[str]:
-    """Say which functions of the model call a layer, as in refgit/model/vision.py:56 image_encoder."""
+    """Say which functions of the model call a layer, as refgit/model/vision.py:56 image_encoder."""
     root = _REFGIT
     files = [root / "model" / f"{part}.py" for part in ("vision", "decoder", "git")]
     for path in (*files, *sorted((root / "layers").glob("*.py"))):

@@ -1,6 +1,6 @@
 """Take the pictures of the site in docs/images/docs-*.png.
 
-    mkdocs build --strict -f docs/tools/site/mkdocs.yml && python docs/tools/screenshots/make_docs_screenshots.py
+    mkdocs build --strict -f docs/tools/site/mkdocs.yml && python docs/tools/screenshots/site.py
 
 Needs the built site, Pillow and Chromium. The pages are opened as files, as a reader without a
 network would; whatever one of them asks of a network, and every error of its console, stops this.
@@ -17,7 +17,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests"))
-from browser import Browser, browser  # noqa: E402
+from helpers.browser import Browser, browser  # noqa: E402
 
 PAGES = {
     "start": "index.html",

@@ -1,7 +1,7 @@
 """Measure what an image costs a processor's core, and write the table of docs/scale.md.
 
-    python docs/tools/measure/measure_scale.py            # prints the table
-    python docs/tools/measure/measure_scale.py --write    # puts it into docs/scale.md
+    python docs/tools/measure/scale.py            # prints the table
+    python docs/tools/measure/scale.py --write    # puts it into docs/scale.md
 
 Captions are computed on one thread and timed by the processor's clock, so other programs on the
 machine matter little: what is printed is seconds of one core. The model of git-base's size has
@@ -37,7 +37,7 @@ from refgit.demo import demo_path
 from refgit.jobs.captioner import Captioner
 from refgit.jobs.journal import Journal, row_of
 
-PAGE = Path(__file__).parent / "scale.md"
+PAGE = Path(__file__).parents[2] / "scale.md"
 BEGIN, END = "<!-- scale: made by a script -->", "<!-- /scale -->"
 PICTURES = ("balloon", "cloud", "pencil", "red-apple", "red-heart", "star")
 WORDS, DAY, MANY = 12, 86_400, 1_000_000_000
@@ -117,7 +117,8 @@ def writing(rows: int = 20_000) -> tuple[str, float]:
 def table(rows: list[tuple[str, float]]) -> str:
     facts = machine.facts(1)
     lines = [
-        f"Measured {date.today()} by `python docs/tools/measure/measure_scale.py` on {facts['cpu']}, one thread, "
+        f"Measured {date.today()} by `python docs/tools/measure/scale.py` on {facts['cpu']}, "
+        "one thread, "
         f"float32, NumPy {np.__version__}; seconds of the processor.",
         "",
         "| step | ms of a core for an image | images a second and core | 10^9 images, core-days |",

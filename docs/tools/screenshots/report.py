@@ -1,7 +1,7 @@
 """Make docs/screenshots/compare-report-light.png and -dark.png: a report as Chromium shows it.
 
     apt-get install chromium
-    python docs/tools/screenshots/make_report_example.py
+    python docs/tools/screenshots/report.py
 
 The other GIT of the example is refgit itself with the keys and values of one decoder layer swapped.
 The model has the depth of git-base, narrow layers, and random weights.
@@ -19,8 +19,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
 
-from browser import browser  # noqa: E402
-
+from helpers.browser import browser  # noqa: E402
 from refgit import GitConfig, GitForCausalLM, GitVisionConfig  # noqa: E402
 from refgit.parity.comparison.comparing import compare  # noqa: E402
 from refgit.parity.diagnosis.procedure import diagnose  # noqa: E402

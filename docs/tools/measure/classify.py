@@ -1,6 +1,6 @@
 """Measure `classify` on a git-base-size model with random weights: the trie against its rivals.
 
-    OMP_NUM_THREADS=1 python docs/tools/measure/measure_classify.py --labels 20000
+    OMP_NUM_THREADS=1 python docs/tools/measure/classify.py --labels 20000
 
 The labels are random, of 1 to 6 tokens, and many begin alike: each goes on from an earlier one with
 probability --shared. The rivals score some of the labels, drawn at random, and their times are

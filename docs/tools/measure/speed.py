@@ -1,7 +1,7 @@
 """Measure the speed on this machine and put the table into docs/fast.md.
 
-    python docs/tools/measure/measure_speed.py --peers transformers,onnxruntime      # arguments of `refgit bench`
-    refgit bench --json ... > speed.json; python docs/tools/measure/measure_speed.py --from speed.json
+    python docs/tools/measure/speed.py --peers transformers,onnxruntime  # as `refgit bench`
+    refgit bench --json ... > speed.json; python docs/tools/measure/speed.py --from speed.json
 
 The table stands between two marks on the page; the rest of the page is left as it is.
 """

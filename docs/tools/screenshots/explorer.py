@@ -1,7 +1,7 @@
 """Make docs/images/explorer-light.png, -dark.png and -phone.png: the explorer in Chromium.
 
     apt-get install chromium
-    python docs/tools/screenshots/make_explorer_screenshots.py
+    python docs/tools/screenshots/explorer.py
 
 The bundled model and a picture of docs/images.
 """
@@ -18,8 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
 
-from browser import Browser, browser  # noqa: E402
-
+from helpers.browser import Browser, browser  # noqa: E402
 from refgit import GitForCausalLM, GitProcessor  # noqa: E402
 from refgit.demo import NAME, demo_path  # noqa: E402
 from refgit.explain import explain  # noqa: E402

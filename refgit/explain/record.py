@@ -164,7 +164,7 @@ def _watched(model: GitForCausalLM, pixels: Any, ids: Sequence[int], any_size: b
     """
     image_norms: list[Numbers] = []
 
-    def tap(name: str, value: Any) -> None:
+    def hook(name: str, value: Any) -> None:
         if _IMAGE_STATE.fullmatch(name):
             patches = _precise(value)[:, 1:]  # (F, 1 + R C, D) -> (F, R C, D)
             image_norms.append(_norm(patches).reshape(-1))
@@ -178,7 +178,7 @@ def _watched(model: GitForCausalLM, pixels: Any, ids: Sequence[int], any_size: b
         output_hidden_states=True,
         interpolate_pos_encoding=any_size,
         return_dict=True,
-        tap=tap,
+        hook=hook,
     )
     assert isinstance(out, BaseModelOutputWithPast)
     assert out.attentions is not None
@@ -186,7 +186,7 @@ def _watched(model: GitForCausalLM, pixels: Any, ids: Sequence[int], any_size: b
     n_image = model.count_image_tokens(pixels)
     attentions = [_precise(a)[0] for a in out.attentions]  # (1, H, L, L) -> (H, L, L)
     text = [state[:, n_image:, :] for state in out.hidden_states]  # (1, L, D) -> (1, T, D)
-    head, ops = model.parameters["output"], model.tapped(None)
+    head, ops = model.parameters["output"], model.hooked(None)
     return _Watched(
         tuple(a[:, n_image:].copy() for a in attentions),
         rollout(attentions)[:, n_image:].copy(),

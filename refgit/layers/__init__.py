@@ -17,7 +17,7 @@ The letters of the shape comments, everywhere in refgit:
 Where a formula uses one of these letters, it means the same. B' is the number of images where it
 is not that of texts: text b belongs to image b mod B'. Two arguments recur: `p` holds the
 parameters of a layer by their names in the checkpoint, and `ops` the version of each operation
-that runs, with the *tap*, a function that is shown every named intermediate.
+that runs, with the *hook*, a function that is shown every named intermediate.
 
 The paper is Wang et al., "GIT: A Generative Image-to-text Transformer for Vision and Language",
 arXiv 2205.14100.

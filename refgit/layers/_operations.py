@@ -1,8 +1,8 @@
-"""The operations a backend may speed up, and the taps through which one watches them.
+"""The operations a backend may speed up, and the hooks through which one watches them.
 
 `Operations` is the set of functions a forward pass runs on. By default each is its definition;
 a backend's kernels replace single ones by name, and may stand in for a layer that is made of
-several. It also carries the tap: a function that is shown every named intermediate. Layers
+several. It also carries the hook: a function that is shown every named intermediate. Layers
 receive it as `ops`, so nothing is global.
 """
 
@@ -19,7 +19,7 @@ from refgit.layers.linear import linear
 from refgit.layers.normalization import layer_norm
 from refgit.layers.softmax import softmax
 
-Tap = Callable[[str, Array], None]
+Hook = Callable[[str, Array], None]
 
 # What a backend may have a kernel for: single operations, and layers made of several.
 OPERATIONS = ("linear", "layer_norm", "softmax", "quick_gelu", "gelu")
@@ -28,7 +28,7 @@ LAYERS = ("project_heads", "attention", "feed_forward")
 
 @dataclass(frozen=True)
 class Operations:
-    """One version of each operation, and a tap.
+    """One version of each operation, and a hook.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Operations:
     listener : callable or None
         Called as ``listener(name, array)`` with every named intermediate.
     path : str
-        Where in the model we are; names given to `tap` are completed with it.
+        Where in the model we are; names given to `hook` are completed with it.
     """
 
     linear: Callable[..., Array] = linear
@@ -48,7 +48,7 @@ class Operations:
     quick_gelu: Callable[..., Array] = quick_gelu
     gelu: Callable[..., Array] = gelu
     layers: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    listener: Tap | None = None
+    listener: Hook | None = None
     path: str = ""
 
     @classmethod
@@ -68,14 +68,14 @@ class Operations:
     def run(self, definition: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Run a layer that is made of several operations, by a kernel where that can be.
 
-        A kernel has the name of the definition, its meaning, and its arguments, but for `tap` in
+        A kernel has the name of the definition, its meaning, and its arguments, but for `hook` in
         the place of `ops`: what shows the intermediates, or None where nobody listens. Its
         attribute `serves` says of given arguments whether it takes them.
         """
         kernel = self.layers.get(definition.__name__)
         if kernel is None or not kernel.serves(*arguments, **options):
             return definition(*arguments, ops=self, **options)
-        return kernel(*arguments, tap=None if self.listener is None else self.tap, **options)
+        return kernel(*arguments, hook=None if self.listener is None else self.hook, **options)
 
     def at(self, name: str) -> Operations:
         """Return these operations one step further down the path; free where nobody listens."""
@@ -83,7 +83,7 @@ class Operations:
             return self
         return replace(self, path=f"{self.path}{name}.")
 
-    def tap(self, name: str, array: Array) -> Array:
+    def hook(self, name: str, array: Array) -> Array:
         """Show `array` to the listener, if there is one, and hand it back unchanged."""
         if self.listener is not None:
             self.listener(self.path + name if name else self.path[:-1], array)

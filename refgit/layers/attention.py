@@ -172,7 +172,7 @@ def attention(
         scores.append(part)
         first_key += key.shape[2]
     joint = scores[0] if len(scores) == 1 else xp.concat(scores, axis=-1)  # (B, H, Q, K)
-    ops.tap("scores", joint)
+    ops.hook("scores", joint)
     if bias is not None:
         joint = joint + bias
     probabilities = ops.softmax(joint)
@@ -224,7 +224,7 @@ def project_heads(
     Source: Vaswani et al., arXiv 1706.03762, section 3.2.2.
     """
     return tuple(
-        split_heads(ops.tap(name, ops.linear(x, **p[name])), num_heads)  # (B, L, D) -> by heads
+        split_heads(ops.hook(name, ops.linear(x, **p[name])), num_heads)  # (B, L, D) -> by heads
         for name in names
     )
 
@@ -291,6 +291,6 @@ def multi_head_attention(
         head_mask=head_mask,
         keep_probabilities=keep_probabilities or ops.listener is not None,
     )
-    ops.tap("probabilities", probabilities)
-    context = ops.tap("context", merge_heads(context))  # (B, H, Q, D/H) -> (B, Q, D)
+    ops.hook("probabilities", probabilities)
+    context = ops.hook("context", merge_heads(context))  # (B, H, Q, D/H) -> (B, Q, D)
     return context, probabilities

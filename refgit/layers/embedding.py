@@ -69,5 +69,5 @@ def text_embedding(
     x = words
     if position_ids is not None:
         positions = embed(position_ids, p["position_embeddings"]["weight"])  # (B or 1, T, D)
-        x = ops.tap("sum", x + ops.tap("position_embeddings", positions))
-    return ops.tap("LayerNorm", ops.layer_norm(x, **p["LayerNorm"], eps=eps))
+        x = ops.hook("sum", x + ops.hook("position_embeddings", positions))
+    return ops.hook("LayerNorm", ops.layer_norm(x, **p["LayerNorm"], eps=eps))

@@ -34,7 +34,7 @@ def feed_forward(
     ops : Operations
         Which version of each operation runs.
     names : three str
-        What the taps call the three steps.
+        What the hooks call the three steps.
 
     Returns
     -------
@@ -44,6 +44,6 @@ def feed_forward(
     -----
     Source: Vaswani et al., arXiv 1706.03762, equation 2.
     """
-    h = ops.tap(names[0], ops.linear(x, **widen))  # (B, L, D) -> (B, L, F)
-    h = ops.tap(names[1], activation(h))
-    return ops.tap(names[2], ops.linear(h, **narrow))  # (B, L, F) -> (B, L, D)
+    h = ops.hook(names[0], ops.linear(x, **widen))  # (B, L, D) -> (B, L, F)
+    h = ops.hook(names[1], activation(h))
+    return ops.hook(names[2], ops.linear(h, **narrow))  # (B, L, F) -> (B, L, D)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from refgit.layers._array_api import Array
-from refgit.layers._operations import Operations, Tap
+from refgit.layers._operations import Hook, Operations
 from refgit.model.config import GitConfig, GitVisionConfig, is_integer
 from refgit.model.parameters import Shapes, flatten, nest, random_parameters
 from refgit_backends import Backend, get_backend
@@ -220,7 +220,7 @@ class PretrainedModel:
             return bool(value)
         return bool(getattr(self.config, name))
 
-    def tapped(self, listener: Tap | None) -> Operations:
+    def hooked(self, listener: Hook | None) -> Operations:
         """The model's operations, with `listener` shown every named intermediate.
 
         Someone may listen to the operations already (parity/trace.py); both are shown then.

@@ -235,10 +235,10 @@ def decoder_block(
         ops=ops.at("attention.self"),
     )
     output = p["attention"]["output"]
-    h = ops.tap("attention.output.dense", ops.linear(context, **output["dense"]))
-    x = ops.tap("attention.output.residual", x + h)
+    h = ops.hook("attention.output.dense", ops.linear(context, **output["dense"]))
+    x = ops.hook("attention.output.residual", x + h)
     x = ops.layer_norm(x, **output["LayerNorm"], eps=eps)
-    x = ops.tap("attention.output.LayerNorm", x)
+    x = ops.hook("attention.output.LayerNorm", x)
     h = ops.run(
         feed_forward,
         x,
@@ -247,9 +247,9 @@ def decoder_block(
         activation=ops.activation(config.hidden_act),
         names=("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense"),
     )
-    x = ops.tap("output.residual", x + h)
+    x = ops.hook("output.residual", x + h)
     x = ops.layer_norm(x, **p["output"]["LayerNorm"], eps=eps)
-    return ops.tap("output.LayerNorm", x), probabilities
+    return ops.hook("output.LayerNorm", x), probabilities
 
 
 def heads_in(p: Parameters, config: GitConfig) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 
 from refgit.generation.config import GenerationConfig
 from refgit.layers._array_api import Array
-from refgit.layers._operations import Operations, Tap
+from refgit.layers._operations import Hook, Operations
 from refgit.layers.embedding import embed, text_embedding
 from refgit.layers.lm_head import language_model_loss, lm_head
 from refgit.layers.sequence import join_image_and_text, string_frames
@@ -51,7 +51,7 @@ class GitModel(PretrainedModel):
 
     config_class = GitConfig
     prefix = "git."
-    # What the names of the taps begin with.
+    # What the names of the hooks begin with.
     path: ClassVar[str] = ""
     config: GitConfig
 
@@ -70,8 +70,8 @@ class GitModel(PretrainedModel):
         """What the names of the trunk's parameters begin with."""
         return f"{self.path}." if self.path else ""
 
-    def _trunk_operations(self, tap: Tap | None) -> Operations:
-        ops = self.tapped(tap)
+    def _trunk_operations(self, hook: Hook | None) -> Operations:
+        ops = self.hooked(hook)
         return ops.at(self.path) if self.path else ops
 
     def __call__(
@@ -89,7 +89,7 @@ class GitModel(PretrainedModel):
         interpolate_pos_encoding: bool = False,
         return_dict: bool | None = None,
         *,
-        tap: Tap | None = None,
+        hook: Hook | None = None,
     ) -> BaseModelOutputWithPast | tuple[Any, ...]:
         """Read an image and a text.
 
@@ -118,7 +118,7 @@ class GitModel(PretrainedModel):
             Take images of any height and width, and stretch the positions over their patches.
         return_dict : bool, optional
             False returns a plain tuple.
-        tap : callable, optional
+        hook : callable, optional
             Called with the name and the value of every intermediate.
 
         Returns
@@ -131,7 +131,7 @@ class GitModel(PretrainedModel):
         ValueError, TypeError
             An argument does not fit; the message names it, what was found and what was expected.
         """
-        ops = self._trunk_operations(tap)
+        ops = self._trunk_operations(hook)
         cache = self._cache_for(past_key_values, use_cache, pixel_values)
         pixels = None
         if pixel_values is not None:
@@ -238,7 +238,7 @@ class GitModel(PretrainedModel):
         *,
         head_mask: Any = None,
         interpolate_pos_encoding: bool = False,
-        tap: Tap | None = None,
+        hook: Hook | None = None,
     ) -> KeyValueCache:
         """Read images once, to write any number of texts below them.
 
@@ -250,7 +250,7 @@ class GitModel(PretrainedModel):
             texts below.
         interpolate_pos_encoding : bool
             Take images of any height and width.
-        tap : callable, optional
+        hook : callable, optional
             Called with the name and the value of every intermediate.
 
         Returns
@@ -259,13 +259,13 @@ class GitModel(PretrainedModel):
             Holds the images; pass it as `past_key_values`.
         """
         pixels = self.checked_pixels(pixel_values, any_size=interpolate_pos_encoding)
-        return self.encode_checked(pixels, head_mask=head_mask, tap=tap)
+        return self.encode_checked(pixels, head_mask=head_mask, hook=hook)
 
     def encode_checked(
-        self, pixels: Array, *, head_mask: Any = None, tap: Tap | None = None
+        self, pixels: Array, *, head_mask: Any = None, hook: Hook | None = None
     ) -> KeyValueCache:
         """Do what `encode_image` does, with what `checked_pixels` returned."""
-        ops = self._trunk_operations(tap)
+        ops = self._trunk_operations(hook)
         heads = self._head_mask(head_mask)
         cache = KeyValueCache(self.config.num_hidden_layers)
         checks.joint_length(self.count_image_tokens(pixels), self.config)
@@ -380,7 +380,7 @@ class GitModel(PretrainedModel):
         checks.input_ids(ids, self.config)
         table = self._trunk["embeddings"]["word_embeddings"]["weight"]
         words = embed(self.backend.asarray(ids, "int64"), table)
-        return ops.tap("embeddings.word_embeddings", words)
+        return ops.hook("embeddings.word_embeddings", words)
 
     def _positioned(
         self, words: Array, position_ids: Any, past_length: int, ops: Operations
@@ -494,7 +494,7 @@ class GitForCausalLM(GitModel):
         interpolate_pos_encoding: bool = False,
         return_dict: bool | None = None,
         *,
-        tap: Tap | None = None,
+        hook: Hook | None = None,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Read an image and a text, and score every word as the next one.
 
@@ -505,7 +505,7 @@ class GitForCausalLM(GitModel):
             With labels no cache is returned.
         input_ids, attention_mask, position_ids, pixel_values, head_mask, inputs_embeds, \
         past_key_values, use_cache, output_attentions, output_hidden_states, \
-        interpolate_pos_encoding, return_dict, tap
+        interpolate_pos_encoding, return_dict, hook
             See `GitModel`.
 
         Returns
@@ -538,11 +538,11 @@ class GitForCausalLM(GitModel):
                 output_hidden_states,
                 interpolate_pos_encoding,
                 return_dict=True,
-                tap=tap,
+                hook=hook,
             )
             assert isinstance(out, BaseModelOutputWithPast)
-            ops = self.tapped(tap)
-            logits = ops.tap(
+            ops = self.hooked(hook)
+            logits = ops.hook(
                 "output", lm_head(out.last_hidden_state, self.parameters["output"], ops=ops)
             )
         loss = None
@@ -573,7 +573,7 @@ class GitForCausalLM(GitModel):
         head_mask: Any = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
-        tap: Tap | None = None,
+        hook: Hook | None = None,
     ) -> CausalLMOutputWithPast:
         """Score the word after each text: the step of generation.
 
@@ -585,7 +585,7 @@ class GitForCausalLM(GitModel):
             From `encode_image` or empty; it takes up the new tokens.
         attention_mask : array (B, T) or (B, past + T), optional
             1 for text, 0 for padding.
-        position_ids, head_mask, output_attentions, output_hidden_states, tap
+        position_ids, head_mask, output_attentions, output_hidden_states, hook
             See `GitModel`.
 
         Returns
@@ -602,12 +602,12 @@ class GitForCausalLM(GitModel):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            tap=tap,
+            hook=hook,
         )
         assert isinstance(out, BaseModelOutputWithPast)
-        ops = self.tapped(tap)
+        ops = self.hooked(hook)
         last = out.last_hidden_state[:, -1, :]  # (B, T, D) -> (B, D)
-        logits = ops.tap("output", lm_head(last, self.parameters["output"], ops=ops))
+        logits = ops.hook("output", lm_head(last, self.parameters["output"], ops=ops))
         return CausalLMOutputWithPast(
             None, logits, out.past_key_values, out.hidden_states, out.attentions
         )

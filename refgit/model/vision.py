@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refgit.layers._array_api import Array
-from refgit.layers._operations import DEFINITIONS, Operations, Tap
+from refgit.layers._operations import DEFINITIONS, Hook, Operations
 from refgit.layers.attention import multi_head_attention
 from refgit.layers.feed_forward import feed_forward
 from refgit.layers.patch_embedding import patch_embedding, prepend_class_token
@@ -55,7 +55,7 @@ def image_encoder(
         pixels, p["embeddings"], interpolate=interpolate, ops=ops.at("embeddings")
     )  # (B, N, D)
     x = ops.layer_norm(x, **p["pre_layrnorm"], eps=config.layer_norm_eps)  # the checkpoint's typo
-    x = ops.tap("pre_layrnorm", x)
+    x = ops.hook("pre_layrnorm", x)
     states, attentions = [x], []
     for i in range(config.num_hidden_layers):
         layer = ops.at(f"encoder.layers.{i}")
@@ -72,7 +72,7 @@ def image_encoder(
             attentions.append(probabilities)
     tokens = ops.layer_norm(x, **p["post_layernorm"], eps=config.layer_norm_eps)
     return Encoded(
-        ops.tap("post_layernorm", tokens),
+        ops.hook("post_layernorm", tokens),
         tuple(states) if keep_hidden_states else None,
         tuple(attentions) if keep_attentions else None,
     )
@@ -83,13 +83,13 @@ def image_embedding(
 ) -> Array:
     """Patches, class token, positions: (B, C, height, width) -> (B, N, D)."""
     patches = patch_embedding(pixels, p["patch_embedding"]["weight"], ops=ops)
-    x = ops.tap("patch_embedding", patches)
+    x = ops.hook("patch_embedding", patches)
     x = prepend_class_token(x, p["class_embedding"])  # (B, N - 1, D) -> (B, N, D)
     positions = p["position_embedding"]["weight"]  # (1 + side * side, D)
     rows, columns = (size // p["patch_embedding"]["weight"].shape[-1] for size in pixels.shape[2:])
     if interpolate and (rows != columns or rows * columns + 1 != positions.shape[0]):
         positions = interpolate_positions(positions, rows, columns)
-    return ops.tap("", add_absolute_positions(x, positions))
+    return ops.hook("", add_absolute_positions(x, positions))
 
 
 def vision_block(
@@ -105,7 +105,7 @@ def vision_block(
     x = x + Attention(LayerNorm(x)), then x = x + FeedForward(LayerNorm(x)).
     """
     eps = config.layer_norm_eps
-    h = ops.tap("layer_norm1", ops.layer_norm(x, **p["layer_norm1"], eps=eps))
+    h = ops.hook("layer_norm1", ops.layer_norm(x, **p["layer_norm1"], eps=eps))
     context, probabilities = multi_head_attention(
         h,
         p["self_attn"],
@@ -114,12 +114,12 @@ def vision_block(
         keep_probabilities=keep_probabilities,
         ops=ops.at("self_attn"),
     )
-    x = x + ops.tap("self_attn.out_proj", ops.linear(context, **p["self_attn"]["out_proj"]))
-    ops.tap("self_attn.residual", x)
-    h = ops.tap("layer_norm2", ops.layer_norm(x, **p["layer_norm2"], eps=eps))
+    x = x + ops.hook("self_attn.out_proj", ops.linear(context, **p["self_attn"]["out_proj"]))
+    ops.hook("self_attn.residual", x)
+    h = ops.hook("layer_norm2", ops.layer_norm(x, **p["layer_norm2"], eps=eps))
     activation = ops.activation(config.hidden_act)
     h = ops.at("mlp").run(feed_forward, h, p["mlp"]["fc1"], p["mlp"]["fc2"], activation=activation)
-    return ops.tap("", x + h), probabilities
+    return ops.hook("", x + h), probabilities
 
 
 def visual_projection(
@@ -130,8 +130,8 @@ def visual_projection(
     A linear map and a layer norm with the image encoder's eps. `p` holds what the checkpoint has
     under ``git.visual_projection.visual_projection``.
     """
-    x = ops.tap("0", ops.linear(tokens, **p["0"]))
-    return ops.tap("1", ops.layer_norm(x, **p["1"], eps=eps))
+    x = ops.hook("0", ops.linear(tokens, **p["0"]))
+    return ops.hook("1", ops.layer_norm(x, **p["1"], eps=eps))
 
 
 class GitVisionModel(PretrainedModel):
@@ -167,7 +167,7 @@ class GitVisionModel(PretrainedModel):
         interpolate_pos_encoding: bool = False,
         return_dict: bool | None = None,
         *,
-        tap: Tap | None = None,
+        hook: Hook | None = None,
     ) -> BaseModelOutput | tuple[Array, ...]:
         """Encode images.
 
@@ -181,7 +181,7 @@ class GitVisionModel(PretrainedModel):
             Take images of any height and width, and stretch the positions over their patches.
         return_dict : bool, optional
             False returns a plain tuple.
-        tap : callable, optional
+        hook : callable, optional
             Called with the name and the value of every intermediate.
 
         Returns
@@ -207,7 +207,7 @@ class GitVisionModel(PretrainedModel):
             self.parameters["vision_model"],
             self.config,
             interpolate=interpolate_pos_encoding,
-            ops=self.tapped(tap).at("vision_model"),
+            ops=self.hooked(hook).at("vision_model"),
             keep_hidden_states=self.wanted("output_hidden_states", output_hidden_states),
             keep_attentions=self.wanted("output_attentions", output_attentions),
         )

@@ -6,7 +6,7 @@ Words used here (docs/port-story.md shows them at work):
     trace        the named tensors (arrays of numbers) of a run, in the order of execution
     reference    the trace of refgit itself; "ours"
     call, step   one run of the model; step n is the n-th that continues a text by one word
-    tap          the function through which the model shows its intermediates, each by its name
+    hook          the function through which the model shows its intermediates, each by its name
     noise floor  how far rounding alone moves a tensor, measured (`noise`); errors are given in it
     node         a tensor of the model with its inputs and the recipe that makes it (`graph`)
     hypothesis   a mistake that a port may have made at a node (`hypotheses`)

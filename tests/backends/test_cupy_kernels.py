@@ -646,7 +646,7 @@ def test_feed_forward_equals_its_definition(activation: str, dtype: str, device:
 @pytest.mark.parametrize("kernels", ["auto", "off"])
 @pytest.mark.parametrize("case", SMALL)
 def test_the_model_computes_the_oracles_logits(case: str, kernels: str, fake: Any) -> None:
-    """Without taps, so that the kernels of whole layers run; on a GPU see test_golden.py."""
+    """Without hooks, so that the kernels of whole layers run; on a GPU see test_golden.py."""
     backend = get_backend("cupy", kernels=kernels)
     entry = golden.MANIFEST[case]
     out = golden.model(case, backend)(**golden.inputs(case), **entry.get("options", {}))
@@ -737,7 +737,7 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-m", "gpu", *sys.argv[1:]
 @needs_compiler
 @pytest.mark.parametrize("file", ["test_backends.py", "test_golden.py"])
 def test_what_a_gpu_machine_is_to_run_passes_on_the_pretend_gpu(file: str) -> None:
-    """Every golden tensor with its taps, git-base's size too, with kernels and without."""
+    """Every golden tensor with its hooks, git-base's size too, with kernels and without."""
     paths = ":".join(str(ROOT / name) for name in (".", "backends", "tests"))
     run = subprocess.run(
         [sys.executable, "-c", REHEARSAL, paths, f"tests/{file}"],

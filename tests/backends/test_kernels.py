@@ -157,14 +157,14 @@ def test_heads_are_projected_as_defined(
     for names in (("query", "key", "value"), ("key", "value")):
         shown: list[tuple[str, np.ndarray]] = []
         expected: list[tuple[str, np.ndarray]] = []
-        tapped = replace(SERVED, listener=lambda *shape, to=shown: to.append(shape))
+        hooked = replace(SERVED, listener=lambda *shape, to=shown: to.append(shape))
         plain = Operations(listener=lambda *shape, to=expected: to.append(shape))
         wanted = project_heads(x, p, names, num_heads=3, ops=plain)
         for found, right in zip(
             SERVED.run(project_heads, x, p, names, num_heads=3), wanted, strict=True
         ):
             close(found, right, UNITS[dtype])
-        tapped.run(project_heads, x, p, names, num_heads=3)
+        hooked.run(project_heads, x, p, names, num_heads=3)
         for (name, y), (right_name, right) in zip(shown, expected, strict=True):
             assert name == right_name
             close(y, right, UNITS[dtype])
@@ -297,8 +297,8 @@ def test_tokens_of_images_among_themselves(
     assert none is None
     close(found, wanted, 20 * UNITS[dtype])
     shown: dict[str, np.ndarray] = {}
-    tapped = replace(SERVED, listener=shown.__setitem__)
-    watched, kept = tapped.run(attention, q, [k], [v])
+    hooked = replace(SERVED, listener=shown.__setitem__)
+    watched, kept = hooked.run(attention, q, [k], [v])
     np.testing.assert_array_equal(watched, found)
     plain = Operations(listener=(right := {}).__setitem__)
     close(kept, attention(q, [k], [v], ops=plain)[1], 20 * UNITS[dtype])
@@ -348,9 +348,9 @@ def test_feed_forward_equals_its_definition(
     found = SERVED.run(feed_forward, x, widen, narrow, activation=SERVED.activation(activation))
     close(found, wanted, 4 * UNITS[dtype])
     shown: dict[str, np.ndarray] = {}
-    tapped = replace(SERVED, listener=shown.__setitem__)
+    hooked = replace(SERVED, listener=shown.__setitem__)
     act = SERVED.activation(activation)
-    close(tapped.run(feed_forward, x, widen, narrow, activation=act), wanted, 4 * UNITS[dtype])
+    close(hooked.run(feed_forward, x, widen, narrow, activation=act), wanted, 4 * UNITS[dtype])
     assert list(shown) == ["fc1", "activation_fn", "fc2"]
     close(shown["fc1"], layers.linear(x, **widen), 4 * UNITS[dtype])
     close(shown["fc2"], wanted, 4 * UNITS[dtype])
@@ -629,8 +629,8 @@ def test_a_listener_is_shown_what_kernels_leave_out() -> None:
     pixels, ids = tiny.pixels(), tiny.tokens(1, 5)
     shown: dict[str, np.ndarray] = {}
     wanted: dict[str, np.ndarray] = {}
-    logits = model(ids, pixel_values=pixels, tap=shown.__setitem__).logits
-    plain(ids, pixel_values=pixels, tap=wanted.__setitem__)
+    logits = model(ids, pixel_values=pixels, hook=shown.__setitem__).logits
+    plain(ids, pixel_values=pixels, hook=wanted.__setitem__)
     assert list(shown) == list(wanted)
     for name, x in wanted.items():
         finite = np.isfinite(x)

@@ -179,7 +179,7 @@ def test_operations_of_each_part_are_those_of_its_linear_maps(kind: str) -> None
 
 
 def linear_inputs(name: str, model: GitForCausalLM) -> int | None:
-    """How many inputs a linear map has whose output is tapped under this name."""
+    """How many inputs a linear map has whose output is hooked under this name."""
     weight = model.state_dict().get(f"{name}.weight")
     return None if weight is None or weight.ndim == 1 else math.prod(weight.shape[1:])
 

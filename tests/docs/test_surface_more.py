@@ -131,10 +131,10 @@ def test_layer_norm_eps_damps_the_layer_norms_of_its_own_half() -> None:
     for vision, least, most in ((tiny.VISION, 0.9, 1.1), (damped, 0, 1e-2)):
         seen = GitVisionModel(vision)(PIXELS).last_hidden_state
         assert least <= seen.var(-1).mean() <= most
-        taps: dict[str, np.ndarray] = {}
+        hooks: dict[str, np.ndarray] = {}
         config = tiny.CONFIG.replace(vision_config=vision)
-        GitModel(config)(IDS, pixel_values=PIXELS, tap=taps.__setitem__)
-        projected = taps["visual_projection.visual_projection.1"]
+        GitModel(config)(IDS, pixel_values=PIXELS, hook=hooks.__setitem__)
+        projected = hooks["visual_projection.visual_projection.1"]
         assert least <= projected.var(-1).mean() <= most
     for eps, least, most in ((1e-12, 0.9, 1.1), (1e6, 0, 1e-2)):
         text = model(GitModel, layer_norm_eps=eps)(IDS).last_hidden_state
@@ -434,13 +434,13 @@ def test_an_unknown_argument_of_a_model_is_refused_by_name(kind: Any) -> None:
 
 def test_every_named_intermediate_goes_to_the_tap() -> None:
     for kind, last in ((GitVisionModel, "vision_model.post_layernorm"), (GitForCausalLM, "output")):
-        taps: dict[str, Any] = {}
+        hooks: dict[str, Any] = {}
         call = {"pixel_values": PIXELS} if kind is GitVisionModel else {"input_ids": IDS}
-        out = model(kind)(**call, tap=taps.__setitem__)
-        np.testing.assert_array_equal(taps[last], result(out))
-    taps = {}
-    out = model(GitModel)(IDS, pixel_values=PIXELS, tap=taps.__setitem__)
-    np.testing.assert_array_equal(taps["encoder.layer.2.output.LayerNorm"], result(out))
+        out = model(kind)(**call, hook=hooks.__setitem__)
+        np.testing.assert_array_equal(hooks[last], result(out))
+    hooks = {}
+    out = model(GitModel)(IDS, pixel_values=PIXELS, hook=hooks.__setitem__)
+    np.testing.assert_array_equal(hooks["encoder.layer.2.output.LayerNorm"], result(out))
 
 
 # -- the processor ---------------------------------------------------------------------------------

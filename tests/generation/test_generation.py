@@ -521,17 +521,17 @@ def test_each_step_reads_one_new_token(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_the_last_layer_computes_only_keys_and_values_of_the_image(layers: int) -> None:
     model = tiny.tiny_model(config=tiny.CONFIG.replace(num_hidden_layers=layers))
-    taps: dict[str, Any] = {}
-    model.encode_image(tiny.pixels(2), tap=taps.__setitem__)
+    hooks: dict[str, Any] = {}
+    model.encode_image(tiny.pixels(2), hook=hooks.__setitem__)
     of_layer: dict[int, set[str]] = {i: set() for i in range(layers)}
-    for name in taps:
+    for name in hooks:
         if name.startswith("git.encoder.layer."):
             number, _, rest = name.removeprefix("git.encoder.layer.").partition(".")
             of_layer[int(number)].add(rest)
     assert of_layer.pop(layers - 1) == {"attention.self.key", "attention.self.value"}
     for names in of_layer.values():
         assert {"attention.self.query", "attention.self.probabilities", "output.LayerNorm"} <= names
-    last = taps[f"git.encoder.layer.{layers - 1}.attention.self.key"]
+    last = hooks[f"git.encoder.layer.{layers - 1}.attention.self.key"]
     assert last.shape == (2, tiny.IMAGE_TOKENS, 16)
 
 

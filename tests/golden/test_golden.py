@@ -14,27 +14,27 @@ from helpers.golden_checks import SMALL, WRITING, relative_error
 from refgit import to_numpy
 from refgit_backends import Backend
 
-# Taps of what no module of the oracle returns; parity/graph.py recomputes them from the others.
+# Hooks of what no module of the oracle returns; parity/graph.py recomputes them from the others.
 BETWEEN_MODULES = (".scores", ".context", ".residual", ".sum")
 
 
 def _of_the_oracle(name: str) -> str:
-    """The oracle's module `attention.self` of the decoder returns what is tapped as its context."""
+    """The oracle's module `attention.self` of the decoder returns what is hooked as its context."""
     return name.removesuffix(".context") if name.endswith("attention.self.context") else name
 
 
 def check_case(case: str, backend: Backend) -> None:
-    """Forward once with taps; compare all that is stored."""
+    """Forward once with hooks; compare all that is stored."""
     model, inputs = golden.model(case, backend), golden.inputs(case)
-    taps: dict[str, np.ndarray] = {}
+    hooks: dict[str, np.ndarray] = {}
 
     def listen(name: str, x: object) -> None:
-        assert name not in taps, f"two taps are called {name}"
-        taps[name] = to_numpy(x)
+        assert name not in hooks, f"two hooks are called {name}"
+        hooks[name] = to_numpy(x)
 
     options = golden.MANIFEST[case].get("options", {})
-    out = model(**inputs, **options, output_attentions=True, output_hidden_states=True, tap=listen)
-    computed = {f"tap.{_of_the_oracle(name)}": x for name, x in taps.items()}
+    out = model(**inputs, **options, output_attentions=True, output_hidden_states=True, hook=listen)
+    computed = {f"tap.{_of_the_oracle(name)}": x for name, x in hooks.items()}
     computed = {name: x for name, x in computed.items() if not name.endswith(BETWEEN_MODULES)}
     computed["output.logits"] = to_numpy(out.logits)
     computed["output.loss"] = to_numpy(out.loss)
@@ -43,7 +43,7 @@ def check_case(case: str, backend: Backend) -> None:
     for i, x in enumerate(out.attentions):
         computed[f"output.attentions.{i}"] = to_numpy(x)
     wanted = {k: v for k, v in golden.tensors(case).items() if k.startswith(("tap.", "output."))}
-    if golden.MANIFEST[case]["part"] != [1, 1]:  # attentions stand among the taps already
+    if golden.MANIFEST[case]["part"] != [1, 1]:  # attentions stand among the hooks already
         computed = {k: v for k, v in computed.items() if not k.startswith("output.attentions")}
     assert set(computed) == set(wanted)
     for name, value in wanted.items():

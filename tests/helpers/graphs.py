@@ -48,14 +48,14 @@ def inputs_of(case: dict[str, Any], model: GitForCausalLM) -> dict[str, np.ndarr
     return inputs
 
 
-def taps_of(
+def hooks_of(
     case: dict[str, Any], model: GitForCausalLM, inputs: dict[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """All inputs, those of the steps included, and all taps of the model."""
+    """All inputs, those of the steps included, and all hooks of the model."""
     rng = np.random.default_rng(case["seed"] + 2)
-    inputs, taps = dict(inputs), {}
+    inputs, hooks = dict(inputs), {}
     call = {name.removeprefix("input."): x for name, x in inputs.items()}
-    out = model(**call, interpolate_pos_encoding=True, use_cache=True, tap=taps.__setitem__)
+    out = model(**call, interpolate_pos_encoding=True, use_cache=True, hook=hooks.__setitem__)
     rows = out.logits.shape[0]
     for number, length in enumerate(case["steps"], 1):
         step = {"input_ids": rng.integers(0, 31, (rows, length))}
@@ -68,6 +68,6 @@ def taps_of(
             **step,
             **more,
             past_key_values=out.past_key_values,
-            tap=lambda name, x, prefix=prefix: taps.__setitem__(prefix + name, x),
+            hook=lambda name, x, prefix=prefix: hooks.__setitem__(prefix + name, x),
         )
-    return inputs, taps
+    return inputs, hooks

@@ -70,7 +70,7 @@ class OtherGit:
         self.c, self.v = config, config["vision_config"]
         self.mutations = mutations or []
         self.dtype = dtype
-        self.taps: dict[str, A] = {}
+        self.hooks: dict[str, A] = {}
         self.keys: dict[int, list[A]] = {}
         self.values: dict[int, list[A]] = {}
         self.mask: A | None = None
@@ -86,8 +86,8 @@ class OtherGit:
                 return m.kind
         return ""
 
-    def tap(self, name: str, x: A) -> A:
-        self.taps[f"{self.step}/{name}"] = np.array(x)
+    def hook(self, name: str, x: A) -> A:
+        self.hooks[f"{self.step}/{name}"] = np.array(x)
         return x
 
     # ---- building blocks
@@ -185,21 +185,21 @@ class OtherGit:
         if frames:
             pixels = pixels.reshape(-1, *pixels.shape[2:])
         x = self.patches(pixels.astype(self.dtype), self.w[c + "embeddings.patch_embedding.weight"])
-        x = self.tap("v.patches", x)
+        x = self.hook("v.patches", x)
         grid = (pixels.shape[2] // p, pixels.shape[3] // p)
-        x = self.tap("v.embedded", self.place_patches(x, grid, c + "embeddings."))
+        x = self.hook("v.embedded", self.place_patches(x, grid, c + "embeddings."))
         eps = v["layer_norm_eps"]
-        x = self.tap("v.pre", self.norm(c + "pre_layrnorm", x, eps, "pre"))
+        x = self.hook("v.pre", self.norm(c + "pre_layrnorm", x, eps, "pre"))
         for i in range(v["num_hidden_layers"]):
             x = self.vision_layer(i, x)
         if self.at("post") == "skip_last":
-            x = self.taps[f"{self.step}/v{v['num_hidden_layers'] - 2}.end"]
-        x = self.tap("v.post", self.norm(c + "post_layernorm", x, eps, "post"))
+            x = self.hooks[f"{self.step}/v{v['num_hidden_layers'] - 2}.end"]
+        x = self.hook("v.post", self.norm(c + "post_layernorm", x, eps, "post"))
         if frames:
             x = self.string(x, frames)
         name = "git.visual_projection.visual_projection."
-        x = self.tap("p.map", self.dense(name + "0", x, "proj"))
-        return self.tap("p.norm", self.norm(name + "1", x, eps, "projnorm"))
+        x = self.hook("p.map", self.dense(name + "0", x, "proj"))
+        return self.hook("p.norm", self.norm(name + "1", x, eps, "projnorm"))
 
     def patches(self, pixels: A, w: A) -> A:
         kind, p = self.at("patch"), self.v["patch_size"]
@@ -265,24 +265,24 @@ class OtherGit:
     def vision_layer(self, i: int, x: A) -> A:
         v, name = self.v, f"git.image_encoder.vision_model.encoder.layers.{i}."
         eps = v["layer_norm_eps"]
-        h = self.tap(f"v{i}.n1", self.norm(name + "layer_norm1", x, eps, "v.ln1", i))
+        h = self.hook(f"v{i}.n1", self.norm(name + "layer_norm1", x, eps, "v.ln1", i))
         h_qkv = x if self.at("v.prenorm", i) == "skipped" else h
         q, k, val = (
-            self.tap(f"v{i}.{s}", self.dense(f"{name}self_attn.{s}_proj", h_qkv, f"v.{s}", i))
+            self.hook(f"v{i}.{s}", self.dense(f"{name}self_attn.{s}_proj", h_qkv, f"v.{s}", i))
             for s in "qkv"
         )
-        s = self.tap(f"v{i}.s", self.score("v.scores", i, q, [k], v["num_attention_heads"]))
-        p = self.tap(f"v{i}.p", self.soft(s, None, "v.probs", i, v["num_attention_heads"], q))
-        o = self.tap(f"v{i}.o", self.gather("v.ctx", i, p, [val], v["num_attention_heads"]))
-        o = self.tap(f"v{i}.out", self.dense(name + "self_attn.out_proj", o, "v.out", i))
+        s = self.hook(f"v{i}.s", self.score("v.scores", i, q, [k], v["num_attention_heads"]))
+        p = self.hook(f"v{i}.p", self.soft(s, None, "v.probs", i, v["num_attention_heads"], q))
+        o = self.hook(f"v{i}.o", self.gather("v.ctx", i, p, [val], v["num_attention_heads"]))
+        o = self.hook(f"v{i}.out", self.dense(name + "self_attn.out_proj", o, "v.out", i))
         start = x
-        x = self.tap(f"v{i}.mid", self.add(x, o, "v.res1", i, other=h))
+        x = self.hook(f"v{i}.mid", self.add(x, o, "v.res1", i, other=h))
         src = start if self.at("v.ln2", i) == "reads_start" else x
-        h = self.tap(f"v{i}.n2", self.norm(name + "layer_norm2", src, eps, "v.ln2", i))
-        h = self.tap(f"v{i}.f1", self.dense(name + "mlp.fc1", h, "v.fc1", i))
-        h = self.tap(f"v{i}.a", self.activation(h, v["hidden_act"], "v.act", i))
-        h = self.tap(f"v{i}.f2", self.dense(name + "mlp.fc2", h, "v.fc2", i))
-        return self.tap(f"v{i}.end", self.add(x, h, "v.res2", i, other=start))
+        h = self.hook(f"v{i}.n2", self.norm(name + "layer_norm2", src, eps, "v.ln2", i))
+        h = self.hook(f"v{i}.f1", self.dense(name + "mlp.fc1", h, "v.fc1", i))
+        h = self.hook(f"v{i}.a", self.activation(h, v["hidden_act"], "v.act", i))
+        h = self.hook(f"v{i}.f2", self.dense(name + "mlp.fc2", h, "v.fc2", i))
+        return self.hook(f"v{i}.end", self.add(x, h, "v.res2", i, other=start))
 
     # ---- attention
 
@@ -364,7 +364,7 @@ class OtherGit:
         table = self.w["output.weight" if kind == "head" else name + "word_embeddings.weight"]
         x = table[wrong]
         x = x * self.dtype(c["hidden_size"] ** 0.5) if kind == "scaled" else x
-        x = self.tap("t.words", x)
+        x = self.hook("t.words", x)
         if c["position_embedding_type"] == "absolute":
             kind = self.at("pos")
             if position_ids is None:
@@ -377,11 +377,11 @@ class OtherGit:
             at = position_ids + shift
             if kind == "skip_padding" and self.mask is not None:
                 at = np.maximum(np.cumsum(self.mask, 1) - 1, 0)[:, -ids.shape[1] :]
-            p = self.tap("t.positions", self.w[name + "position_embeddings.weight"][at])
+            p = self.hook("t.positions", self.w[name + "position_embeddings.weight"][at])
             kind = self.at("tsum")
-            x = self.tap("t.sum", x if kind == "no_positions" else x + p)
+            x = self.hook("t.sum", x if kind == "no_positions" else x + p)
         eps = c.get("embedding_layer_norm_eps", c["layer_norm_eps"])
-        return self.tap("t.norm", self.norm(name + "LayerNorm", x, eps, "tln"))
+        return self.hook("t.norm", self.norm(name + "LayerNorm", x, eps, "tln"))
 
     def join(self, image: A, text: A) -> A:
         kind = self.at("join")
@@ -425,7 +425,7 @@ class OtherGit:
         if self.at("t.prenorm", i) == "normed":
             src = self.norm(name + "attention.output.LayerNorm", x, eps, "", i)
         q, k, v = (
-            self.tap(f"t{i}.{s[0]}", self.dense(att + s, src, f"t.{s}", i))
+            self.hook(f"t{i}.{s[0]}", self.dense(att + s, src, f"t.{s}", i))
             for s in ("query", "key", "value")
         )
         self.keys.setdefault(i, []).append(k)
@@ -433,21 +433,21 @@ class OtherGit:
         table = None
         if c["position_embedding_type"] != "absolute":
             table = self.w[att + "distance_embedding.weight"]
-        s = self.tap(f"t{i}.s", self.score("t.scores", i, q, self.keys[i], n, table))
+        s = self.hook(f"t{i}.s", self.score("t.scores", i, q, self.keys[i], n, table))
         see = self.visible(x.shape[0], x.shape[1], self.at("t.mask", i))
-        p = self.tap(f"t{i}.p", self.soft(s, see, "t.probs", i, n, q))
-        o = self.tap(f"t{i}.o", self.gather("t.ctx", i, p, self.values[i], n))
-        o = self.tap(f"t{i}.out", self.dense(name + "attention.output.dense", o, "t.out", i))
+        p = self.hook(f"t{i}.p", self.soft(s, see, "t.probs", i, n, q))
+        o = self.hook(f"t{i}.o", self.gather("t.ctx", i, p, self.values[i], n))
+        o = self.hook(f"t{i}.out", self.dense(name + "attention.output.dense", o, "t.out", i))
         start = x
-        r = self.tap(f"t{i}.r1", self.add(x, o, "t.res1", i, other=q))
+        r = self.hook(f"t{i}.r1", self.add(x, o, "t.res1", i, other=q))
         x = self.norm(name + "attention.output.LayerNorm", r, eps, "t.ln1", i)
-        x = self.tap(f"t{i}.n1", x)
-        h = self.tap(f"t{i}.f1", self.dense(name + "intermediate.dense", x, "t.fc1", i))
-        h = self.tap(f"t{i}.a", self.activation(h, c["hidden_act"], "t.act", i))
-        h = self.tap(f"t{i}.f2", self.dense(name + "output.dense", h, "t.fc2", i))
+        x = self.hook(f"t{i}.n1", x)
+        h = self.hook(f"t{i}.f1", self.dense(name + "intermediate.dense", x, "t.fc1", i))
+        h = self.hook(f"t{i}.a", self.activation(h, c["hidden_act"], "t.act", i))
+        h = self.hook(f"t{i}.f2", self.dense(name + "output.dense", h, "t.fc2", i))
         other = r if self.at("t.res2", i) == "elsewhere" else start
-        r = self.tap(f"t{i}.r2", self.add(x, h, "t.res2", i, other=other))
-        return self.tap(f"t{i}.n2", self.norm(name + "output.LayerNorm", r, eps, "t.ln2", i))
+        r = self.hook(f"t{i}.r2", self.add(x, h, "t.res2", i, other=other))
+        return self.hook(f"t{i}.n2", self.norm(name + "output.LayerNorm", r, eps, "t.ln2", i))
 
     def head(self, x: A) -> A:
         kind = self.at("head")
@@ -468,7 +468,7 @@ class OtherGit:
         step_ids: list[A] | None = None,
         step_positions: list[A] | None = None,
     ) -> dict[str, A]:
-        """Prefill and steps; returns the taps under refgit's names."""
+        """Prefill and steps; returns the hooks under refgit's names."""
         self.mask = mask
         image = None
         if pixels is not None:
@@ -480,7 +480,7 @@ class OtherGit:
             if self.mask is not None:
                 self.mask = np.concatenate([self.mask, np.ones_like(new)], 1)
             self.forward(new, None if not step_positions else step_positions[number - 1], None)
-        return canonical(self.taps)
+        return canonical(self.hooks)
 
     def forward(self, ids: A, position_ids: A | None, image: A | None) -> None:
         x = self.words(ids, position_ids)
@@ -489,8 +489,8 @@ class OtherGit:
         for i in range(self.c["num_hidden_layers"]):
             x = self.text_layer(i, x)
         if self.at("head") == "before_norm":
-            x = self.taps[f"{self.step}/t{self.c['num_hidden_layers'] - 1}.r2"]
-        self.tap("logits", self.head(x))
+            x = self.hooks[f"{self.step}/t{self.c['num_hidden_layers'] - 1}.r2"]
+        self.hook("logits", self.head(x))
 
 
 def stretch(old: A, count: int, kind: str) -> A:
@@ -503,10 +503,10 @@ def stretch(old: A, count: int, kind: str) -> A:
             u = o * (n - 1) / max(count - 1, 1)
         b, row = math.floor(u), np.zeros(old.shape[1:])
         if kind == "bilinear":
-            taps = [(b, 1 - (u - b)), (b + 1, u - b)]
+            hooks = [(b, 1 - (u - b)), (b + 1, u - b)]
         else:
-            taps = [(b + k, cubic(abs(u - b - k), a)) for k in (-1, 0, 1, 2)]
-        for source, weight in taps:
+            hooks = [(b + k, cubic(abs(u - b - k), a)) for k in (-1, 0, 1, 2)]
+        for source, weight in hooks:
             row = row + weight * old[min(max(source, 0), n - 1)]
         new.append(row)
     return np.stack(new)
@@ -556,10 +556,10 @@ TEXT_LAYER = {
 }  # fmt: skip
 
 
-def canonical(taps: dict[str, A]) -> dict[str, A]:
-    """The taps under refgit's names."""
+def canonical(hooks: dict[str, A]) -> dict[str, A]:
+    """The hooks under refgit's names."""
     found = {}
-    for own, x in taps.items():
+    for own, x in hooks.items():
         step, name = own.split("/")
         prefix = f"step.{step}." if step != "0" else ""
         found[prefix + renamed(name)] = x

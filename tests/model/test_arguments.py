@@ -333,8 +333,8 @@ class StoppedError(Exception):
 
 
 def stop_at(name: str) -> Callable[[str, Any], None]:
-    def listen(tap: str, x: Any) -> None:
-        if tap == name:
+    def listen(hook: str, x: Any) -> None:
+        if hook == name:
             raise StoppedError
 
     return listen
@@ -354,12 +354,12 @@ BAD_CALLS: dict[str, dict[str, Any]] = {
     "too long": {"input_ids": tiny.tokens(2, LONGEST + 1)},
     "image": {"pixel_values": tiny.pixels(2)},
     "head_mask": {"head_mask": np.ones(5)},
-    "in the first layer": {"tap": stop_at("git.encoder.layer.0.attention.self.probabilities")},
-    "between layers": {"tap": stop_at("git.encoder.layer.1.output.LayerNorm")},
-    "at the very end": {"tap": stop_at("output")},
+    "in the first layer": {"hook": stop_at("git.encoder.layer.0.attention.self.probabilities")},
+    "between layers": {"hook": stop_at("git.encoder.layer.1.output.LayerNorm")},
+    "at the very end": {"hook": stop_at("output")},
     "padding, then a stop": {
         "attention_mask": np.array([[0, 1], [1, 1]]),
-        "tap": stop_at("git.encoder.layer.1.attention.self.context"),
+        "hook": stop_at("git.encoder.layer.1.attention.self.context"),
     },
 }
 
@@ -397,12 +397,12 @@ def test_a_refused_call_leaves_the_cache_as_it_was(name: str, state: str) -> Non
         {"pixel_values": tiny.pixels(3)},
         {"attention_mask": np.ones((2, 3), int)},
         {"input_ids": [[1, 99]]},
-        {"tap": stop_at("git.encoder.layer.0.output.LayerNorm")},
-        {"tap": stop_at("output"), "pixel_values": tiny.pixels(2)},
+        {"hook": stop_at("git.encoder.layer.0.output.LayerNorm")},
+        {"hook": stop_at("output"), "pixel_values": tiny.pixels(2)},
         {"attention_mask": [[0, 1], [1, 1]], "pixel_values": tiny.pixels()[..., :3]},
         {
             "attention_mask": [[0, 1], [1, 1]],
-            "tap": stop_at("git.visual_projection.visual_projection.1"),
+            "hook": stop_at("git.visual_projection.visual_projection.1"),
         },
     ],
 )
@@ -410,7 +410,7 @@ def test_a_refused_call_leaves_the_cache_as_it_was(name: str, state: str) -> Non
 def test_a_refused_call_leaves_an_empty_cache_empty(bad: dict[str, Any], image: bool) -> None:
     good = {"input_ids": tiny.tokens(2, 2)} | ({"pixel_values": PIXELS} if image else {})
     bad = {**good, **bad}
-    if "tap" in bad:
+    if "hook" in bad:
         bad["pixel_values"] = bad.get("pixel_values", PIXELS)
     cache = KeyValueCache(3)
     with pytest.raises((ValueError, StoppedError)):

@@ -69,7 +69,7 @@ class State:
 
 
 class BrokenError(Exception):
-    """What a tap raises halfway through a call."""
+    """What a hook raises halfway through a call."""
 
 
 class Caches(RuleBasedStateMachine):
@@ -202,7 +202,7 @@ class Caches(RuleBasedStateMachine):
 
     @rule(
         number=st.integers(0, 2),
-        how=st.sampled_from(["word", "rows", "mask", "tap", "tap", "length", "layers"]),
+        how=st.sampled_from(["word", "rows", "mask", "hook", "hook", "length", "layers"]),
         layer=st.integers(0, LAYERS - 1),
         length=st.integers(1, 4),
     )
@@ -215,7 +215,7 @@ class Caches(RuleBasedStateMachine):
         mask[:, : past + 1] = 0  # would be seen if it stayed
         options: dict[str, Any] = {"attention_mask": mask}
 
-        def tap(name: str, _: Any) -> None:
+        def hook(name: str, _: Any) -> None:
             if name == f"git.encoder.layer.{layer}.attention.self.probabilities":
                 raise BrokenError
 
@@ -232,11 +232,11 @@ class Caches(RuleBasedStateMachine):
         elif how == "layers":
             options["head_mask"] = np.ones((LAYERS + 1, 4))
         else:
-            options["tap"] = tap
+            options["hook"] = hook
         with pytest.raises((ValueError, BrokenError)):
             self.model.next_token_logits(ids, state.cache, **options)
         self.seen(f"fail by {how}")
-        if how == "tap" and state.rows:  # buffers may have grown, down to where it broke off
+        if how == "hook" and state.rows:  # buffers may have grown, down to where it broke off
             grow(state, past + length, layers=layer + 1)
 
     # ---- what must hold
@@ -319,5 +319,5 @@ def test_a_cache_of_any_history_equals_reading_everything_anew(machine: Any, run
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(machine, settings=options)
-    for what in ("append", "reorder", "drop images", "crop", "fork", "fail by tap"):
+    for what in ("append", "reorder", "drop images", "crop", "fork", "fail by hook"):
         assert SEEN.get(what, 0) >= runs // 8, f"{what} hardly ever happened: {SEEN}"

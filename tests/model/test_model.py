@@ -153,10 +153,10 @@ def test_taps_do_not_change_the_result_and_results_stay_on_the_backend(backend: 
     model = GitForCausalLM(CONFIG, seed=3, backend=backend)
     pixels, ids = draw_inputs(1, 1, 1, 4)
     names: list[str] = []
-    tapped = model(ids, pixel_values=pixels, tap=lambda name, _: names.append(name)).logits
+    hooked = model(ids, pixel_values=pixels, hook=lambda name, _: names.append(name)).logits
     plain = model(ids, pixel_values=pixels).logits
     assert backend.owns(plain)
-    np.testing.assert_array_equal(to_numpy(tapped), to_numpy(plain))
+    np.testing.assert_array_equal(to_numpy(hooked), to_numpy(plain))
     assert len(names) == len(set(names))
     assert "git.encoder.layer.2.attention.self.probabilities" in names
     assert names[-1] == "output"

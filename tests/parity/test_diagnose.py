@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.graphs import inputs_of, model_of, taps_of
+from helpers.graphs import hooks_of, inputs_of, model_of
 from helpers.other_git import Mutation, OtherGit, canonical
 from refgit.arrays import to_numpy
 from refgit.parity.diagnosis.hypotheses.base import hypotheses_for
@@ -69,9 +69,9 @@ RICH = {
 def test_every_hypothesis_gives_a_tensor_or_says_that_it_does_not_apply(kind: str) -> None:
     case = RICH | {"config": RICH["config"] | {"position_embedding_type": kind}}  # type: ignore[operator]
     made = model_of(case)
-    given, taps = taps_of(case, made, inputs_of(case, made))
+    given, hooks = hooks_of(case, made, inputs_of(case, made))
     graph = Graph(made.parameters, made.config, given)
-    view = View(graph, given | taps)
+    view = View(graph, given | hooks)
     applied: dict[str, set[bool]] = {}
     for node in graph.nodes.values():
         right = view[node.name]
@@ -79,7 +79,9 @@ def test_every_hypothesis_gives_a_tensor_or_says_that_it_does_not_apply(kind: st
             assert hypothesis.text
             assert not hypothesis.text.endswith(".")
             try:
-                found = graph.compute(node.name, given | taps, {hypothesis.node: hypothesis.recipe})
+                found = graph.compute(
+                    node.name, given | hooks, {hypothesis.node: hypothesis.recipe}
+                )
             except (MissingTensorError, ValueError):
                 continue
             assert found.dtype == np.float64
@@ -111,15 +113,15 @@ def test_two_mistakes_at_one_node_have_two_names(model: Any) -> None:
 
 
 def test_nothing_is_wrong_with_the_model_itself(model: Any) -> None:
-    taps: dict[str, Any] = {}
-    model(input_ids=tokens(), pixel_values=pixels(), tap=taps.__setitem__)
-    diagnosis = diagnose(inputs(), taps, model)
+    hooks: dict[str, Any] = {}
+    model(input_ids=tokens(), pixel_values=pixels(), hook=hooks.__setitem__)
+    diagnosis = diagnose(inputs(), hooks, model)
     assert diagnosis.ok
     assert diagnosis.located is None
     assert diagnosis.causes == []
-    assert diagnosis.checked == len(taps)
+    assert diagnosis.checked == len(hooks)
     assert diagnosis.sentences == [
-        f"Each of {len(taps)} tensors follows from your own inputs to it, within the noise of "
+        f"Each of {len(hooks)} tensors follows from your own inputs to it, within the noise of "
         "rounding."
     ]
 
@@ -524,8 +526,8 @@ def test_words_that_the_other_chose_itself_are_no_mistake(model: Any) -> None:
         given[f"step.{step}.input.input_ids"] = np.array([[5]])
         git.step = step
         git.forward(words, None, None)
-        words = git.taps[f"{step}/logits"][:, -1].argmax(-1)[:, None]
-    shown = canonical(git.taps)
+        words = git.hooks[f"{step}/logits"][:, -1].argmax(-1)[:, None]
+    shown = canonical(git.hooks)
     own = shown["step.1.output"][:, -1].argmax(-1)[:, None]
     assert own != 5
     shown["step.2.input.input_ids"] = own

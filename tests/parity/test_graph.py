@@ -1,4 +1,4 @@
-"""The graph of the porter's tool: from the inputs alone it gets every tap of the model."""
+"""The graph of the porter's tool: from the inputs alone it gets every hook of the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.graphs import inputs_of, model_of, taps_of
+from helpers.graphs import hooks_of, inputs_of, model_of
 from refgit.parity.graph.graph import Graph, MissingTensorError, View, rounded
 from refgit.testing import CONFIG, pixels, tiny_model, tokens
 
@@ -68,26 +68,26 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
 @given(cases())
 def test_from_the_inputs_alone_the_graph_gets_every_tap(case: dict[str, Any]) -> None:
     model = model_of(case)
-    inputs, taps = taps_of(case, model, inputs_of(case, model))
+    inputs, hooks = hooks_of(case, model, inputs_of(case, model))
     graph = Graph(model.parameters, model.config, inputs)
     view = View(graph, inputs)
-    untapped = {name for name in graph.nodes if name.endswith((".frames", ".joint"))}
-    assert set(graph.nodes) - untapped == set(taps)
-    for name, tap in taps.items():
+    unhooked = {name for name in graph.nodes if name.endswith((".frames", ".joint"))}
+    assert set(graph.nodes) - unhooked == set(hooks)
+    for name, hook in hooks.items():
         found = view[name]
-        assert found.shape == tap.shape, name
+        assert found.shape == hook.shape, name
         assert found.dtype == np.float64
-        np.testing.assert_allclose(found, tap, rtol=1e-10, atol=1e-10, err_msg=name)
+        np.testing.assert_allclose(found, hook, rtol=1e-10, atol=1e-10, err_msg=name)
 
 
 @given(cases())
 def test_every_node_follows_from_the_models_own_tensors(case: dict[str, Any]) -> None:
     model = model_of(case)
-    inputs, taps = taps_of(case, model, inputs_of(case, model))
+    inputs, hooks = hooks_of(case, model, inputs_of(case, model))
     graph = Graph(model.parameters, model.config, inputs)
-    for name, tap in taps.items():
-        found = graph.compute(name, inputs | taps)
-        np.testing.assert_allclose(found, tap, rtol=1e-10, atol=1e-10, err_msg=name)
+    for name, hook in hooks.items():
+        found = graph.compute(name, inputs | hooks)
+        np.testing.assert_allclose(found, hook, rtol=1e-10, atol=1e-10, err_msg=name)
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_several_mistakes_are_each_found_where_they_are() -> None:
 
 
 def layers_alone(other: dict[str, Any]) -> dict[str, Any]:
-    """What a port shows that has no taps inside a layer."""
+    """What a port shows that has no hooks inside a layer."""
     ends = ("pre_layrnorm", "post_layernorm", "visual_projection.1", "git.embeddings.LayerNorm")
     return {
         name: x

@@ -56,7 +56,7 @@ def recorded(**options: Any) -> Trace:
 
 def test_a_trace_holds_every_tap_and_the_inputs() -> None:
     model, seen = tiny_model(), {}
-    model(tokens(2), pixel_values=pixels(2), tap=lambda name, x: seen.update({name: np.array(x)}))
+    model(tokens(2), pixel_values=pixels(2), hook=lambda name, x: seen.update({name: np.array(x)}))
     found = recorded()
     assert set(found) - set(seen) == {
         "input.pixel_values",
@@ -211,7 +211,7 @@ def test_an_error_inside_a_block_stops_the_listening() -> None:
 def test_a_tap_and_a_trace_are_both_told() -> None:
     model, seen = tiny_model(), []
     with trace(model) as found:
-        model(tokens(1), pixel_values=pixels(1), tap=lambda name, x: seen.append(name))
+        model(tokens(1), pixel_values=pixels(1), hook=lambda name, x: seen.append(name))
     assert set(seen) == {name for name in found if not is_input(name)}
 
 

@@ -15,7 +15,7 @@ from refgit_backends.base import Array, Kernel
 from refgit_backends.cupy.launch import Launcher
 from refgit_backends.cupy.source import DTYPES, MAX_KEYS
 
-Tap = Callable[[str, Array], Any]
+Hook = Callable[[str, Array], Any]
 
 FEW_QUERIES = 8  # up to here one kernel
 
@@ -32,16 +32,16 @@ def attention_kernel(launch: Launcher) -> Kernel:
         relative: Any = None,
         head_mask: Array | None = None,
         keep_probabilities: bool = True,
-        tap: Tap | None = None,
+        hook: Hook | None = None,
     ) -> tuple[Array, Array | None]:
         """Attend: (B, H, Q, d), segments (B', H, K_i, d), (1 or B, 1, Q, K) -> (B, H, Q, d)."""
         n_keys = sum(key.shape[2] for key in keys)
         if bias is not None:
             bias = launch.xp.ascontiguousarray(bias)
         few = query.shape[2] <= FEW_QUERIES and n_keys <= MAX_KEYS and len(keys) <= 2
-        if few and tap is None and not keep_probabilities:
+        if few and hook is None and not keep_probabilities:
             return _at_once(launch, query, keys, values, bias, head_mask), None
-        context, probabilities = _by_products(launch, query, keys, values, bias, head_mask, tap)
+        context, probabilities = _by_products(launch, query, keys, values, bias, head_mask, hook)
         return context, probabilities if keep_probabilities else None
 
     attention.serves = _serves  # type: ignore[attr-defined]  # read by refgit's Operations
@@ -117,7 +117,7 @@ def _by_products(
     values: Sequence[Array],
     bias: Array | None,
     head_mask: Array | None,
-    tap: Tap | None,
+    hook: Hook | None,
 ) -> tuple[Array, Array]:
     """Two products, with all scores in memory between them; the probabilities take their place."""
     xp = launch.xp
@@ -130,8 +130,8 @@ def _by_products(
         parts.append(part.reshape(b, heads, q, -1))
     scores = parts[0] if len(parts) == 1 else xp.concatenate(parts, axis=-1)  # (B, H, Q, K)
     joint = scores
-    if tap is not None:
-        tap("scores", scores)
+    if hook is not None:
+        hook("scores", scores)
         joint = xp.empty(scores.shape, scores.dtype)  # what was shown stays
     launch(
         "softmax", (b * heads * q,), joint.dtype,

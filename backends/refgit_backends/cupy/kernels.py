@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from refgit_backends.base import Array, Kernel
-from refgit_backends.cupy.attention import Tap, attention_kernel
+from refgit_backends.cupy.attention import Hook, attention_kernel
 from refgit_backends.cupy.launch import Launcher
 from refgit_backends.cupy.source import DTYPES, THREADS
 
@@ -108,10 +108,10 @@ def _feed_forward(xp: Any) -> Kernel:
         *,
         activation: Callable[[Array], Array],
         names: tuple[str, str, str] = ("fc1", "activation_fn", "fc2"),
-        tap: Tap | None = None,
+        hook: Hook | None = None,
     ) -> Array:
         """Widen, bend and narrow: (..., D), weights (F, D) and (D, F) -> (..., D)."""
-        if tap is None:
+        if hook is None:
             h = linear(x, widen["weight"])  # (..., F)
             activation.after_bias(h, widen["bias"])  # type: ignore[attr-defined]
             return linear(h, **narrow)
@@ -119,7 +119,7 @@ def _feed_forward(xp: Any) -> Kernel:
         steps.append(activation(steps[0]))
         steps.append(linear(steps[1], **narrow))
         for name, step in zip(names, steps, strict=True):
-            tap(name, step)
+            hook(name, step)
         return steps[2]
 
     def serves(

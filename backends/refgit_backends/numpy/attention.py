@@ -20,7 +20,7 @@ from refgit_backends.numpy.linear import MANY_ROWS
 from refgit_backends.numpy.threads import divide
 
 Floats = np.ndarray[Any, Any]
-Tap = Callable[[str, Floats], Any]
+Hook = Callable[[str, Floats], Any]
 
 _SCORES = 1 << 20  # numbers at a time: 4 MiB of float32
 _SCORES_OF_THREAD = 1 << 18  # 1 MiB, half of a second-level cache
@@ -35,7 +35,7 @@ def attention(
     relative: None = None,
     head_mask: Floats | None = None,
     keep_probabilities: bool = True,
-    tap: Tap | None = None,
+    hook: Hook | None = None,
 ) -> tuple[Floats, Floats | None]:
     """Attend: (B, H, Q, d), segments (B', H, K_i, d), (1 or B, 1, Q, K) -> (B, H, Q, d).
 
@@ -48,7 +48,7 @@ def attention(
     plain = bias is None and head_mask is None and query.dtype != np.float16
     shown, kept = (
         np.empty((n, groups, heads, q, n_keys), query.dtype) if wanted else None
-        for wanted in (tap is not None, keep_probabilities)
+        for wanted in (hook is not None, keep_probabilities)
     )
     if plain and q == 1:
         context = _one_token(query, keys, values, shown, kept)
@@ -56,8 +56,8 @@ def attention(
         context = _among_themselves(query, keys[0], values[0], shown, kept)
     else:
         context = _any(query, keys, values, bias, head_mask, shown, kept)
-    if tap is not None and shown is not None:
-        tap("scores", shown.reshape(b, heads, q, n_keys))
+    if hook is not None and shown is not None:
+        hook("scores", shown.reshape(b, heads, q, n_keys))
     return context, None if kept is None else kept.reshape(b, heads, q, n_keys)
 
 

@@ -17,7 +17,7 @@ from refgit_backends.numpy.linear import FEW_ROWS, MANY_ROWS, multiply, multiply
 from refgit_backends.numpy.threads import divide
 
 Floats = np.ndarray[Any, Any]
-Tap = Callable[[str, Floats], Any]
+Hook = Callable[[str, Floats], Any]
 
 _ROWS = 2048  # tokens at a time
 _BLOCK = 1 << 17  # numbers of a block; as float32 512 KiB, a quarter of a second-level cache
@@ -30,14 +30,14 @@ def feed_forward(
     *,
     activation: Callable[[Floats], Floats],
     names: tuple[str, str, str] = ("fc1", "activation_fn", "fc2"),
-    tap: Tap | None = None,
+    hook: Hook | None = None,
 ) -> Floats:
     """Widen, bend and narrow: (..., D), weights (F, D) and (D, F) -> (..., D)."""
     rows = x.reshape(-1, x.shape[-1])
     if len(rows) < MANY_ROWS:
-        return _of_few(x, widen, narrow, activation, names, tap)
+        return _of_few(x, widen, narrow, activation, names, hook)
     y = np.empty((len(narrow["weight"]), len(rows)), x.dtype)  # (D, R)
-    wide = None if tap is None else np.empty((2, len(rows), len(widen["weight"])), x.dtype)
+    wide = None if hook is None else np.empty((2, len(rows), len(widen["weight"])), x.dtype)
     in_place: Callable[[Floats, Floats], None] = activation.in_place  # type: ignore[attr-defined]
     for start in range(0, len(rows), _ROWS):
         part = slice(start, start + _ROWS)
@@ -45,17 +45,17 @@ def feed_forward(
         h = np.empty((len(widen["weight"]), tokens.shape[1]), x.dtype)  # (F, R)
         _widened(tokens, widen, in_place, h, None if wide is None else wide[:, part])
         multiply(narrow["weight"], h, narrow["bias"], y[:, part])  # (F, R) -> (D, R)
-    return _shown(x, wide, y.T, names, tap)  # a view, as of `linear`
+    return _shown(x, wide, y.T, names, hook)  # a view, as of `linear`
 
 
 def _shown(
-    x: Floats, wide: Floats | None, y: Floats, names: tuple[str, str, str], tap: Tap | None
+    x: Floats, wide: Floats | None, y: Floats, names: tuple[str, str, str], hook: Hook | None
 ) -> Floats:
     """Give (R, D) the shape of `x`, and show it and what lies before it, (2, R, F)."""
     y = y.reshape(*x.shape[:-1], y.shape[1])
-    if tap is not None and wide is not None:
+    if hook is not None and wide is not None:
         for name, h in zip(names, (*wide.reshape(2, *x.shape[:-1], -1), y), strict=True):
-            tap(name, h)
+            hook(name, h)
     return y
 
 
@@ -65,11 +65,11 @@ def _of_few(
     narrow: Mapping[str, Floats],
     activation: Callable[[Floats], Floats],
     names: tuple[str, str, str],
-    tap: Tap | None,
+    hook: Hook | None,
 ) -> Floats:
     """Do the same for a few rows; each thread goes all the way with its own channels."""
     rows = x.reshape(-1, x.shape[-1])
-    wide = None if tap is None else np.empty((2, len(rows), len(widen["weight"])), x.dtype)
+    wide = None if hook is None else np.empty((2, len(rows), len(widen["weight"])), x.dtype)
     parts: dict[int, Floats] = {}  # by the first channel, so that the sum has an order
 
     def part(channels: slice) -> None:
@@ -89,7 +89,7 @@ def _of_few(
     y = narrow["bias"] + parts[0]
     for start in sorted(parts)[1:]:
         y += parts[start]
-    return _shown(x, wide, y, names, tap)
+    return _shown(x, wide, y, names, hook)
 
 
 def _serves(

@@ -11,7 +11,7 @@ from refgit_backends.numpy.linear import FEW_ROWS, MANY_ROWS, linear, multiply_f
 from refgit_backends.numpy.threads import divide
 
 Floats = np.ndarray[Any, Any]
-Tap = Callable[[str, Floats], Any]
+Hook = Callable[[str, Floats], Any]
 
 
 def project_heads(
@@ -20,7 +20,7 @@ def project_heads(
     names: Sequence[str],
     *,
     num_heads: int,
-    tap: Tap | None = None,
+    hook: Hook | None = None,
 ) -> tuple[Floats, ...]:
     """Map tokens and deal them out to the heads: (B, L, D) -> one (B, H, L, D/H) a name."""
     rows = x.reshape(-1, x.shape[-1])
@@ -41,9 +41,9 @@ def project_heads(
 
         divide(part, y[0].shape[1], 16)
         maps = [out.reshape(*x.shape[:-1], -1) for out in y]  # views
-    if tap is not None:
+    if hook is not None:
         for name, out in zip(names, maps, strict=True):
-            tap(name, out)
+            hook(name, out)
     b, length = x.shape[:2]
     return tuple(
         out.reshape(b, length, num_heads, -1).transpose(0, 2, 1, 3)  # (B, H, L, D/H), a view

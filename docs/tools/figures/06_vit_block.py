@@ -18,7 +18,7 @@ def intermediates(picture: str) -> dict[str, np.ndarray]:
     processor = GitProcessor.from_pretrained(demo_path())
     pixels = processor(images=load_image(picture), return_tensors="np").pixel_values
     seen: dict[str, np.ndarray] = {}
-    model(input_ids=[[2]], pixel_values=pixels, tap=seen.__setitem__)
+    model(input_ids=[[2]], pixel_values=pixels, hook=seen.__setitem__)
     return seen
 
 

@@ -78,7 +78,7 @@ if __name__ == "__main__":
     frames = frames_of("docs/images/red-apple.png")
     pixels = processor(images=frames, return_tensors="np").pixel_values
     seen: dict[str, np.ndarray] = {}
-    model(input_ids=[[2]] * 3, pixel_values=pixels, tap=seen.__setitem__)
+    model(input_ids=[[2]] * 3, pixel_values=pixels, hook=seen.__setitem__)
     colours = colours_of(seen["git.image_encoder.vision_model.post_layernorm"])  # (3, 50, 3)
     figure, axes = style.figure(7.4, 4.0)
     draw(axes, frames, colours)

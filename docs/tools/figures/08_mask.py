@@ -49,7 +49,7 @@ def probabilities() -> tuple[np.ndarray, int]:
     pixels = processor(images=image, return_tensors="np").pixel_values
     text = processor(text="what kind of thing is this? food and drink").input_ids
     seen: dict[str, np.ndarray] = {}
-    model(input_ids=np.reshape(text, (1, -1)), pixel_values=pixels, tap=seen.__setitem__)
+    model(input_ids=np.reshape(text, (1, -1)), pixel_values=pixels, hook=seen.__setitem__)
     p = seen["git.encoder.layer.2.attention.self.probabilities"]
     return p[0].mean(axis=0), p.shape[-1] - np.size(text)
 

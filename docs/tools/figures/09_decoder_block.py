@@ -70,7 +70,7 @@ def draw_lengths(axes) -> None:
     image = load_image("docs/images/red-apple.png")
     pixels = processor(images=image, return_tensors="np").pixel_values
     seen: dict[str, np.ndarray] = {}
-    model(input_ids=[[2, 552, 48]], pixel_values=pixels, tap=seen.__setitem__)
+    model(input_ids=[[2, 552, 48]], pixel_values=pixels, hook=seen.__setitem__)
     image_in = seen["git.visual_projection.visual_projection.1"]
     joint = np.concatenate([image_in, seen["git.embeddings.LayerNorm"]], axis=1)
     labels, states = ["joint sequence"], [joint]

@@ -73,15 +73,15 @@ def check(model: GitForCausalLM, pixels: np.ndarray) -> None:
     """The formulas above are what the bundled model really does."""
     costs = step_costs(model.config, 2)
     seen: dict[str, np.ndarray] = {}
-    cache = model.encode_image(pixels, tap=seen.__setitem__)
+    cache = model.encode_image(pixels, hook=seen.__setitem__)
     first = counted(seen, model)
     for t in range(2):
         seen.clear()
-        model.next_token_logits(np.array([[2]]), cache, tap=seen.__setitem__)
+        model.next_token_logits(np.array([[2]]), cache, hook=seen.__setitem__)
         found = counted(seen, model) + (first if t == 0 else 0)
         assert found == costs[WAYS[2]][t], (t, found, costs[WAYS[2]][t])
     seen.clear()
-    model(input_ids=[[2, 2]], pixel_values=pixels, tap=seen.__setitem__)
+    model(input_ids=[[2, 2]], pixel_values=pixels, hook=seen.__setitem__)
     head = model.config.hidden_size * model.config.vocab_size
     unused = (seen["output"].shape[1] - 1) * head  # a search scores the last token alone
     assert counted(seen, model) - unused == costs[WAYS[0]][1]

@@ -65,8 +65,8 @@ def dump(version: int, pixels: np.ndarray, out: str, shown: str) -> None:
     """The tensors of one call under the port's own names, in the order of execution."""
     ids, model = np.array([[BEGIN]]), port(version)
     model.run(pixels, ids)
-    taps = {name.removeprefix("0/"): x for name, x in model.taps.items()}
-    tensors = {name: x for name, x in taps.items() if re.fullmatch(SHOWN[shown], name)}
+    hooks = {name.removeprefix("0/"): x for name, x in model.hooks.items()}
+    tensors = {name: x for name, x in hooks.items() if re.fullmatch(SHOWN[shown], name)}
     np.savez(out, **{"pixel_values": pixels, "input_ids": ids}, **tensors)
     print(f"{out}: {len(tensors) + 2} tensors")
 

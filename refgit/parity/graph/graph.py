@@ -8,7 +8,7 @@ tells an operation that is wrong from one that was handed wrong numbers.
     graph = Graph(model.parameters, model.config, reference.inputs)
     graph.compute("git.encoder.layer.0.intermediate.dense", other_implementations_tensors)
 
-Two tensors have no tap and are always computed: the frames of a video with their times, and the
+Two tensors have no hook and are always computed: the frames of a video with their times, and the
 joint sequence of image and text.
 """
 

@@ -1,7 +1,7 @@
 """The list of GIT's tensors: what each is made from, in the order of execution.
 
 It reads like the figure: image encoder, projection, text embedding, joint sequence, decoder,
-head. The names are those of the taps, which are the checkpoint's module paths. Nothing is computed
+head. The names are those of the hooks, which are the checkpoint's module paths. Nothing is computed
 here; `graph_recipes.py` says how.
 """
 
@@ -16,8 +16,8 @@ from refgit.model.config import GitConfig
 
 VISION = "git.image_encoder.vision_model"
 PROJECTION = "git.visual_projection.visual_projection"
-FRAMES = "git.image_encoder.frames"  # no tap
-JOINT = "git.encoder.joint"  # no tap
+FRAMES = "git.image_encoder.frames"  # no hook
+JOINT = "git.encoder.joint"  # no hook
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Evaluation:
         return {name: np.array(self.backend.to_numpy(x), order="C") for name, x in tensors.items()}
 
     def operations(self, seen: dict[str, Array] | None = None) -> Operations:
-        """The backend's operations; `seen` takes up what they tap."""
+        """The backend's operations; `seen` takes up what they hook."""
         ops = Operations.with_kernels(self.backend.kernels)
         if seen is None:
             return ops

@@ -13,19 +13,6 @@ from typing import Any
 from refgit.errors import CheckpointError
 
 
-def plain(value: Any) -> Any:
-    """Return a value with Python's numbers and lists in the place of NumPy's, inside as well."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, list):
-        return [plain(x) for x in value]
-    if isinstance(value, tuple):
-        return tuple(plain(x) for x in value)
-    if isinstance(value, Mapping):
-        return {plain(k): plain(x) for k, x in value.items()}
-    return value
-
-
 def json_text(content: Mapping[str, Any]) -> str:
     """Return a JSON object as the configs are written: two spaces, sorted keys, a newline."""
     return json.dumps(content, indent=2, sort_keys=True, default=_for_json) + "\n"

@@ -16,7 +16,8 @@ from refgit.errors import CheckpointError
 from refgit.files import json_text, read_json, write_whole
 from refgit.generation.fields import RULES
 from refgit.generation.search.legacy.constraints import Constraint
-from refgit.model.config import GitConfig, make_plain, require, require_mapping
+from refgit.model.config import GitConfig
+from refgit.validation import make_plain, require, require_mapping
 
 DEFAULT_LENGTH = 20
 FILE = "generation_config.json"

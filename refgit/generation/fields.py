@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgit.generation.arguments import (
+from refgit.generation.search.legacy.constraints import Constraint, are_forced_words
+from refgit.validation import (
     are_id_lists,
     are_ids,
     are_strings,
     is_biases,
-    is_count,
     is_decay,
+    is_integer,
     is_number,
     is_positive,
 )
-from refgit.generation.search.legacy.constraints import Constraint, are_forced_words
 
 
 def _or_none(holds: Any) -> Any:
@@ -26,7 +26,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_id_or_ids(value: Any) -> bool:
-    return is_count(value) or are_ids(value, 1)
+    return is_integer(value) or are_ids(value, 1)
 
 
 def _is_one_of_the_stops(value: Any) -> bool:
@@ -45,11 +45,11 @@ def _are_constraints(value: Any) -> bool:
 # Names of fields, what is expected of them, and whether a value is that.
 RULES: tuple[tuple[str, str, Any], ...] = (
     ("max_length num_beams num_beam_groups num_return_sequences", "a positive integer",
-     lambda x: is_count(x, 1)),
-    ("max_new_tokens", "None or a positive integer", _or_none(lambda x: is_count(x, 1))),
-    ("min_length", "an integer of at least 0", is_count),
+     lambda x: is_integer(x, 1)),
+    ("max_new_tokens", "None or a positive integer", _or_none(lambda x: is_integer(x, 1))),
+    ("min_length", "an integer of at least 0", is_integer),
     ("min_new_tokens top_k no_repeat_ngram_size encoder_no_repeat_ngram_size",
-     "None or an integer of at least 0", _or_none(is_count)),
+     "None or an integer of at least 0", _or_none(is_integer)),
     ("early_stopping", 'True, False or "never"', _is_one_of_the_stops),
     ("max_time temperature penalty_alpha diversity_penalty", "None or a number of at least 0",
      _or_none(lambda x: is_number(x, 0))),
@@ -75,7 +75,7 @@ RULES: tuple[tuple[str, str, Any], ...] = (
     ("constraints", "None or a list of refgit.generation.search.legacy.constraints.Constraint",
      _or_none(_are_constraints)),
     ("forced_bos_token_id pad_token_id bos_token_id",
-     "None or a token id, which is an integer of at least 0", _or_none(is_count)),
+     "None or a token id, which is an integer of at least 0", _or_none(is_integer)),
     ("forced_eos_token_id eos_token_id",
      "None, a token id, which is an integer of at least 0, or a list of them",
      _or_none(_is_id_or_ids)),

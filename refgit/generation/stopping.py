@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from refgit.generation.arguments import are_strings, expect, is_count, is_number
 from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.length import end_tokens
 from refgit.generation.logits.scores import Ids, Mask
+from refgit.validation import are_strings, expect, is_integer, is_number
 
 Criterion = Callable[[Ids, Any], Any]
 
@@ -31,7 +31,7 @@ class MaxLength:
     """Stop at `max_length` tokens, the prompt included."""
 
     def __init__(self, max_length: int) -> None:
-        expect("max_length", max_length, is_count(max_length, 1), "an integer of at least 1")
+        expect("max_length", max_length, is_integer(max_length, 1), "an integer of at least 1")
         self.max_length = int(max_length)
 
     def __call__(self, input_ids: Ids, scores: Any) -> Mask:

@@ -14,8 +14,9 @@ from numpy.typing import DTypeLike
 
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Hook, Operations
-from refgit.model.config import GitConfig, GitVisionConfig, is_integer
+from refgit.model.config import GitConfig, GitVisionConfig
 from refgit.model.parameters import Shapes, flatten, nest, random_parameters
+from refgit.validation import is_integer
 from refgit_backends import Backend, get_backend
 from refgit_backends.base import BackendError, host_array
 

@@ -7,7 +7,6 @@ the config.json beside every checkpoint. Keys refgit does not know are kept and 
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -16,42 +15,12 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from refgit.errors import CheckpointError
-from refgit.files import json_text, plain, read_json, write_whole
+from refgit.files import json_text, read_json, write_whole
+from refgit.validation import is_integer, make_plain, plain, require, require_mapping
 
 CONFIG_NAME = "config.json"
 C = TypeVar("C", bound=type[Any])
 ACTIVATIONS = ("gelu", "gelu_new", "quick_gelu", "relu", "selu", "silu")
-
-
-def is_integer(value: Any, least: int = 0) -> bool:
-    """Whether `value` is an integer, NumPy's too (True is none), of at least `least`."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return whole and int(value) >= least
-
-
-def require(owner: object, name: str, holds: bool, expected: str) -> None:
-    """Raise a ValueError that names the field, what it is and what was expected."""
-    if not holds:
-        raise ValueError(
-            f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; expected {expected}."
-        )
-
-
-def make_plain(config: Any) -> None:
-    """Put Python's numbers and lists in the place of NumPy's in a frozen config's fields."""
-    require(config, "extra", isinstance(config.extra, Mapping), "a mapping of names to values")
-    for f in fields(config):
-        if f.name != "extra":
-            object.__setattr__(config, f.name, plain(getattr(config, f.name)))
-
-
-def require_mapping(kind: type, values: object) -> None:
-    """Raise a TypeError unless `from_dict` has got the entries of a file."""
-    if not isinstance(values, Mapping):
-        raise TypeError(
-            f"{kind.__name__}.from_dict got a {type(values).__name__}; expected a mapping, the "
-            "entries of the JSON file."
-        )
 
 
 def _require_counts(config: object, names: str) -> None:

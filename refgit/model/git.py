@@ -25,12 +25,13 @@ from refgit.layers.sequence import join_image_and_text, string_frames
 from refgit.model import checks
 from refgit.model.base import PretrainedModel
 from refgit.model.cache import KeyValueCache
-from refgit.model.config import GitConfig, is_integer
+from refgit.model.config import GitConfig
 from refgit.model.decoder import continue_text, decode, read_image
 from refgit.model.outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from refgit.model.parameters import Shapes, causal_lm_shapes, model_shapes, nest
 from refgit.model.surgery import checked_heads, with_vocabulary, without_heads
 from refgit.model.vision import image_encoder, visual_projection
+from refgit.validation import is_integer
 
 if TYPE_CHECKING:
     from refgit.generation.classification.ranking import Classification

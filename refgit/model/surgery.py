@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from refgit.layers._array_api import Array, arange, array_namespace
-from refgit.model.config import GitConfig, is_integer
+from refgit.model.config import GitConfig
+from refgit.validation import is_integer
 
 State = dict[str, Array]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from refgit.checkpoint.microsoft.yaml import Scalar
 from refgit.errors import CheckpointError
-from refgit.model.config import is_integer
+from refgit.validation import is_integer
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refgit.generation.arguments import expect, is_count, is_number
 from refgit.generation.classification.trie import LabelError, Trie
 from refgit.generation.logits.scores import Ids, Scores
 from refgit.generation.prompt import check_images_alone, text_room
@@ -26,6 +25,7 @@ from refgit.layers._array_api import Array, array_namespace, at_least_float32
 from refgit.layers.softmax import softmax
 from refgit.model.cache import KeyValueCache
 from refgit.model.config import GitConfig
+from refgit.validation import expect, is_integer, is_number
 
 if TYPE_CHECKING:
     from refgit.model.git import GitForCausalLM
@@ -87,7 +87,7 @@ def classify(
     LabelError, ValueError, TypeError
         See `label_log_probabilities`.
     """
-    expect("top", top, is_count(top, 1), "an integer of at least 1")
+    expect("top", top, is_integer(top, 1), "an integer of at least 1")
     expect("length_penalty", length_penalty, is_number(length_penalty), "a finite number")
     trie = trie_of(model, labels)
     found = label_log_probabilities(model, pixel_values, trie, prompt, **options)
@@ -162,7 +162,7 @@ def label_log_probabilities(
     -----
     Source: GIT paper, section 4.5. Equals scoring each label alone, up to rounding.
     """
-    expect("batch_size", batch_size, is_count(batch_size, 1), "an integer of at least 1")
+    expect("batch_size", batch_size, is_integer(batch_size, 1), "an integer of at least 1")
     expect("progress", progress, progress is None or callable(progress), "a function of two counts")
     trie = trie_of(model, labels)
     start = _prompt(model, prompt)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from refgit.generation.arguments import are_ids, is_count
 from refgit.generation.logits.scores import Ids
+from refgit.validation import are_ids, is_integer
 
 LARGEST = 2**31 - 1  # no vocabulary comes near it, and a label's number times it is an int64
 
@@ -75,7 +75,7 @@ class Trie:
     """
 
     def __init__(self, labels: Iterable[Sequence[int]], end: int | Sequence[int]) -> None:
-        ends: Any = [end] if is_count(end) else end
+        ends: Any = [end] if is_integer(end) else end
         if not are_ids(ends, 1) or max(ends) > LARGEST:
             raise TypeError(
                 f"end is {end!r}; expected the id of the token that ends a text, or a list of them."

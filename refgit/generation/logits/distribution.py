@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refgit.generation.arguments import expect, is_count, is_number
 from refgit.generation.logits.scores import Ids, Scores, log_probabilities
+from refgit.validation import expect, is_integer, is_number
 
 
 class ClassifierFreeGuidance:
@@ -38,7 +38,7 @@ class ClassifierFreeGuidance:
         prompt_length: int = 1,
     ) -> None:
         expect("guidance_scale", guidance_scale, is_number(guidance_scale), "a number")
-        expect("prompt_length", prompt_length, is_count(prompt_length, 1), "a positive integer")
+        expect("prompt_length", prompt_length, is_integer(prompt_length, 1), "a positive integer")
         self.scale, self.unconditional = float(guidance_scale), unconditional
         self.start = prompt_length - 1
 

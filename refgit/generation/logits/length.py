@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from refgit.generation.arguments import are_ids, expect, is_count, is_decay
 from refgit.generation.logits.scores import Ids, Scores, strike, words
+from refgit.validation import are_ids, expect, is_decay, is_integer
 
 
 class MinLength:
@@ -23,7 +23,7 @@ class MinLength:
     """
 
     def __init__(self, min_length: int, eos_token_id: int | list[int]) -> None:
-        expect("min_length", min_length, is_count(min_length), "an integer of at least 0")
+        expect("min_length", min_length, is_integer(min_length), "an integer of at least 0")
         self.min_length, self.ends = int(min_length), end_tokens(eos_token_id)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
@@ -45,9 +45,11 @@ class MinNewTokens(MinLength):
     def __init__(
         self, prompt_length: int, min_new_tokens: int, eos_token_id: int | list[int]
     ) -> None:
-        expect("prompt_length", prompt_length, is_count(prompt_length), "an integer of at least 0")
+        expect(
+            "prompt_length", prompt_length, is_integer(prompt_length), "an integer of at least 0"
+        )
         expected = "an integer of at least 0"
-        expect("min_new_tokens", min_new_tokens, is_count(min_new_tokens), expected)
+        expect("min_new_tokens", min_new_tokens, is_integer(min_new_tokens), expected)
         super().__init__(prompt_length + min_new_tokens, eos_token_id)
 
 
@@ -59,7 +61,7 @@ class ForcedBos:
 
     def __init__(self, forced_bos_token_id: int) -> None:
         token = forced_bos_token_id
-        expect("forced_bos_token_id", token, is_count(token), "a token id")
+        expect("forced_bos_token_id", token, is_integer(token), "a token id")
         self.token = int(token)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
@@ -75,7 +77,7 @@ class ForcedEos:
     """
 
     def __init__(self, max_length: int, forced_eos_token_id: int | list[int]) -> None:
-        expect("max_length", max_length, is_count(max_length, 1), "an integer of at least 1")
+        expect("max_length", max_length, is_integer(max_length, 1), "an integer of at least 1")
         self.max_length = int(max_length)
         self.ends = end_tokens(forced_eos_token_id, "forced_eos_token_id")
 
@@ -105,7 +107,9 @@ class ExponentialDecayLengthPenalty:
     ) -> None:
         name, pair = "exponential_decay_length_penalty", exponential_decay_length_penalty
         expect(name, pair, is_decay(pair), "(start, factor): an integer and a number above 0")
-        expect("prompt_length", prompt_length, is_count(prompt_length), "an integer of at least 0")
+        expect(
+            "prompt_length", prompt_length, is_integer(prompt_length), "an integer of at least 0"
+        )
         self.start, self.factor = int(pair[0]) + prompt_length, float(pair[1])
         self.ends = end_tokens(eos_token_id)
 

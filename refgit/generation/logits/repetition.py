@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refgit.generation.arguments import expect, is_count, is_positive
 from refgit.generation.logits.scores import Ids, Mask, Scores, strike
+from refgit.validation import expect, is_integer, is_positive
 
 _ABOVE_ZERO = "a number above 0"
 
@@ -31,7 +31,9 @@ class NoImmediateRepeat:
     SCORE = -10000.0
 
     def __init__(self, prompt_length: int = 0) -> None:
-        expect("prompt_length", prompt_length, is_count(prompt_length), "an integer of at least 0")
+        expect(
+            "prompt_length", prompt_length, is_integer(prompt_length), "an integer of at least 0"
+        )
         self.prompt_length = int(prompt_length)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
@@ -103,7 +105,7 @@ class NoRepeatNGram:
 
     def __init__(self, no_repeat_ngram_size: int) -> None:
         size = no_repeat_ngram_size
-        expect("no_repeat_ngram_size", size, is_count(size, 1), "an integer of at least 1")
+        expect("no_repeat_ngram_size", size, is_integer(size, 1), "an integer of at least 1")
         self.size = int(size)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
@@ -124,7 +126,9 @@ class PromptNoRepeatNGram:
 
     def __init__(self, encoder_no_repeat_ngram_size: int, prompt_ids: Ids) -> None:
         size = encoder_no_repeat_ngram_size
-        expect("encoder_no_repeat_ngram_size", size, is_count(size, 1), "an integer of at least 1")
+        expect(
+            "encoder_no_repeat_ngram_size", size, is_integer(size, 1), "an integer of at least 1"
+        )
         self.size, self.prompt_ids = int(size), prompt_ids
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
@@ -148,8 +152,8 @@ class HammingDiversity:
     def __init__(self, diversity_penalty: float, num_beams: int, num_beam_groups: int) -> None:
         penalty, beams, groups = diversity_penalty, num_beams, num_beam_groups
         expect("diversity_penalty", penalty, is_positive(penalty), _ABOVE_ZERO)
-        expect("num_beams", beams, is_count(beams, 2), "an integer of at least 2")
-        fits = is_count(groups, 2) and groups <= beams
+        expect("num_beams", beams, is_integer(beams, 2), "an integer of at least 2")
+        fits = is_integer(groups, 2) and groups <= beams
         expect("num_beam_groups", groups, fits, f"an integer from 2 to num_beams, {beams}")
         self.penalty, self.beams, self.group_size = float(penalty), int(beams), beams // groups
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from refgit.generation.arguments import expect, is_count, is_number, is_share
 from refgit.generation.logits.scores import (
     Ids,
     Mask,
@@ -24,6 +23,7 @@ from refgit.generation.logits.scores import (
     probabilities,
     strike,
 )
+from refgit.validation import expect, is_integer, is_number, is_share
 
 # What scores are divided by: by less than this they would be infinite in float32.
 COLDEST = 1e-30
@@ -63,7 +63,7 @@ class TopK:
     """
 
     def __init__(self, top_k: int, min_tokens_to_keep: int = 1) -> None:
-        expect("top_k", top_k, is_count(top_k, 1), "an integer of at least 1")
+        expect("top_k", top_k, is_integer(top_k, 1), "an integer of at least 1")
         _check_kept(min_tokens_to_keep)
         self.top_k = max(int(top_k), min_tokens_to_keep)
 
@@ -213,7 +213,7 @@ class EtaCutoff:
 
 
 def _check_kept(count: int) -> None:
-    expect("min_tokens_to_keep", count, is_count(count, 1), "an integer of at least 1")
+    expect("min_tokens_to_keep", count, is_integer(count, 1), "an integer of at least 1")
 
 
 def _lowest(scores: Scores, ascending: Scores, count: Ids) -> Mask:

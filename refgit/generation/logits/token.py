@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from refgit.generation.arguments import are_id_lists, are_ids, expect, is_biases, is_count
 from refgit.generation.logits.length import end_tokens
 from refgit.generation.logits.scores import Ids, Scores, strike, words
+from refgit.validation import are_id_lists, are_ids, expect, is_biases, is_integer
 
 
 class SequenceBias:
@@ -97,7 +97,7 @@ class SuppressTokensAtBegin(SuppressTokens):
     def __init__(self, begin_suppress_tokens: Sequence[int], begin: int) -> None:
         holds = are_ids(begin_suppress_tokens)
         expect("begin_suppress_tokens", begin_suppress_tokens, holds, "a list of token ids")
-        expect("begin", begin, is_count(begin), "an integer of at least 0")
+        expect("begin", begin, is_integer(begin), "an integer of at least 0")
         super().__init__(begin_suppress_tokens)
         self.begin = begin
 
@@ -126,7 +126,7 @@ class PrefixConstrained:
     def __init__(self, prefix_allowed_tokens_fn: AllowedTokens, num_beams: int) -> None:
         allowed = prefix_allowed_tokens_fn
         expect("prefix_allowed_tokens_fn", allowed, callable(allowed), "a function")
-        expect("num_beams", num_beams, is_count(num_beams, 1), "an integer of at least 1")
+        expect("num_beams", num_beams, is_integer(num_beams, 1), "an integer of at least 1")
         self.allowed, self.beams = allowed, num_beams
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:

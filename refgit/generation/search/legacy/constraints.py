@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from refgit.generation.arguments import are_id_lists, are_ids, expect, is_count
+from refgit.validation import are_id_lists, are_ids, expect, is_integer
 
 Update = tuple[bool, bool, bool]  # stepped forward, completed, reset
 
@@ -295,7 +295,7 @@ def forced_words(force_words_ids: Any) -> list[Constraint]:
 
 
 def _token(token_id: int) -> int:
-    if not is_count(token_id):
+    if not is_integer(token_id):
         raise TypeError(f"token_id is {token_id!r}; expected one token id, an integer.")
     return int(token_id)
 

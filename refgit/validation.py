@@ -1,6 +1,6 @@
-"""What the arguments of generation have to be: predicates, and the sentence for those that are not.
+"""Checks of values: predicates, and the sentence for a value that fails one.
 
-Integers of NumPy are as good as Python's; True and False are no numbers.
+NumPy's integers count as integers; True and False are not numbers.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 import numbers
 import reprlib
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 
@@ -18,7 +19,45 @@ def expect(name: str, value: Any, holds: bool, expected: str) -> None:
         raise ValueError(f"{name} is {reprlib.repr(value)}; expected {expected}.")
 
 
-def is_count(value: Any, least: int = 0) -> bool:
+def require(owner: object, name: str, holds: bool, expected: str) -> None:
+    """Raise a ValueError that names the owner's field, what it is and what was expected."""
+    if not holds:
+        raise ValueError(
+            f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; expected {expected}."
+        )
+
+
+def require_mapping(kind: type, values: object) -> None:
+    """Raise a TypeError unless `kind.from_dict` has got the entries of a file."""
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"{kind.__name__}.from_dict got a {type(values).__name__}; expected a mapping, the "
+            "entries of the JSON file."
+        )
+
+
+def plain(value: Any) -> Any:
+    """Return a value with Python's numbers and lists in the place of NumPy's, inside as well."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, list):
+        return [plain(x) for x in value]
+    if isinstance(value, tuple):
+        return tuple(plain(x) for x in value)
+    if isinstance(value, Mapping):
+        return {plain(k): plain(x) for k, x in value.items()}
+    return value
+
+
+def make_plain(config: Any) -> None:
+    """Put Python's numbers and lists in the place of NumPy's in a frozen config's fields."""
+    require(config, "extra", isinstance(config.extra, Mapping), "a mapping of names to values")
+    for f in fields(config):
+        if f.name != "extra":
+            object.__setattr__(config, f.name, plain(getattr(config, f.name)))
+
+
+def is_integer(value: Any, least: int = 0) -> bool:
     """Whether `value` is an integer of at least `least`."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return whole and int(value) >= least
@@ -43,7 +82,7 @@ def is_share(value: Any) -> bool:
 
 def are_ids(value: Any, least: int = 0) -> bool:
     """Whether `value` is a list or tuple of at least `least` token ids."""
-    return isinstance(value, list | tuple) and len(value) >= least and all(map(is_count, value))
+    return isinstance(value, list | tuple) and len(value) >= least and all(map(is_integer, value))
 
 
 def are_id_lists(value: Any) -> bool:
@@ -61,7 +100,7 @@ def are_strings(value: Any) -> bool:
 def is_decay(pair: Any) -> bool:
     """Whether `pair` is the (start, factor) of an exponential decay."""
     two = isinstance(pair, list | tuple) and len(pair) == 2
-    return two and is_count(pair[0]) and is_positive(pair[1])
+    return two and is_integer(pair[0]) and is_positive(pair[1])
 
 
 def is_biases(value: Any) -> bool:

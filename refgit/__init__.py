@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from refgit.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from refgit.arrays import to_numpy
     from refgit.errors import CheckpointError
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
         VideoMAEImageProcessor,
     )
     from refgit.traces.container import trace
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "BertTokenizer": "refgit.processing",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from refgit.bench.limits import Limits
+from refgit.version import __version__
 
 Case = dict[str, Any]
 Runs = tuple[Callable[[], None], Callable[[], Any]]
@@ -35,8 +36,6 @@ class Engine:
     @property
     def facts(self) -> dict[str, Any]:
         """Versions, backend and threads."""
-        from refgit import __version__
-
         backend = self.model.backend
         return {
             "refgit": __version__,

@@ -32,6 +32,7 @@ from refgit.cli.commands import (
 from refgit.cli.output import OutputError, put, reason, say
 from refgit.cli.terminal import make_way
 from refgit.openblas import spin_shortly
+from refgit.version import __version__
 
 # In the order of `refgit --help`: for the deployer, the reader, the porter, the rest.
 _COMMANDS = (
@@ -146,8 +147,6 @@ def _meant(word: str, known: Sequence[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from refgit import __version__
-
     parser = _Parser(
         prog="refgit",
         description="GIT, the Generative Image-to-text Transformer, in NumPy: it says in words "

@@ -34,6 +34,7 @@ from typing import IO, Any, TypeAlias
 
 from refgit.jobs.errors import JobError
 from refgit.jobs.parquet import failures_in, require_pyarrow, write_table
+from refgit.version import __version__
 
 Row: TypeAlias = dict[str, Any]
 SYNC = 2.0  # seconds between two calls of fsync
@@ -189,8 +190,6 @@ class Journal:
         )
 
     def _text(self) -> str:
-        from refgit import __version__
-
         return json.dumps({"refgit_job": 1, "version": __version__, **self.job}) + "\n"
 
     def _write_job(self) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refgit.model.config import GitConfig
+from refgit.traces.names import INPUTS, TensorName
+from refgit.version import __version__
 
 if TYPE_CHECKING:
     from refgit.model.base import PretrainedModel
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 Tensor = np.ndarray[Any, Any]
 
 FORMAT = "refgit-trace/1"
-INPUTS = (
-    "pixel_values", "input_ids", "inputs_embeds", "attention_mask", "position_ids", "head_mask",
-)  # fmt: skip
-# Calls after the first: step.3. continues the cache, call.2. begins anew.
-_CALL = re.compile(r"^((?:call\.\d+\.)?(?:step\.\d+\.)?)")
-_NUMBER = re.compile(r"(\d+)")
 
 
 class TraceError(ValueError):
@@ -177,29 +171,17 @@ class Trace(Mapping[str, Tensor]):
 
 def split_call(name: str) -> tuple[str, str]:
     """Return the prefix of the call, "" for the first one or such as "step.2.", and the rest."""
-    prefix = _CALL.match(name).group(1)  # type: ignore[union-attr]  # matches the empty string
-    return prefix, name[len(prefix) :]
+    found = TensorName.parse(name)
+    return found.prefix, found.path
 
 
 def is_input(name: str) -> bool:
     """Whether a tensor was given to a call rather than computed by it."""
-    return split_call(name)[1].startswith("input.")
-
-
-def natural_order(names: Iterable[str]) -> list[str]:
-    """Sort names with their numbers counted, so that layer.2 stands before layer.10."""
-
-    def key(name: str) -> list[tuple[bool, int, str]]:
-        parts = (part for part in _NUMBER.split(name) if part)
-        return [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
-
-    return sorted(names, key=key)
+    return TensorName.parse(name).is_input
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """Whether a pattern means a tensor, or a module that it belongs to."""
-    names = (name, split_call(name)[1])
-    return any(fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*") for n in names)
+    return TensorName.parse(name).matches(pattern)
 
 
 # ---- making one
@@ -340,8 +322,6 @@ class _Recorder:
     """What a model shows while it runs becomes a trace."""
 
     def __init__(self, model: PretrainedModel, select: Sequence[str] | None) -> None:
-        from refgit import __version__
-
         self.model, self.patterns = model, None if select is None else list(select)
         self.trace = Trace(
             meta={
@@ -481,8 +461,8 @@ def kinds(names: Iterable[str]) -> list[str]:
 
 
 def kind_of(name: str) -> str:
-    """Return a name without its call and with ``*`` for the numbers of layers."""
-    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", split_call(name)[1])
+    """Return a name without its call and with ``*`` for the number of the layer."""
+    return TensorName.parse(name).kind
 
 
 def capped(found: Trace, max_bytes: int) -> Trace:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from refgit.errors import CheckpointError
-from refgit.traces.container import Tensor, Trace, TraceError, natural_order
+from refgit.traces.container import Tensor, Trace, TraceError
+from refgit.traces.names import natural_order
 
 _ORDER_FILES = ("order.json", "names.txt")
 _META_FILE = "metadata.json"

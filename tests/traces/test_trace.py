@@ -38,11 +38,11 @@ from refgit.traces.container import (
     capped,
     is_input,
     kind_of,
-    natural_order,
     record,
     split_call,
     trace,
 )
+from refgit.traces.names import natural_order
 
 STAR = Path(__file__).parents[2] / "docs" / "images" / "star.png"
 

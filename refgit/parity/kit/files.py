@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from refgit import __version__
 from refgit.files import write_whole
 from refgit.model.git import GitForCausalLM
 from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation, Host, TextCase
@@ -40,6 +39,7 @@ from refgit.parity.kit.readme import readme
 from refgit.parity.kit.tolerance import MARGIN, UnstableError, evaluations, measure, rounded_up
 from refgit.parity.kit.tolerance import tolerance as tolerance_of
 from refgit.parity.kit.vocabulary import VOCABULARY
+from refgit.version import __version__
 
 FORMAT = "refgit-kit/1"
 INDEX = "kit.json"

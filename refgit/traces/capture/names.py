@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from refgit.traces.container import INPUTS, Trace, split_call
+from refgit.traces.container import Trace
+from refgit.traces.names import INPUTS, TensorName
 
 Tensor = np.ndarray[Any, Any]
 
@@ -114,7 +115,7 @@ class Names:
 
 def stage(name: str) -> int:
     """Inputs 0, image encoder 1, text embedding 2, the rest 3: the order within a call."""
-    rest = split_call(name)[1].removeprefix("git.")
+    rest = TensorName.parse(name).path.removeprefix("git.")
     if rest.startswith("input."):
         return 0
     if rest.startswith(_IMAGE):
@@ -170,7 +171,7 @@ def in_order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Sort the tensors of one call by stage, the inputs as `trace.INPUTS` has them."""
 
     def key(name: str) -> tuple[int, int]:
-        given = split_call(name)[1].removeprefix("input.")
+        given = TensorName.parse(name).path.removeprefix("input.")
         return stage(name), INPUTS.index(given) if given in INPUTS else len(INPUTS)
 
     return {name: tensors[name] for name in sorted(tensors, key=key)}

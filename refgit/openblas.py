@@ -11,7 +11,7 @@ import sys
 SPINNING = {"OPENBLAS_THREAD_TIMEOUT": "22"}
 
 
-def spin_shortly() -> None:
+def set_openblas_thread_timeout() -> None:
     """Let OpenBLAS's threads go to sleep soon, unless the environment says how long they wait.
 
     Nothing is done where NumPy is there already: OpenBLAS has read its variables then.

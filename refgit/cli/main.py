@@ -1,4 +1,4 @@
-"""The command line: ``refgit caption IMAGE ...`` and its sisters in `refgit/commands/`.
+"""The command line: ``refgit COMMAND ...``; `COMMANDS` lists them, `commands/` has a file for each.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 all went well, 1 something of what
 was asked for failed, 2 nothing could be started (wrong arguments, no such model or backend) or
@@ -12,44 +12,30 @@ import io
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, NoReturn
 
-from refgit.cli.commands import (
-    ask,
-    bench,
-    caption,
-    check,
-    classify,
-    compare,
-    completion,
-    convert,
-    explain,
-    info,
-    kit,
-    layers,
-    trace,
-)
 from refgit.cli.output import OutputError, put, reason, say
 from refgit.cli.terminal import make_way
-from refgit.openblas import spin_shortly
+from refgit.openblas import set_openblas_thread_timeout
 from refgit.version import __version__
 
 # In the order of `refgit --help`: for the deployer, the reader, the porter, the rest.
-_COMMANDS = (
-    caption,
-    ask,
-    classify,
-    info,
-    layers,
-    explain,
-    trace,
-    compare,
-    kit,
-    check,
-    convert,
-    bench,
-    completion,
-)
+COMMANDS = {
+    "caption": "say what is on an image or video",
+    "ask": "answer questions about an image or video",
+    "classify": "rank labels by how well they fit an image or video",
+    "info": "describe a model: architecture, parameters, memory, operations of a caption",
+    "layers": "list the functions that are the model's mathematics, or show one",
+    "explain": "show what the model does with an image, word by word",
+    "trace": "store every intermediate of a run, for other implementations to compare with",
+    "compare": "find the first tensor in which another implementation differs, and why",
+    "kit": "write test cases for an implementation in another language",
+    "check": "grade an implementation in another language",
+    "convert": "turn one of Microsoft's checkpoints into a model directory",
+    "bench": "measure the speed, here and beside others",
+    "completion": "print a script for completion by the tab key",
+}
 _EPILOG = """\
 examples:
   refgit caption docs/images/star.png
@@ -68,12 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         Arguments without the program's name; sys.argv's by default.
     """
-    spin_shortly()
+    set_openblas_thread_timeout()  # before the command's module imports NumPy
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a caption's letters
         sys.stdout.reconfigure(errors="backslashreplace")
     debug = False
     try:
-        arguments = _parsed(sys.argv[1:] if argv is None else argv)
+        arguments = parsed(sys.argv[1:] if argv is None else argv)
         debug = getattr(arguments, "debug", False)
         if sys.stdout is None:
             raise OutputError("standard output is closed, so the result has nowhere to go.")
@@ -129,10 +115,34 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
 
-def _parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the arguments; what no parser knows is for the command's own parser to complain of."""
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # argparse has no name for it
+    """The commands; the module of one is imported when that command is chosen.
+
+    A command's module has DESCRIPTION, EPILOG, `add_arguments` and `run`.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        self.load(values[0])
+        super().__call__(parser, namespace, values, option_string)
+
+    def load(self, name: str) -> None:
+        """Give the parser of a command its arguments."""
+        module = import_module(f"refgit.cli.commands.{name}")
+        parser = self.choices[name]
+        parser.description, parser.epilog = module.DESCRIPTION, module.EPILOG
+        parser.set_defaults(run=module.run, parser=parser)
+        module.add_arguments(parser)
+
+
+def parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments; the command's own parser complains of what no parser knows."""
+    arguments, rest = _parser()[0].parse_known_args(argv)
     if rest:
         own: _Parser = arguments.parser
         options = [name for action in own._actions for name in action.option_strings]
@@ -141,12 +151,20 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
+def full_parser() -> argparse.ArgumentParser:
+    """Return the parser with the arguments of every command, for completion and documentation."""
+    parser, commands = _parser()
+    for name in COMMANDS:
+        commands.load(name)
+    return parser
+
+
 def _meant(word: str, known: Sequence[str]) -> str:
     near = get_close_matches(word, known, 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[_Parser, _Commands]:
     parser = _Parser(
         prog="refgit",
         description="GIT, the Generative Image-to-text Transformer, in NumPy: it says in words "
@@ -155,10 +173,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"refgit {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for command in _COMMANDS:
-        command.add_parser(commands)
-    for own in commands.choices.values():
-        own.formatter_class = _Help
-        own.set_defaults(parser=own, whole=parser)
-    return parser
+    commands = parser.add_subparsers(
+        required=True, metavar="COMMAND", title="commands", action=_Commands
+    )
+    assert isinstance(commands, _Commands)
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, help=summary, formatter_class=_Help)
+    return parser, commands

@@ -83,7 +83,7 @@ def test_each_shell_has_a_script_that_knows_every_command(
     shell: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = script(shell, capsys)
-    (action,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (action,) = (a for a in cli.full_parser()._actions if isinstance(a, argparse._SubParsersAction))
     for name in action.choices:
         assert name in text
 
@@ -101,7 +101,7 @@ def test_the_other_shells_accept_their_script(
 
 def test_every_argument_that_stands_for_a_file_is_marked() -> None:
     """An argument of a new command whose name in the help is new has to be thought of."""
-    parser = cli._parser()
+    parser = cli.full_parser()
     completion.mark_files(parser, "a file", "a directory")
     (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     words = {

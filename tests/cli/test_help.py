@@ -10,7 +10,7 @@ import pytest
 
 from refgit.cli import main as cli
 
-PARSER = cli._parser()
+PARSER = cli.full_parser()
 (ACTION,) = (a for a in PARSER._actions if isinstance(a, argparse._SubParsersAction))
 COMMANDS: dict[str, argparse.ArgumentParser] = dict(ACTION.choices)
 
@@ -43,7 +43,7 @@ def test_each_example_of_a_command_parses_as_that_command(name: str) -> None:
     lines = [arguments_in(line) for line in examples(COMMANDS[name])]
     own = [words for words in lines if words is not None]
     for words in own:
-        assert cli._parsed(words).run is not None
+        assert cli.parsed(words).run is not None
     assert name in {words[0] for words in own}
 
 
@@ -53,13 +53,13 @@ def test_the_examples_of_the_program_parse() -> None:
     for words in found:
         assert words is not None
         assert words[0] in COMMANDS
-        assert cli._parsed(words).run is not None
+        assert cli.parsed(words).run is not None
 
 
 def test_an_example_that_is_wrong_is_found() -> None:
     for words in (["caption"], ["caption", "a.png", "--colour"], ["kit", "--jsno"]):
         with pytest.raises(SystemExit):
-            cli._parsed(words)
+            cli.parsed(words)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

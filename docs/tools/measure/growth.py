@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from refgit.openblas import spin_shortly
+from refgit.openblas import set_openblas_thread_timeout
 
 TOOLS = Path(__file__).parent
 DOCS = TOOLS.parents[1]
@@ -315,7 +315,7 @@ def main() -> None:
     if options.again:
         DATA.unlink(missing_ok=True)
     if not options.write:
-        spin_shortly()  # as the command line does
+        set_openblas_thread_timeout()  # as the command line does
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(options.threads)  # NumPy has not been imported yet
         measure(options.repeats, options.threads, "processor" if options.processor else "wall")

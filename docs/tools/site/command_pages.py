@@ -22,10 +22,10 @@ def show(name: str) -> str:
 
 
 def _commands() -> Iterator[argparse.ArgumentParser]:
-    from refgit.cli.main import _parser
+    from refgit.cli.main import full_parser
 
     os.environ["COLUMNS"] = "82"  # argparse asks it for the width of the usage
-    for action in _parser()._actions:
+    for action in full_parser()._actions:
         if isinstance(action, argparse._SubParsersAction):
             seen = {id(parser): parser for parser in action.choices.values()}
             yield from seen.values()

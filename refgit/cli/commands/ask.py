@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import reprlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refgit.cli.arguments import (
     add_model_options,
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from refgit.model.git import GitForCausalLM
     from refgit.processing import GitProcessor
 
-_EPILOG = """\
+DESCRIPTION = "Answer questions about an image or video."
+EPILOG = """\
 examples:
   refgit ask docs/images/star.png "what kind of thing is this?"
   refgit ask photo.jpg "how many dogs?" "what colour is the car?" --model microsoft/git-base-vqav2
@@ -50,15 +51,8 @@ exit codes: 0 all well, 1 some questions failed, 2 nothing could be started or w
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "ask",
-        help="answer questions about an image or video",
-        description="Answer questions about an image or video.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("image", metavar="IMAGE", help="image or video file, or - for stdin")
     parser.add_argument("questions", nargs="+", metavar="QUESTION", help="a question, in quotes")
     add_model_options(parser)
@@ -70,7 +64,6 @@ def add_parser(commands: Any) -> None:
         help="longest answer, in tokens, which are words or pieces of words (default: 20)",
     )
     add_output_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,11 @@ from refgit.cli.terminal import waiting
 if TYPE_CHECKING:
     from refgit.bench.peers import Peer
 
-_EPILOG = """\
+DESCRIPTION = (
+    "Measure how long refgit takes on this machine, against what the machine "
+    "allows and against other implementations."
+)
+EPILOG = """\
 examples:
   refgit bench                                      # random weights of git-base's size
   refgit bench --model refgit-emoji --repeats 3     # the bundled model, in seconds
@@ -33,16 +37,8 @@ exit codes: 0 all measured, 1 some left out, 2 nothing could be started
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "bench",
-        help="measure the speed, here and beside others",
-        description="Measure how long refgit takes on this machine, against what the machine "
-        "allows and against other implementations.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument(
         "--model",
         metavar="MODEL",
@@ -81,7 +77,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--only", metavar="NAMES", help="some of the cases, separated by commas")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_debug(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

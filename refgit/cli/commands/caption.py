@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refgit.cli.arguments import (
     add_images,
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from refgit.model.git import GitForCausalLM
     from refgit.processing import GitProcessor
 
-_EPILOG = """\
+DESCRIPTION = "Say in words what is on each image or video."
+EPILOG = """\
 examples:
   refgit caption docs/images/star.png
   refgit caption photo.jpg --model microsoft/git-base-coco
@@ -56,15 +57,8 @@ exit codes: 0 all well, 1 some images failed, 2 nothing could be started or writ
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "caption",
-        help="say what is on an image or video",
-        description="Say in words what is on each image or video.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     add_images(parser)
     add_model_options(parser)
     parser.add_argument(
@@ -77,7 +71,6 @@ def add_parser(commands: Any) -> None:
     )
     add_output_options(parser)
     caption_job.add_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

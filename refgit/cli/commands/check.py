@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refgit.cli.arguments import add_debug
 from refgit.cli.output import one_line, put, say
@@ -14,7 +14,11 @@ from refgit.cli.terminal import waiting
 if TYPE_CHECKING:
     from refgit.parity.kit.grading import Grading
 
-_EPILOG = """\
+DESCRIPTION = (
+    "Grade the outputs of a port: a table, the first failure with what to look "
+    "at, and a badge line."
+)
+EPILOG = """\
 examples:
   refgit kit --out kit
   my-port kit results                # writes results/ID.safetensors for each case it can compute
@@ -32,16 +36,8 @@ exit codes: 0 all cases passed, 1 some failed or are missing, 2 nothing could be
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "check",
-        help="grade an implementation in another language",
-        description="Grade the outputs of a port: a table, the first failure with what to look "
-        "at, and a badge line.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument(
         "results",
         metavar="RESULTS_DIR",
@@ -52,7 +48,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_debug(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

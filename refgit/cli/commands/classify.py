@@ -10,7 +10,7 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refgit.cli.arguments import (
     add_images,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from refgit.model.git import GitForCausalLM
     from refgit.processing import BertTokenizer, GitProcessor
 
-_EPILOG = """\
+DESCRIPTION = "Rank labels by their probability as the text below each image or video."
+EPILOG = """\
 examples:
   refgit classify docs/images/star.png --labels labels.txt
   refgit classify photo.jpg --labels imagenet.txt --top 1 --model microsoft/git-base
@@ -50,15 +51,8 @@ exit codes: 0 all well, 1 some images failed, 2 nothing could be started or writ
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "classify",
-        help="rank labels by how well they fit an image or video",
-        description="Rank labels by their probability as the text below each image or video.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     add_images(parser)
     parser.add_argument(
         "--labels", required=True, metavar="LABELS", help="text file with a label a line"
@@ -83,7 +77,6 @@ def add_parser(commands: Any) -> None:
         "(default: 128)",
     )
     add_output_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from refgit.parity.numerics.noise import NoiseFloor
     from refgit.traces.container import Trace
 
-_EPILOG = """\
+DESCRIPTION = "Compare another implementation's tensors with a reference from refgit trace."
+EPILOG = """\
 examples:
   refgit trace --image photo.jpg --model DIR --out ref.safetensors
   refgit compare ref.safetensors mine.safetensors
@@ -59,15 +60,8 @@ _NEIGHBOURS = 5
 _SUSPECT = 3.0  # noise floors that a correct tensor seldom comes to
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "compare",
-        help="find the first tensor in which another implementation differs, and why",
-        description="Compare another implementation's tensors with a reference from refgit trace.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("reference", metavar="REFERENCE", help="the file that refgit trace wrote")
     parser.add_argument(
         "other",
@@ -105,7 +99,6 @@ def add_parser(commands: Any) -> None:
         help="list all tensors; by default those around the first that differs",
     )
     add_output_options(parser)
-    parser.set_defaults(run=run)
 
 
 def positive(text: str) -> float:

@@ -6,10 +6,15 @@ import argparse
 from typing import Any
 
 from refgit.cli.arguments import add_debug
+from refgit.cli.main import full_parser
 from refgit.cli.output import put
 
 SHELLS = ("bash", "zsh", "tcsh")
-_EPILOG = """\
+DESCRIPTION = (
+    "Print a script with which a shell completes refgit's commands and options "
+    "when the tab key is pressed."
+)
+EPILOG = """\
 examples:
   eval "$(refgit completion bash)"            # for this shell alone
   refgit completion bash > ~/.local/share/bash-completion/completions/refgit
@@ -26,21 +31,12 @@ _FILES = ("FILE", "IMAGE", "LABELS", "REFERENCE", "OTHER", "YAML", "TABLE")
 _DIRECTORIES = ("DIR", "MODEL", "RESULTS_DIR", "TOKENIZER")
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "completion",
-        help="print a script for completion by the tab key",
-        description="Print a script with which a shell completes refgit's commands and options "
-        "when the tab key is pressed.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument(
         "shell", metavar="SHELL", choices=SHELLS, help=f"{', '.join(SHELLS[:-1])} or {SHELLS[-1]}"
     )
     add_debug(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,8 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
             "refgit completion needs the package shtab, which is not installed here: run "
             "pip install 'refgit[terminal]'."
         ) from error
-    mark_files(arguments.whole, shtab.FILE, shtab.DIRECTORY)
-    put(shtab.complete(arguments.whole, shell=arguments.shell).rstrip("\n"))
+    parser = full_parser()
+    mark_files(parser, shtab.FILE, shtab.DIRECTORY)
+    put(shtab.complete(parser, shell=arguments.shell).rstrip("\n"))
     return 0
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refgit.cli.arguments import add_debug
 from refgit.cli.output import one_line, put, reason, say
@@ -24,7 +24,8 @@ _BERT = "bert-base-uncased"  # what all of Microsoft's models were trained with
 _BERT_ON_THE_HUB = f"google-bert/{_BERT}"
 _LAST = "config.json"  # a directory without it is no checkpoint yet
 
-_EPILOG = f"""\
+DESCRIPTION = "Turn one of Microsoft's GIT checkpoints into a model directory."
+EPILOG = f"""\
 examples:
   refgit convert model.pt --out git-base-coco
   refgit convert model.pt --out git-base-vqav2 --name GIT_BASE_VQAv2
@@ -42,15 +43,8 @@ exit codes: 0 all well, 1 all but the tokenizer was written, 2 nothing was writt
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "convert",
-        help="turn one of Microsoft's checkpoints into a model directory",
-        description="Turn one of Microsoft's GIT checkpoints into a model directory.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="model.pt, as torch.save wrote it")
     parser.add_argument("--out", required=True, metavar="DIR", help="the directory to write")
     parser.add_argument(
@@ -76,7 +70,6 @@ def add_parser(commands: Any) -> None:
         "--force", action="store_true", help="write into DIR even if there are files in it"
     )
     add_debug(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import argparse
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refgit.cli.arguments import (
     STDIN,
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from refgit.explain import Explanation
 
 _DEFAULT = "report.html"
-_EPILOG = """\
+DESCRIPTION = (
+    "Show what the model does with an image, word by word: where it looks, what "
+    "else it might have said, how its states grow."
+)
+EPILOG = """\
 examples:
   refgit explain docs/images/red-apple.png             # writes report.html
   refgit explain photo.jpg --model microsoft/git-base-coco --out photo.html
@@ -39,16 +43,8 @@ exit codes: 0 all well, 2 nothing could be started or written
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "explain",
-        help="show what the model does with an image, word by word",
-        description="Show what the model does with an image, word by word: where it looks, what "
-        "else it might have said, how its states grow.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("image", metavar="IMAGE", help="image or video file, or - for stdin")
     parser.add_argument(
         "--text", metavar="TEXT", help="explain this text; by default what the model writes"
@@ -70,7 +66,6 @@ def add_parser(commands: Any) -> None:
         "--text-only", action="store_true", help="show it in the terminal, and write no page"
     )
     add_debug(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

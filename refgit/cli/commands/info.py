@@ -17,7 +17,11 @@ from refgit.cli.table import print_table
 if TYPE_CHECKING:
     from refgit.model.config import GitConfig
 
-_EPILOG = """\
+DESCRIPTION = (
+    "Describe a model: its architecture, its parameters part by part, its bytes on "
+    "disk and in memory, and what one caption costs. No weights are loaded."
+)
+EPILOG = """\
 examples:
   refgit info
   refgit info microsoft/git-base-coco
@@ -37,16 +41,8 @@ exit codes: 0 all well, 2 nothing could be described
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "info",
-        help="describe a model: architecture, parameters, memory, operations of a caption",
-        description="Describe a model: its architecture, its parameters part by part, its bytes on "
-        "disk and in memory, and what one caption costs. No weights are loaded.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument(
         "model",
         nargs="?",
@@ -70,7 +66,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print all of it as one JSON object")
     add_debug(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from refgit.cli.arguments import add_debug
 from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 
-_EPILOG = """\
+DESCRIPTION = (
+    "Write the conformance kit: inputs, expected outputs and tolerances as "
+    "safetensors and JSON, for an implementation of GIT in any language."
+)
+EPILOG = """\
 examples:
   refgit kit --out kit
   refgit kit --out kit --model microsoft/git-base-coco
@@ -23,16 +26,8 @@ exit codes: 0 written, 2 not written
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "kit",
-        help="write test cases for an implementation in another language",
-        description="Write the conformance kit: inputs, expected outputs and tolerances as "
-        "safetensors and JSON, for an implementation of GIT in any language.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument(
         "--out",
         required=True,
@@ -47,7 +42,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_debug(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,11 @@ from refgit.cli.output import print_json, put
 from refgit.cli.table import print_table
 from refgit.cli.terminal import has_colours, rich_console
 
-_EPILOG = """\
+DESCRIPTION = (
+    "List the functions that are the model's mathematics, or show one: its "
+    "equation, its shapes, its code, where the model uses it and who has a faster version."
+)
+EPILOG = """\
 examples:
   refgit layers
   refgit layers layer_norm
@@ -36,20 +40,11 @@ exit codes: 0 all well, 2 there is no layer of that name
 _REFGIT = Path(__file__).parents[2]
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "layers",
-        help="list the functions that are the model's mathematics, or show one",
-        description="List the functions that are the model's mathematics, or show one: its "
-        "equation, its shapes, its code, where the model uses it and who has a faster version.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="a layer, such as layer_norm")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line")
     add_debug(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

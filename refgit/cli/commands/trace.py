@@ -27,7 +27,8 @@ from refgit.cli.terminal import waiting
 if TYPE_CHECKING:
     from refgit.processing import GitProcessor
 
-_EPILOG = """\
+DESCRIPTION = "Run a model on an image and a text and store every intermediate tensor."
+EPILOG = """\
 examples:
   refgit trace --image docs/images/star.png --out star.safetensors
   refgit trace --model DIR --image photo.jpg --text "how many dogs?" --tokens 3 --out ref.safetensors
@@ -52,15 +53,8 @@ _NOISE = {
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "trace",
-        help="store every intermediate of a run, for other implementations to compare with",
-        description="Run a model on an image and a text and store every intermediate tensor.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
     parser.add_argument(
         "--image", required=True, metavar="IMAGE", help="image or video file, or - for stdin"
     )
@@ -95,7 +89,6 @@ def add_parser(commands: Any) -> None:
         "bfloat16 too)",
     )
     add_output_options(parser)
-    parser.set_defaults(run=run)
 
 
 def size(text: str) -> int:

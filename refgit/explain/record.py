@@ -17,7 +17,6 @@ from refgit.arrays import to_numpy
 from refgit.explain.attention_rollout import rollout
 from refgit.explain.explanation import Bytes, ExplainError, Explanation, Ids, Numbers
 from refgit.generation.logits.scores import probabilities
-from refgit.generation.prompt import text_room
 from refgit.layers.lm_head import lm_head
 from refgit.model.git import GitModel
 from refgit.model.outputs import BaseModelOutputWithPast
@@ -88,7 +87,7 @@ def explain_pixels(
         raise ExplainError(
             f"there are {pixels.shape[0]} images; expected one. Explain one after the other."
         )
-    room = text_room(model.config, model.count_image_tokens(pixels))
+    room = model.config.text_room(model.count_image_tokens(pixels))
     if text is None:
         ids = _written(model, processor, pixel_values, min(max_length, room), keeps_ratio)
     else:

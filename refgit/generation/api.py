@@ -9,7 +9,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +20,11 @@ from refgit.generation.logits.scores import Ids, Scores
 from refgit.generation.presets import with_preset, within_positions
 from refgit.generation.prompt import (
     Prompts,
-    check_images_alone,
+    check_images,
     read_prompts,
-    text_room,
     with_lengths,
 )
+from refgit.generation.protocol import Cache, CaptionModel
 from refgit.generation.record import Record
 from refgit.generation.resolve import merge, search_mode
 from refgit.generation.results import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
@@ -38,10 +38,6 @@ from refgit.generation.search.token_by_token import Step, draw, likeliest, one_w
 from refgit.generation.session import NOTHING_LEFT, Rules
 from refgit.generation.stopping import Criterion, build_stopping
 from refgit.layers._array_api import Array
-from refgit.model.cache import KeyValueCache
-
-if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
 
 # With and without the prompt.
 RIVALS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))
@@ -59,17 +55,17 @@ class Call:
     prompts : Prompts
     rules : list of Rules
         Of each prompt.
-    images : KeyValueCache
+    images : Cache
         Read, and no text below them.
     head_mask : array or None
     random : numpy.random.Generator
     """
 
-    model: GitForCausalLM
+    model: CaptionModel
     config: GenerationConfig
     prompts: Prompts
     rules: list[Rules]
-    images: KeyValueCache
+    images: Cache
     head_mask: Any
     random: np.random.Generator
 
@@ -85,13 +81,13 @@ class Call:
 
 
 def generate(
-    model: GitForCausalLM,
+    model: CaptionModel,
     pixel_values: Any = None,
     input_ids: Any = None,
     *,
     attention_mask: Any = None,
     head_mask: Any = None,
-    past_key_values: KeyValueCache | None = None,
+    past_key_values: Cache | None = None,
     interpolate_pos_encoding: bool = False,
     generation_config: GenerationConfig | None = None,
     preset: str | None = None,
@@ -200,13 +196,13 @@ def generate(
 
 
 def prepare(
-    model: GitForCausalLM,
+    model: CaptionModel,
     pixel_values: Any,
     input_ids: Any,
     *,
     attention_mask: Any = None,
     head_mask: Any = None,
-    past_key_values: KeyValueCache | None = None,
+    past_key_values: Cache | None = None,
     interpolate_pos_encoding: bool = False,
     generation_config: GenerationConfig | None = None,
     preset: str | None = None,
@@ -249,15 +245,9 @@ def prepare(
             f"seed is {seed!r}, which has no effect without do_sample=True; pass that or leave it "
             "out."
         )
-    check_images_alone(past_key_values, pixel_values)
-    pixels, image_length, n_images = None, 0, 1
-    if past_key_values is not None:
-        image_length, n_images = past_key_values.image_length, past_key_values.num_images or 1
-    elif pixel_values is not None:
-        pixels = model.checked_pixels(pixel_values, any_size=interpolate_pos_encoding)
-        image_length, n_images = model.count_image_tokens(pixels), pixels.shape[0]
-    prompts = read_prompts(model, input_ids, attention_mask, config, n_images)
-    room = text_room(model.config, image_length)
+    images = check_images(model, pixel_values, past_key_values, any_size=interpolate_pos_encoding)
+    prompts = read_prompts(model, input_ids, attention_mask, config, images.count)
+    room = model.config.text_room(images.length)
     room -= search_mode(config) == "contrastive"  # it reads the last word as well
     config = within_positions(config, preset, arguments, room)
     chosen = asked.get("max_length") is not None
@@ -272,11 +262,8 @@ def prepare(
             _check_shortest(settled, asked)
             made[key] = _rules(model, settled, prompt, b, prefix_allowed_tokens_fn, tokenizer, own)
         rules.append(made[key])
-    if pixels is not None:
-        images = model.encode_checked(pixels, head_mask=head_mask)
-    else:
-        images = past_key_values or KeyValueCache(model.config.num_hidden_layers)
-    return Call(model, config, prompts, rules, images, head_mask, random)
+    cache = images.read(head_mask)
+    return Call(model, config, prompts, rules, cache, head_mask, random)
 
 
 def _check_objects(
@@ -352,7 +339,7 @@ def _with_lengths_of_the_call(
 
 
 def _rules(
-    model: GitForCausalLM,
+    model: CaptionModel,
     config: GenerationConfig,
     prompt: Ids,
     b: int,
@@ -363,7 +350,7 @@ def _rules(
     """Make the processors and criteria of a prompt; `config` has its lengths settled."""
 
     def without_image(ids: Ids) -> Scores:
-        logits = model(ids, use_cache=False, return_dict=True).logits  # type: ignore[union-attr]
+        logits = model(ids, use_cache=False, return_dict=True).logits
         scores: Scores = model.backend.to_numpy(logits[:, -1, :])
         return scores
 

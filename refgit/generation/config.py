@@ -10,18 +10,41 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from refgit.errors import CheckpointError
 from refgit.files import json_text, read_json, write_whole
 from refgit.generation.fields import RULES
 from refgit.generation.search.legacy.constraints import Constraint
-from refgit.model.config import GitConfig
 from refgit.validation import make_plain, require, require_mapping
 
 DEFAULT_LENGTH = 20
 FILE = "generation_config.json"
 OUTPUT_FLAGS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
+
+
+class ModelIds(Protocol):
+    """What a GenerationConfig takes of a model's config where the checkpoint has no file for it."""
+
+    @property
+    def use_cache(self) -> bool:
+        """Taken over as it is."""
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """The token that fills rows that ended."""
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token that opens a text."""
+
+    @property
+    def eos_token_id(self) -> int | list[int] | None:
+        """The tokens that end a text."""
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """Keys of the file that the model has no field for: old files say there how to generate."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +219,7 @@ class GenerationConfig:
     # ---- to and from files
 
     @classmethod
-    def of(cls, config: GitConfig) -> Self:
+    def of(cls, config: ModelIds) -> Self:
         """Take the special ids of a model's config, and whatever an old one says of generation."""
         values: dict[str, Any] = {k: v for k, v in config.extra.items() if k in NAMES}
         values |= {name: getattr(config, name) for name in _OF_THE_MODEL}
@@ -216,7 +239,7 @@ class GenerationConfig:
         return cls(**known, extra={k: v for k, v in values.items() if k not in NAMES})
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, config: GitConfig) -> Self:
+    def from_pretrained(cls, directory: str | Path, config: ModelIds) -> Self:
         """Read generation_config.json; without one, take what `config` says.
 
         Raises

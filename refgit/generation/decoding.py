@@ -8,15 +8,12 @@ Each image is read once, and its keys and values stand once, however many rows l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from refgit.generation.logits.scores import Ids, Scores
-from refgit.model.cache import KeyValueCache
-
-if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
+from refgit.generation.protocol import Cache, CaptionModel
 
 # Of each layer: attention probabilities (R, H, Q, K), or hidden states (R, Q, D).
 Layers = tuple[np.ndarray[Any, Any], ...]
@@ -28,7 +25,7 @@ class Decoding:
     Parameters
     ----------
     model : GitForCausalLM
-    images : KeyValueCache
+    images : Cache
         Holds the images and no text; it is used up.
     prompts : sequence of int64 arrays (T_b,)
         What each text starts with, without padding. Text b belongs to image b modulo the number
@@ -49,8 +46,8 @@ class Decoding:
 
     def __init__(
         self,
-        model: GitForCausalLM,
-        images: KeyValueCache,
+        model: CaptionModel,
+        images: Cache,
         prompts: Sequence[Ids],
         *,
         head_mask: Any = None,
@@ -156,8 +153,8 @@ class _Batch:
 
     def __init__(
         self,
-        model: GitForCausalLM,
-        cache: KeyValueCache,
+        model: CaptionModel,
+        cache: Cache,
         prompts: Sequence[Ids],
         rows: Ids,
         options: dict[str, Any],

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from refgit.generation.config import DEFAULT_LENGTH, GenerationConfig
 from refgit.generation.logits.scores import Ids, Mask
-from refgit.model import checks
-from refgit.model.cache import KeyValueCache
-from refgit.model.config import GitConfig
-
-if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
+from refgit.generation.protocol import Cache, CaptionModel
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Prompts:
 
 
 def read_prompts(
-    model: GitForCausalLM,
+    model: CaptionModel,
     input_ids: Any,
     attention_mask: Any,
     config: GenerationConfig,
@@ -43,81 +39,97 @@ def read_prompts(
     """Check what was given, and leave padding out.
 
     Without `input_ids` each image has a text that starts with ``bos_token_id``. Without
-    `attention_mask` the padding token is padding wherever it stands, unless it also ends texts, as
+    `attention_mask` the padding token is padding wherever it occurs, unless it also ends texts, as
     in transformers.
 
     Raises
     ------
     ValueError, TypeError
-        The ids are no (B, T) of words, or do not fit the images; or a row is nothing but padding.
+        The ids are not (B, T) of the vocabulary, or do not fit the images; or a row is nothing but
+        padding.
     """
-    if input_ids is None:
-        if config.bos_token_id is None:
-            raise ValueError(
-                "neither input_ids nor a bos_token_id in the config, the token that opens a text; "
-                "expected one of them."
-            )
-        ids = np.full((n_images, 1), config.bos_token_id, np.int64)
-        checks.input_ids(ids, model.config)
-    else:
-        found = model.numbers("input_ids", input_ids)
-        checks.input_ids(found, model.config)
-        ids = found.astype(np.int64)
-    checks.batches(len(ids), n_images)
-    mask = _mask(model, ids, attention_mask, None if input_ids is None else config)
-    empty = np.flatnonzero(~mask.any(axis=1))
+    given = input_ids is not None
+    if not given and config.bos_token_id is None:
+        raise ValueError(
+            "neither input_ids nor a bos_token_id in the config, the token that opens a text; "
+            "expected one of them."
+        )
+    opening = np.full((n_images, 1), config.bos_token_id or 0, np.int64)
+    ids, mask = model.checked_text(
+        input_ids if given else opening, attention_mask, num_images=n_images
+    )
+    ids = ids.astype(np.int64)
+    kept = _text_of(ids, config) if given and mask is None else np.ones(ids.shape, bool)
+    kept = kept if mask is None else mask != 0
+    empty = np.flatnonzero(~kept.any(axis=1))
     if len(empty):
         raise ValueError(
             f"attention_mask says that row {empty[0]} of input_ids is nothing but padding; "
             "expected at least one token to start from, such as bos_token_id."
         )
-    return Prompts(ids, [row[here] for row, here in zip(ids, mask, strict=True)])
+    return Prompts(ids, [row[here] for row, here in zip(ids, kept, strict=True)])
 
 
-def _mask(
-    model: GitForCausalLM, ids: Ids, attention_mask: Any, config: GenerationConfig | None
-) -> Mask:
-    """Say which tokens are none of the padding, bool (B, T)."""
-    if attention_mask is not None:
-        mask = model.numbers("attention_mask", attention_mask)
-        checks.attention_mask(mask, ids.shape[0], ids.shape[1], past=0)
-        return np.asarray(mask != 0)
-    everything = np.ones(ids.shape, bool)
-    if config is None or config.pad_token_id in (None, *config.eos_ids):
-        return everything
+def _text_of(ids: Ids, config: GenerationConfig) -> Mask:
+    """Which tokens (B, T) are not padding, told by the padding token."""
+    if config.pad_token_id in (None, *config.eos_ids):
+        return np.ones(ids.shape, bool)
     mask = np.asarray(ids != config.pad_token_id)
-    mask[~mask.any(axis=1)] = True  # a row of that token alone can only be meant
+    mask[~mask.any(axis=1)] = True  # a row of nothing but that token can only be meant
     return mask
 
 
-def check_images_alone(past: KeyValueCache | None, pixel_values: Any) -> None:
-    """Refuse past_key_values that hold no images alone, or come besides images."""
-    if past is None:
-        return
-    if not isinstance(past, KeyValueCache):
-        raise TypeError(
-            f"past_key_values is a {type(past).__name__}; expected the KeyValueCache that "
-            "model.encode_image returned."
-        )
-    if pixel_values is not None:
-        raise ValueError(
-            "pixel_values and past_key_values were given together; the cache holds the images "
-            "already, so leave pixel_values out."
-        )
-    if past.text_length:
-        raise ValueError(
-            f"past_key_values holds {past.text_length} text tokens; expected images alone, as "
-            "model.encode_image returns them. Give the text as a prompt."
-        )
+@dataclass(frozen=True)
+class Images:
+    """The images of a call, checked and not yet read.
 
-
-def text_room(config: GitConfig, n_image: int) -> int:
-    """Text tokens a model has positions for, below an image of `n_image` tokens.
-
-    Absolute positions are the text's alone; relative distances run over image and text.
+    Attributes
+    ----------
+    length : int
+        Tokens of each, N; 0 without images.
+    count : int
+        Images B', 1 without images.
+    read : callable
+        Reads them: a cache that holds them, or nothing, and no text. ``head_mask`` is an argument.
     """
-    absolute = config.position_embedding_type == "absolute"
-    return config.max_position_embeddings - (0 if absolute else n_image)
+
+    length: int
+    count: int
+    read: Callable[[Any], Cache]
+
+
+def check_images(
+    model: CaptionModel, pixel_values: Any, past_key_values: Any, *, any_size: bool
+) -> Images:
+    """Check the images that texts are written below, before any of them is read.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The pixels do not fit the model; or `past_key_values` belongs to another model, holds text,
+        or comes besides pixels.
+    """
+    if past_key_values is not None:
+        past = model.checked_cache(past_key_values)
+        if pixel_values is not None:
+            raise ValueError(
+                "pixel_values and past_key_values were given together; the cache holds the images "
+                "already, so leave pixel_values out."
+            )
+        if past.text_length:
+            raise ValueError(
+                f"past_key_values holds {past.text_length} text tokens; expected only images, as "
+                "model.encode_image returns them. Give the text as a prompt."
+            )
+        return Images(past.image_length, past.num_images or 1, lambda head_mask: past)
+    if pixel_values is None:
+        return Images(0, 1, lambda head_mask: model.empty_cache())
+    pixels = model.checked_pixels(pixel_values, any_size=any_size)
+    return Images(
+        model.count_image_tokens(pixels),
+        pixels.shape[0],
+        lambda head_mask: model.encode_checked(pixels, head_mask=head_mask),
+    )
 
 
 def with_lengths(

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from refgit.generation.protocol import Cache
 from refgit.layers._array_api import Array
-from refgit.model.outputs import ModelOutput
-
-if TYPE_CHECKING:
-    from refgit.model.cache import KeyValueCache
+from refgit.outputs import ModelOutput
 
 # For each step a value for each layer.
 PerStep = tuple[tuple[Array, ...], ...]
@@ -42,7 +39,7 @@ class GenerateDecoderOnlyOutput(ModelOutput):
     logits: tuple[Array, ...] | None = None
     attentions: PerStep | None = None
     hidden_states: PerStep | None = None
-    past_key_values: KeyValueCache | None = None
+    past_key_values: Cache | None = None
 
 
 @dataclass
@@ -73,4 +70,4 @@ class GenerateBeamDecoderOnlyOutput(ModelOutput):
     beam_indices: Array | None = None
     attentions: PerStep | None = None
     hidden_states: PerStep | None = None
-    past_key_values: KeyValueCache | None = None
+    past_key_values: Cache | None = None

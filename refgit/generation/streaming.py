@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from refgit.generation.api import Call, prepare, steps
 from refgit.generation.logits.scores import Ids, log_probabilities
+from refgit.generation.protocol import CaptionModel
 from refgit.generation.search.token_by_token import Step
-
-if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
 
 Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -60,7 +58,7 @@ class Word:
 
 
 def stream(
-    model: GitForCausalLM,
+    model: CaptionModel,
     pixel_values: Any = None,
     input_ids: Any = None,
     *,

@@ -43,12 +43,10 @@ class Captioner:
     """
 
     def __init__(self, model: GitForCausalLM, processor: GitProcessor, max_length: int) -> None:
-        from refgit.generation.prompt import text_room
-
         self.model, self.processor = model, processor
         self.frames = model.config.num_image_with_embedding
         tokens = model.config.vision_config.num_positions * (self.frames or 1)
-        self.max_length = min(max_length, text_room(model.config, tokens))
+        self.max_length = min(max_length, model.config.text_room(tokens))
         self.largest: int | None = None
 
     def read(self, content: str | bytes | Exception) -> Pixels:

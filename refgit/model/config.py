@@ -428,6 +428,14 @@ class GitConfig(_JsonConfig):
         """Heads left in a decoder layer."""
         return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
 
+    def text_room(self, num_image_tokens: int) -> int:
+        """Text tokens that the model has positions for, below so many image tokens.
+
+        Absolute positions are those of the text only; relative distances run over image and text.
+        """
+        absolute = self.position_embedding_type == "absolute"
+        return self.max_position_embeddings - (0 if absolute else num_image_tokens)
+
     @classmethod
     def from_pretrained(
         cls,

@@ -12,11 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from refgit.generation.api import generate
+from refgit.generation.classification.ranking import Classification, classify
 from refgit.generation.config import GenerationConfig
+from refgit.generation.streaming import Word, stream
+from refgit.generation.transition_scores import transition_scores
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Hook, Operations
 from refgit.layers.embedding import embed, text_embedding
@@ -32,10 +36,6 @@ from refgit.model.parameters import Shapes, causal_lm_shapes, model_shapes, nest
 from refgit.model.surgery import checked_heads, with_vocabulary, without_heads
 from refgit.model.vision import image_encoder, visual_projection
 from refgit.validation import is_integer
-
-if TYPE_CHECKING:
-    from refgit.generation.classification.ranking import Classification
-    from refgit.generation.streaming import Word
 
 
 class GitModel(PretrainedModel):
@@ -268,7 +268,7 @@ class GitModel(PretrainedModel):
         """Do what `encode_image` does, with what `checked_pixels` returned."""
         ops = self._trunk_operations(hook)
         heads = self._head_mask(head_mask)
-        cache = KeyValueCache(self.config.num_hidden_layers)
+        cache = self.empty_cache()
         checks.joint_length(self.count_image_tokens(pixels), self.config)
         read_image(
             self._image_tokens(pixels, ops),
@@ -280,17 +280,17 @@ class GitModel(PretrainedModel):
         )
         return cache
 
-    def _cache_for(
-        self, past: KeyValueCache | None, use_cache: bool | None, pixel_values: Any
-    ) -> KeyValueCache | None:
-        """The cache of this call: the caller's, a new one, or none."""
-        if past is None:
-            wanted = self.config.use_cache if use_cache is None else use_cache
-            return KeyValueCache(self.config.num_hidden_layers) if wanted else None
+    def empty_cache(self) -> KeyValueCache:
+        """Return a cache that holds nothing, for a text without an image."""
+        return KeyValueCache(self.config.num_hidden_layers)
+
+    def checked_cache(self, past_key_values: Any) -> KeyValueCache:
+        """Return the caller's cache, once it is found to fit the model."""
+        past = past_key_values
         if not isinstance(past, KeyValueCache):
             raise TypeError(
                 f"past_key_values is a {type(past).__name__}; expected the KeyValueCache that an "
-                "earlier call returned."
+                "earlier call, such as model.encode_image, returned."
             )
         if past.num_layers != self.config.num_hidden_layers:
             raise ValueError(
@@ -304,6 +304,32 @@ class GitModel(PretrainedModel):
                 f"past_key_values has (heads, width of each) {past.head_shape}; this model has "
                 f"{wanted_heads}. It belongs to another model."
             )
+        return past
+
+    def checked_text(
+        self, input_ids: Any, attention_mask: Any = None, *, num_images: int = 1
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+        """Return prompts (B, T) and their mask on the host, once they are found to fit.
+
+        B is a multiple of `num_images`; errors are those of a call.
+        """
+        ids = self.numbers("input_ids", input_ids)
+        checks.input_ids(ids, self.config)
+        checks.batches(len(ids), num_images)
+        if attention_mask is None:
+            return ids, None
+        mask = self.numbers("attention_mask", attention_mask)
+        checks.attention_mask(mask, len(ids), ids.shape[1], past=0)
+        return ids, mask
+
+    def _cache_for(
+        self, past: KeyValueCache | None, use_cache: bool | None, pixel_values: Any
+    ) -> KeyValueCache | None:
+        """The cache of this call: the caller's, a new one, or none."""
+        if past is None:
+            wanted = self.config.use_cache if use_cache is None else use_cache
+            return self.empty_cache() if wanted else None
+        self.checked_cache(past)
         if pixel_values is not None and past.image_length + past.text_length > 0:
             raise ValueError(
                 "pixel_values was given together with past_key_values that has been filled; the "
@@ -620,24 +646,18 @@ class GitForCausalLM(GitModel):
         **options: Any,
     ) -> Any:
         """Write texts below images; see `refgit.generation.api` for the options."""
-        from refgit.generation.api import generate
-
         return generate(self, pixel_values, input_ids, **options)
 
     def stream(
         self, pixel_values: Any = None, input_ids: Any = None, **options: Any
     ) -> Iterator[Word]:
         """Write texts below images and show each word as it comes; see `generation.stream`."""
-        from refgit.generation.streaming import stream
-
         return stream(self, pixel_values, input_ids, **options)
 
     def classify(
         self, pixel_values: Any = None, labels: Any = (), prompt: Any = None, **options: Any
     ) -> Classification:
         """Rank labels by their probability as the text below images; see `generation.classify`."""
-        from refgit.generation.classification.ranking import classify
-
         return classify(self, pixel_values, labels, prompt, **options)
 
     def compute_transition_scores(
@@ -648,8 +668,6 @@ class GitForCausalLM(GitModel):
         normalize_logits: bool = False,
     ) -> Array:
         """Pick each generated word's score; see `generation.transition_scores`."""
-        from refgit.generation.transition_scores import transition_scores
-
         found = transition_scores(
             sequences, scores, beam_indices, normalize_logits=normalize_logits
         )

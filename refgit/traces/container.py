@@ -264,10 +264,8 @@ def record(
 
 def _check_room(model: GitForCausalLM, pixel_values: Any, ids: Tensor, tokens: int) -> None:
     """Refuse more steps than the model has positions for before any time is spent."""
-    from refgit.generation.prompt import text_room
-
     pixels = None if pixel_values is None else model.checked_pixels(pixel_values, any_size=True)
-    room = text_room(model.config, 0 if pixels is None else model.count_image_tokens(pixels))
+    room = model.config.text_room(0 if pixels is None else model.count_image_tokens(pixels))
     length = ids.shape[1] if ids.ndim == 2 else 0  # the model says what else is wrong
     if tokens and length + tokens > room:
         raise ValueError(

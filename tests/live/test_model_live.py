@@ -37,7 +37,6 @@ from hypothesis import strategies as st
 from helpers.golden_cases import make_weights
 from helpers.oracle import torch, transformers
 from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
-from refgit.generation.prompt import text_room
 
 pytestmark = pytest.mark.oracle
 
@@ -565,7 +564,7 @@ def draw_generation(data: st.DataObject, *, padded: bool) -> tuple[Any, Any, Arr
     call[limit] = new + (prompt if limit == "max_length" else 0)
     if data.draw(st.booleans()):
         # more than the positions leave room for is refused here, and cut off by the oracle
-        room = text_room(config, vision.num_positions if "pixel_values" in call else 0)
+        room = config.text_room(vision.num_positions if "pixel_values" in call else 0)
         call["min_length"] = data.draw(st.integers(0, min(prompt + new, room)))
     return ours, theirs, call
 

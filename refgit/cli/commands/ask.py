@@ -125,13 +125,11 @@ def answers(
     ValueError
         The question is empty, or leaves no positions for an answer.
     """
-    from refgit.generation.prompt import text_room
-
     words = processor.tokenizer(question, add_special_tokens=False)["input_ids"]
     if not words:
         raise ValueError("the question has no words; expected some, in quotes.")
     prompt = [processor.tokenizer.cls_token_id, *words]
-    room = text_room(model.config, image.image_length) - len(prompt)
+    room = model.config.text_room(image.image_length) - len(prompt)
     if room < 1:
         raise ValueError(
             f"the question is {len(prompt)} tokens, its opening one included; this model has "

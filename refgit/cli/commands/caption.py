@@ -75,8 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Caption what the arguments name; a file that fails does not stop the others."""
-    from refgit.generation.prompt import text_room
-
     if arguments.out is not None:
         return caption_job.run(arguments)
     caption_job.refuse_without_out(arguments)
@@ -84,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     model, processor = load_model(arguments)
     frames = model.config.num_image_with_embedding
     image_tokens = model.config.vision_config.num_positions * (frames or 1)
-    longest = min(arguments.max_length, text_room(model.config, image_tokens))
+    longest = min(arguments.max_length, model.config.text_room(image_tokens))
     alone = len(arguments.images) == 1 and not os.path.isdir(arguments.images[0])
     failures = 0
     files = list(files_of(arguments.images, videos=frames is not None))

@@ -220,11 +220,10 @@ def memory(config: GitConfig, dtype: str, tokens: int) -> dict[str, Any]:
 
 def flops(config: GitConfig, tokens: int) -> dict[str, Any]:
     """Say how many operations a caption takes, part by part."""
-    from refgit.generation.prompt import text_room
     from refgit.sizes import caption_flops
 
     frames = config.num_image_with_embedding or 1
-    room = text_room(config, frames * config.vision_config.num_positions)
+    room = config.text_room(frames * config.vision_config.num_positions)
     if tokens > room:
         raise ValueError(
             f"--tokens is {tokens}; this model has positions for {max(room, 0)} text tokens. Ask "

@@ -14,21 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from refgit.generation.classification.trie import LabelError, Trie
 from refgit.generation.logits.scores import Ids, Scores
-from refgit.generation.prompt import check_images_alone, text_room
+from refgit.generation.prompt import check_images
+from refgit.generation.protocol import Cache, CaptionModel, DecoderConfig
 from refgit.layers._array_api import Array, array_namespace, at_least_float32
 from refgit.layers.softmax import softmax
-from refgit.model.cache import KeyValueCache
-from refgit.model.config import GitConfig
 from refgit.validation import expect, is_integer, is_number
-
-if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
 
 Labels = Trie | Iterable[Sequence[int]]
 # Told how many beginnings have been read, and of how many.
@@ -55,7 +51,7 @@ class Classification:
 
 
 def classify(
-    model: GitForCausalLM,
+    model: CaptionModel,
     pixel_values: Any = None,
     labels: Labels = (),
     prompt: Any = None,
@@ -109,12 +105,12 @@ def among_labels(log_probabilities: Array) -> Array:
 
 
 def label_log_probabilities(
-    model: GitForCausalLM,
+    model: CaptionModel,
     pixel_values: Any = None,
     labels: Labels = (),
     prompt: Any = None,
     *,
-    past_key_values: KeyValueCache | None = None,
+    past_key_values: Cache | None = None,
     head_mask: Any = None,
     interpolate_pos_encoding: bool = False,
     batch_size: int = 128,
@@ -166,21 +162,14 @@ def label_log_probabilities(
     expect("progress", progress, progress is None or callable(progress), "a function of two counts")
     trie = trie_of(model, labels)
     start = _prompt(model, prompt)
-    check_images_alone(past_key_values, pixel_values)
-    images = past_key_values
-    if pixel_values is not None:
-        pixels = model.checked_pixels(pixel_values, any_size=interpolate_pos_encoding)
-        check_labels(trie, model.config, len(start), model.count_image_tokens(pixels))
-        images = model.encode_checked(pixels, head_mask=head_mask)
-    elif images is None:
-        images = KeyValueCache(model.config.num_hidden_layers)
-    check_labels(trie, model.config, len(start), images.image_length)
-    walk = _Walk(model, trie, images.num_images or 1, head_mask, int(batch_size), progress)
-    scores = walk.run(images.fork(), start)  # (n, B')
+    images = check_images(model, pixel_values, past_key_values, any_size=interpolate_pos_encoding)
+    check_labels(trie, model.config, len(start), images.length)
+    walk = _Walk(model, trie, images.count, head_mask, int(batch_size), progress)
+    scores = walk.run(images.read(head_mask).fork(), start)  # (n, B')
     return model.backend.asarray(scores[trie.leaf].T.copy())
 
 
-def check_labels(trie: Trie, config: GitConfig, prompt: int, n_image: int) -> None:
+def check_labels(trie: Trie, config: DecoderConfig, prompt: int, n_image: int) -> None:
     """Refuse labels that a model cannot read below a prompt of so many tokens.
 
     Raises
@@ -189,7 +178,7 @@ def check_labels(trie: Trie, config: GitConfig, prompt: int, n_image: int) -> No
         The first label of a token that the vocabulary lacks, or of more tokens than the model has
         positions for.
     """
-    room = text_room(config, n_image) - prompt  # the end token is written, but never read
+    room = config.text_room(n_image) - prompt  # the end token is written, but never read
     for i, label in enumerate(trie.labels):
         if label.max() >= config.vocab_size:
             raise LabelError(
@@ -214,7 +203,7 @@ def check_labels(trie: Trie, config: GitConfig, prompt: int, n_image: int) -> No
 class _Level:
     """A cache of texts that have been read, and what is still to be read below them."""
 
-    cache: KeyValueCache
+    cache: Cache
     nodes: Ids  # whose texts these are, ascending
     waiting: list[Ids]  # nodes below them, in batches
 
@@ -227,14 +216,14 @@ class _Walk:
     rows of the decoder are those of the images for the first node, then for the second ...
     """
 
-    model: GitForCausalLM
+    model: CaptionModel
     trie: Trie
     n_images: int
     head_mask: Any
     batch_size: int
     progress: Progress | None
 
-    def run(self, cache: KeyValueCache, prompt: Ids) -> Scores:
+    def run(self, cache: Cache, prompt: Ids) -> Scores:
         """Score all nodes: the log probability of the way to each, (n, B')."""
         trie, total = self.trie, self.trie.inner
         scores = np.zeros((len(trie), self.n_images))
@@ -261,7 +250,7 @@ class _Walk:
         size = max(1, self.batch_size // self.n_images)
         return list(np.array_split(nodes, -(-len(nodes) // size)))
 
-    def _next(self, levels: list[_Level]) -> tuple[Ids, KeyValueCache]:
+    def _next(self, levels: list[_Level]) -> tuple[Ids, Cache]:
         """Take the deepest batch that waits, and a cache of the texts it goes on from."""
         level = levels[-1]
         nodes = level.waiting.pop()
@@ -276,7 +265,7 @@ class _Walk:
         rows: Ids = places[:, None] * self.n_images + np.arange(self.n_images)
         return rows
 
-    def _read(self, ids: Ids, cache: KeyValueCache) -> Array:
+    def _read(self, ids: Ids, cache: Cache) -> Array:
         """Read tokens (R, Q) on top of the cache: logits (R, V) of the next."""
         return self.model.next_token_logits(ids, cache, head_mask=self.head_mask).logits
 
@@ -305,7 +294,7 @@ class _Walk:
         return home.astype(np.float64).reshape(rows.shape)
 
 
-def trie_of(model: GitForCausalLM, labels: Labels) -> Trie:
+def trie_of(model: CaptionModel, labels: Labels) -> Trie:
     """Make the trie of labels that end with the model's end tokens; one that is made stays.
 
     Raises
@@ -324,7 +313,7 @@ def trie_of(model: GitForCausalLM, labels: Labels) -> Trie:
     return Trie(labels, ends)
 
 
-def _prompt(model: GitForCausalLM, prompt: Any) -> Ids:
+def _prompt(model: CaptionModel, prompt: Any) -> Ids:
     """What each text starts with, (T,)."""
     if prompt is None:
         opening = model.generation_config.bos_token_id

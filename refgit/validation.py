@@ -1,6 +1,9 @@
-"""Checks of values: predicates, and the sentence for a value that fails one.
+"""Checks of what a caller passes: predicates, and one sentence for a value that fails one.
 
-NumPy's integers count as integers; True and False are not numbers.
+    expect("top_k", top_k, is_integer(top_k, 1), "an integer of at least 1")
+
+raises ``ValueError: top_k is 0; expected an integer of at least 1.`` NumPy's numbers are as good
+as Python's; True and False are not numbers. All rooms of refgit check their arguments with this.
 """
 
 from __future__ import annotations
@@ -8,27 +11,60 @@ from __future__ import annotations
 import math
 import numbers
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeAlias
+
+# Names of fields, separated by spaces; what is expected of a value; whether it is that.
+Rule: TypeAlias = tuple[str, str, Callable[[Any], bool]]
+
+_repr = reprlib.Repr()  # shortens long values, but keeps what fits a line
+_repr.maxstring = _repr.maxother = _repr.maxlong = 200
 
 
-def expect(name: str, value: Any, holds: bool, expected: str) -> None:
-    """Raise a ValueError that names the argument, what it is and what was expected."""
+def expect(
+    name: str,
+    value: object,
+    holds: bool,
+    expected: str,
+    remedy: str = "",
+    error: type[Exception] = ValueError,
+) -> None:
+    """Raise "NAME is VALUE; expected EXPECTED. REMEDY" unless the check holds.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls the value.
+    value : object
+        What was passed; a long one is shortened in the message.
+    holds : bool
+        Whether it is allowed.
+    expected : str
+        What is allowed, without the full stop.
+    remedy : str
+        What to do, as a sentence.
+    error : type of Exception
+        What is raised, made of the message.
+    """
     if not holds:
-        raise ValueError(f"{name} is {reprlib.repr(value)}; expected {expected}.")
+        raise error(f"{name} is {_repr.repr(value)}; expected {expected}. {remedy}".rstrip())
 
 
 def require(owner: object, name: str, holds: bool, expected: str) -> None:
-    """Raise a ValueError that names the owner's field, what it is and what was expected."""
-    if not holds:
-        raise ValueError(
-            f"{type(owner).__name__}.{name} is {getattr(owner, name)!r}; expected {expected}."
-        )
+    """Raise a ValueError unless the check of a field holds; the message names class and field."""
+    expect(f"{type(owner).__name__}.{name}", getattr(owner, name), holds, expected)
+
+
+def require_rules(owner: object, rules: Iterable[Rule]) -> None:
+    """Raise a ValueError for the first field that breaks its rule."""
+    for names, expected, holds in rules:
+        for name in names.split():
+            require(owner, name, holds(getattr(owner, name)), expected)
 
 
 def require_mapping(kind: type, values: object) -> None:
-    """Raise a TypeError unless `kind.from_dict` has got the entries of a file."""
+    """Raise a TypeError unless `kind.from_dict` was given the entries of a file."""
     if not isinstance(values, Mapping):
         raise TypeError(
             f"{kind.__name__}.from_dict got a {type(values).__name__}; expected a mapping, the "
@@ -57,10 +93,25 @@ def make_plain(config: Any) -> None:
             object.__setattr__(config, f.name, plain(getattr(config, f.name)))
 
 
+def or_none(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Make a predicate that allows None, too."""
+    return lambda value: value is None or holds(value)
+
+
+def is_flag(value: Any) -> bool:
+    """Whether `value` is True or False."""
+    return isinstance(value, bool)
+
+
 def is_integer(value: Any, least: int = 0) -> bool:
     """Whether `value` is an integer of at least `least`."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return whole and int(value) >= least
+
+
+def is_size(value: Any) -> bool:
+    """Whether `value` is an integer of at least 1."""
+    return is_integer(value, 1)
 
 
 def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
@@ -83,6 +134,11 @@ def is_share(value: Any) -> bool:
 def are_ids(value: Any, least: int = 0) -> bool:
     """Whether `value` is a list or tuple of at least `least` token ids."""
     return isinstance(value, list | tuple) and len(value) >= least and all(map(is_integer, value))
+
+
+def is_id_or_ids(value: Any) -> bool:
+    """Whether `value` is a token id, or a list of at least one."""
+    return is_integer(value) or are_ids(value, 1)
 
 
 def are_id_lists(value: Any) -> bool:

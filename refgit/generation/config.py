@@ -16,7 +16,7 @@ from refgit.errors import CheckpointError
 from refgit.files import json_text, read_json, write_whole
 from refgit.generation.fields import RULES
 from refgit.generation.search.legacy.constraints import Constraint
-from refgit.validation import make_plain, require, require_mapping
+from refgit.validation import make_plain, require, require_mapping, require_rules
 
 DEFAULT_LENGTH = 20
 FILE = "generation_config.json"
@@ -195,9 +195,7 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         make_plain(self)
-        for names, expected, holds in RULES:
-            for name in names.split():
-                require(self, name, bool(holds(getattr(self, name))), expected)
+        require_rules(self, RULES)
 
     # ---- what the fields come to
 

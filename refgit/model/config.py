@@ -6,7 +6,6 @@ the config.json beside every checkpoint. Keys refgit does not know are kept and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -16,41 +15,75 @@ from typing import Any, Self, TypeVar
 
 from refgit.errors import CheckpointError
 from refgit.files import json_text, read_json, write_whole
-from refgit.validation import is_integer, make_plain, plain, require, require_mapping
+from refgit.validation import (
+    Rule,
+    is_flag,
+    is_id_or_ids,
+    is_integer,
+    is_number,
+    is_size,
+    make_plain,
+    or_none,
+    plain,
+    require,
+    require_mapping,
+    require_rules,
+)
 
 CONFIG_NAME = "config.json"
 C = TypeVar("C", bound=type[Any])
 ACTIVATIONS = ("gelu", "gelu_new", "quick_gelu", "relu", "selu", "silu")
 
 
-def _require_counts(config: object, names: str) -> None:
-    for name in names.split():
-        require(config, name, is_integer(getattr(config, name), 1), "a positive integer")
+POSITION_EMBEDDINGS = ("absolute", "relative_key", "relative_key_query")
 
 
-def _require_numbers(config: object, names: str, most: float = math.inf) -> None:
-    expected = "a number of at least 0" if most == math.inf else f"a number from 0 to {most:g}"
-    for name in names.split():
-        value = getattr(config, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        require(config, name, number and 0 <= value <= most and value != math.inf, expected)
+def _is_activation(value: Any) -> bool:
+    return callable(value) or value in ACTIVATIONS
 
 
-def _require_activation(config: GitVisionConfig | GitConfig) -> None:
-    known = callable(config.hidden_act) or config.hidden_act in ACTIVATIONS
-    require(config, "hidden_act", known, f"one of {', '.join(ACTIVATIONS)}")
+def _is_at_least_0(value: Any) -> bool:
+    return is_number(value, 0)
 
 
-def require_token_ids(owner: object, names: str) -> None:
-    """Raise a ValueError unless each field is None, a token id, or a list of them (the end)."""
-    for name in names.split():
-        value = getattr(owner, name)
-        several = isinstance(value, list) and name == "eos_token_id" and len(value) > 0
-        holds = all(is_integer(x) for x in (value if several else [value])) or value is None
-        require(owner, name, holds, "a token id, which is an integer of at least 0")
+def _is_probability(value: Any) -> bool:
+    return is_number(value, 0, 1)
 
 
-def _require_heads(config: GitVisionConfig | GitConfig) -> None:
+_TOKEN_ID = "a token id, which is an integer of at least 0"
+# What both configs have.
+_SHARED_RULES: tuple[Rule, ...] = (
+    (
+        "hidden_size intermediate_size num_hidden_layers num_attention_heads",
+        "a positive integer",
+        is_size,
+    ),
+    ("hidden_act", f"one of {', '.join(ACTIVATIONS)}", _is_activation),
+    ("layer_norm_eps initializer_range", "a number of at least 0", _is_at_least_0),
+)
+_VISION_RULES: tuple[Rule, ...] = (
+    *_SHARED_RULES,
+    ("num_channels image_size patch_size", "a positive integer", is_size),
+    ("attention_dropout", "a number from 0 to 1", _is_probability),
+)
+_TEXT_RULES: tuple[Rule, ...] = (
+    *_SHARED_RULES,
+    ("vocab_size max_position_embeddings", "a positive integer", is_size),
+    ("num_image_with_embedding", "None or a positive integer", or_none(is_size)),
+    (
+        "position_embedding_type",
+        f"one of {', '.join(POSITION_EMBEDDINGS)}",
+        lambda value: value in POSITION_EMBEDDINGS,
+    ),
+    ("embedding_layer_norm_eps", "a number of at least 0", _is_at_least_0),
+    ("hidden_dropout_prob attention_probs_dropout_prob", "a number from 0 to 1", _is_probability),
+    ("use_cache tie_word_embeddings", "True or False", is_flag),
+    ("pad_token_id bos_token_id", _TOKEN_ID, or_none(is_integer)),
+    ("eos_token_id", _TOKEN_ID, or_none(is_id_or_ids)),
+)
+
+
+def _expect_heads_divide_width(config: GitVisionConfig | GitConfig) -> None:
     require(
         config,
         "hidden_size",
@@ -59,7 +92,7 @@ def _require_heads(config: GitVisionConfig | GitConfig) -> None:
     )
 
 
-def _require_pruned_heads(config: GitConfig) -> None:
+def _expect_pruned_heads(config: GitConfig) -> None:
     stored = plain(config.extra.get("pruned_heads"))
     layers, heads = config.num_hidden_layers, config.num_attention_heads
 
@@ -244,21 +277,14 @@ class GitVisionConfig(_JsonConfig):
 
     def __post_init__(self) -> None:
         make_plain(self)
-        _require_counts(
-            self,
-            "hidden_size intermediate_size num_hidden_layers num_attention_heads num_channels "
-            "image_size patch_size",
-        )
-        _require_heads(self)
+        require_rules(self, _VISION_RULES)
+        _expect_heads_divide_width(self)
         require(
             self,
             "image_size",
             self.image_size % self.patch_size == 0,
             f"a multiple of patch_size, which is {self.patch_size}",
         )
-        _require_activation(self)
-        _require_numbers(self, "layer_norm_eps initializer_range")
-        _require_numbers(self, "attention_dropout", most=1)
 
     @property
     def num_patches(self) -> int:
@@ -374,39 +400,15 @@ class GitConfig(_JsonConfig):
             known = vision is None or isinstance(vision, Mapping)
             require(self, "vision_config", known, "a GitVisionConfig, a mapping or None")
             object.__setattr__(self, "vision_config", GitVisionConfig.from_dict(vision or {}))
-        _require_counts(
-            self,
-            "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
-            "max_position_embeddings",
-        )
-        _require_heads(self)
-        frames = self.num_image_with_embedding
-        require(
-            self,
-            "num_image_with_embedding",
-            frames is None or is_integer(frames, 1),
-            "None or a positive integer",
-        )
-        types = ("absolute", "relative_key", "relative_key_query")
-        require(
-            self,
-            "position_embedding_type",
-            self.position_embedding_type in types,
-            f"one of {', '.join(types)}",
-        )
-        _require_activation(self)
-        _require_numbers(self, "layer_norm_eps initializer_range embedding_layer_norm_eps")
-        _require_numbers(self, "hidden_dropout_prob attention_probs_dropout_prob", most=1)
-        for name in ("use_cache", "tie_word_embeddings"):
-            require(self, name, isinstance(getattr(self, name), bool), "True or False")
-        require_token_ids(self, "pad_token_id bos_token_id eos_token_id")
+        require_rules(self, _TEXT_RULES)
+        _expect_heads_divide_width(self)
         require(
             self,
             "pad_token_id",
             self.pad_token_id is None or self.pad_token_id < self.vocab_size,
             f"less than vocab_size, which is {self.vocab_size}",
         )
-        _require_pruned_heads(self)
+        _expect_pruned_heads(self)
 
     @property
     def embedding_layer_norm_eps(self) -> float:

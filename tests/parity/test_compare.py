@@ -23,7 +23,9 @@ from refgit.parity.comparison.comparing import Comparison, Row, compare
 from refgit.parity.matching.families import simple
 from refgit.parity.matching.layouts import best_layout, layouts
 from refgit.parity.matching.names import match, read_map
-from refgit.parity.numerics.noise import Floor, NoiseFloor, pooled, replay
+from refgit.parity.numerics.floor import Floor, pooled
+from refgit.parity.numerics.noise import NoiseFloor
+from refgit.parity.numerics.rerun import replay
 from refgit.testing import CONFIG, pixels, tiny_model, tokens
 from refgit.traces.container import Trace, TraceError, is_input, record
 
@@ -185,8 +187,6 @@ def test_positions_that_are_no_default_are_said_to_be_unseen() -> None:
 
 
 def row(theirs: Any, ours: Any, floor: float = 1.0, precision: str = "float32") -> Row:
-    from refgit.parity.numerics.noise import Floor
-
     floors = NoiseFloor({precision: {"a": Floor(floor, floor)}})
     pair = Trace({"a": np.asarray(ours)}), Trace({"a": np.asarray(theirs)})
     return compare(*pair, noise=floors, precision=precision).rows[0]

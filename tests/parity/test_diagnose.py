@@ -19,7 +19,8 @@ from refgit.parity.diagnosis.pixels import diagnose_pixels
 from refgit.parity.diagnosis.procedure import diagnose
 from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding
 from refgit.parity.diagnosis.search import Search
-from refgit.parity.graph.graph import Graph, MissingTensorError, View, rounded
+from refgit.parity.graph.graph import Graph, MissingTensorError, View
+from refgit.parity.numerics.precision import cast
 from refgit.processing import CLIPImageProcessor
 from refgit.testing import CONFIG, pixels, tiny_model, tokens
 from refgit.traces.container import Trace, record
@@ -330,7 +331,7 @@ def test_a_trace_that_says_it_is_half_precision_is_judged_by_its_own_noise(
     class Said(dict[str, Any]):
         meta = {"dtype": kind}  # noqa: RUF012
 
-    shown = Said({name: rounded(x, kind) for name, x in other(model).items()})
+    shown = Said({name: cast(x, kind) for name, x in other(model).items()})
     half = np.dtype(np.float16) if kind == "float16" else np.dtype(np.float32)
     assert {x.dtype for x in shown.values()} == {half}
     assert diagnose(inputs(), shown, model).ok
@@ -341,8 +342,8 @@ def test_a_trace_that_says_it_is_half_precision_is_judged_by_its_own_noise(
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_half_precision_stored_as_float32_is_recognised(model: Any, kind: str) -> None:
     ids = {"step.1.input.input_ids": np.array([[5]])}
-    shown = {name: rounded(x, kind) for name, x in other(model, steps=1).items()}
-    shown |= {"input.pixel_values": rounded(pixels(), kind)}
+    shown = {name: cast(x, kind) for name, x in other(model, steps=1).items()}
+    shown |= {"input.pixel_values": cast(pixels(), kind)}
     shown = {name: x.astype(np.float32) for name, x in shown.items()}
     assert diagnose(inputs(**ids), shown, model, precision=kind).sentences[0].startswith("Each of")
     assert diagnose(inputs(**ids), Trace(shown), model).ok
@@ -354,7 +355,7 @@ def test_half_precision_stored_as_float32_is_recognised(model: Any, kind: str) -
 
 def test_a_wrong_port_in_half_precision_is_still_found(model: Any) -> None:
     wrong = other(model, Mutation("t.res1", "missing", 1))
-    shown = {name: rounded(x, "bfloat16") for name, x in wrong.items()}
+    shown = {name: cast(x, "bfloat16") for name, x in wrong.items()}
     diagnosis = diagnose(inputs(), shown, model, precision="bfloat16")
     assert [f.name for f in diagnosis.findings] == [f"{LAYER}attention.output.residual"]
     assert diagnosis.causes[0].hypothesis == "residual missing"
@@ -449,7 +450,7 @@ def test_without_pixels_a_wrong_patch_embedding_may_be_another_picture(model: An
 
 
 def test_bgr_pixels_rounded_to_bfloat16_are_still_bgr(model: Any) -> None:
-    shown = other(model) | {"input.pixel_values": rounded(pixels()[:, ::-1], "bfloat16")}
+    shown = other(model) | {"input.pixel_values": cast(pixels()[:, ::-1], "bfloat16")}
     assert diagnose(inputs(), shown, model).sentences[0] == (
         "Your input.pixel_values already differs: your colours are BGR; they should be RGB, and "
         "rounded to bfloat16."

@@ -57,7 +57,6 @@ above 3 noise floors.
 exit codes: 0 agreement, 1 something differs or is there only in part, 2 nothing could be compared
 """
 _NEIGHBOURS = 5
-_SUSPECT = 3.0  # noise floors that a correct tensor seldom comes to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,9 +113,10 @@ def positive(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, diagnose if something differs, and say what was found."""
-    from refgit.parity.comparison.comparing import MULTIPLE, compare, precision_between
+    from refgit.parity.comparison.comparing import compare, precision_between
     from refgit.parity.matching.names import read_map
-    from refgit.parity.numerics.noise import precision_of
+    from refgit.parity.numerics.floor import MULTIPLE, SUSPECT
+    from refgit.parity.numerics.precision import precision_of
     from refgit.traces.container import Trace
 
     check_page(arguments.html)
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
             precision=precision,
         )
     diagnosis, about_diagnosis = None, about_model
-    suspect = any(row.error > _SUSPECT for row in found.rows)
+    suspect = any(row.error > SUSPECT for row in found.rows)
     if model is not None and (arguments.model is not None or suspect):
         theirs = arguments.precision or precision_of(other)  # however narrow the reference is
         diagnosis, about_diagnosis = diagnosed(

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.parity.diagnosis.local import EPS, precision_of
 from refgit.parity.diagnosis.result import Cause
-from refgit.parity.graph.graph import rounded
+from refgit.parity.numerics.precision import EPSILON, rounded, tensor_precision
 
 
 def input_findings(
@@ -31,7 +30,7 @@ def input_findings(
             continue
         if _follows(name, wrong, other):
             continue
-        error = _difference(right, wrong, EPS[precision_of(other, name, precision)])
+        error = _difference(right, wrong, EPSILON[tensor_precision(other, name, precision)])
         step = _STEP_IDS.fullmatch(name)
         if error > 1.0 and step is not None:
             if step[1] not in others_since:
@@ -142,9 +141,9 @@ def _of_pixels(name: str, right: Array, wrong: Array) -> Iterator[Cause]:
     half, said_half, tolerance = "", "", 1e-3
     for half in ("bfloat16", "float16"):
         if np.array_equal(rounded(wrong, half), wrong):
-            said_half, tolerance = f", and rounded to {half}", 4 * EPS[half]
+            said_half, tolerance = f", and rounded to {half}", 4 * EPSILON[half]
             break
-    if said_half and np.all(np.abs(wrong - right) <= EPS[half] * np.abs(right)):
+    if said_half and np.all(np.abs(wrong - right) <= EPSILON[half] * np.abs(right)):
         yield _cause(name, f"pixels of {half}", f"your pixels are rounded to {half}")
         return
     colours = np.moveaxis(right.astype(np.float64), axis, 0).reshape(right.shape[axis], -1)

@@ -15,70 +15,14 @@ from typing import Any
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.parity.graph.graph import Graph, MissingTensorError, View, rounded
+from refgit.parity.graph.graph import Graph, MissingTensorError, View
 from refgit.parity.graph.nodes import Node
-
-EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+from refgit.parity.numerics.floor import Floor, operation_floor
+from refgit.parity.numerics.precision import cast
 
 # Where others' rounding is larger than the definition's in the same precision: torch takes the
 # coordinates of interpolated positions in float32, refgit in float64 (seen: 7.5 floors).
 SLACK = {"class_position": 3.0}
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What rounding alone does to a tensor: root mean square and largest error."""
-
-    rms: float
-    largest: float
-
-    def times(self, factor: float) -> Floor:
-        """A floor so many times as high."""
-        return Floor(factor * self.rms, factor * self.largest)
-
-    def multiples(self, error: Array) -> float:
-        """An error in multiples of this floor, whichever of the two is worse."""
-        if error.size == 0:
-            return 0.0
-        return max(_rms(error) / self.rms, float(np.max(np.abs(error))) / self.largest)
-
-
-def _rms(x: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) if x.size else 0.0
-
-
-def floor_of(exact: Array, coarse: Array, precision: str) -> Floor:
-    """Measure the floor: `coarse` is `exact` computed in `precision`, or float32 for float64.
-
-    It is never put below half a unit in the last place of the largest element, since a lucky
-    draw may have no error at all.
-    """
-    finite = np.isfinite(exact) & np.isfinite(coarse)
-    x, error = exact[finite], (coarse - exact)[finite]
-    # in float64 "exact" is no more exact than the other
-    shrink = 4 * EPS["float64"] / EPS["float32"] if precision == "float64" else 1.0
-    top = float(np.max(np.abs(x))) if x.size else 0.0
-    least = EPS[precision] * max(top, 1e-300)
-    worst = float(np.max(np.abs(error))) * shrink if error.size else 0.0
-    return Floor(
-        max(_rms(error) * shrink, EPS[precision] * max(_rms(x), 1e-300) / 4),
-        max(worst, least / 2),
-    )
-
-
-def precision_of(other: Mapping[str, Any], name: str, known: str | None = None) -> str:
-    """What a tensor of the other implementation is computed in.
-
-    That is what it is stored in, or what the whole implementation is known to compute in where
-    that has fewer bits: numbers of half precision are often stored as float32.
-    """
-    tell = getattr(other, "dtype_of", None)
-    kind = str(tell(name)) if tell is not None else str(np.asarray(other[name]).dtype)
-    meta = getattr(other, "meta", None) or {}
-    known = known or meta.get("dtype")
-    if kind in ("float32", "float64") and known in ("bfloat16", "float16"):
-        kind = str(known)
-    return kind if kind in EPS else "float64"
 
 
 def aligned(expected: Array, found: Array) -> tuple[Array, Array] | None:
@@ -151,7 +95,7 @@ def measure(graph: Graph, node: Node, values: Mapping[str, Any], precision: str)
         return None
     except (ValueError, IndexError, TypeError):
         exact = rough = np.empty(0)  # the other's inputs do not fit together
-    found = rounded(found, "float64") if found.dtype != np.float64 else found
+    found = cast(found, "float64") if found.dtype != np.float64 else found
     gap = view.computed
     both = pair(node, exact, found)
     if both is None:
@@ -159,7 +103,7 @@ def measure(graph: Graph, node: Node, values: Mapping[str, Any], precision: str)
     expected, seen = both
     rough_both = pair(node, rough.astype(np.float64), found)
     assert rough_both is not None  # of one shape with `exact`
-    floor = floor_of(expected, rough_both[0], precision).times(SLACK.get(node.kind, 1.0))
+    floor = operation_floor(rough_both[0], expected, precision).times(SLACK.get(node.kind, 1.0))
     expected, seen = comparable(node, view, expected, seen)
     if not all(np.isfinite(view[name]).all() for name in node.inputs if name in values):
         # NaN that this operation was handed and does not have: not its mistake

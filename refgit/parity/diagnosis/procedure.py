@@ -20,18 +20,19 @@ import numpy as np
 
 from refgit.arrays import to_numpy
 from refgit.parity.diagnosis.inputs import input_findings, own_words, repeats
-from refgit.parity.diagnosis.local import measure, precision_of
-from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding, call_of, is_input
+from refgit.parity.diagnosis.local import measure
+from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding, call_of
 from refgit.parity.diagnosis.search import Search
 from refgit.parity.graph.graph import Graph
-from refgit.traces.container import Trace
+from refgit.parity.numerics.floor import MULTIPLE
+from refgit.parity.numerics.precision import precision_of, tensor_precision
+from refgit.traces.container import Trace, is_input
 
 if TYPE_CHECKING:
     from refgit.model.git import GitForCausalLM
 
 __all__ = ["Cause", "Diagnosis", "Finding", "diagnose"]
 
-MARGIN = 8.0  # multiples of the noise floor that another order of summation may come to
 EFFORT = 5e11  # multiplications a finding may cost before the far-fetched is left out
 
 
@@ -40,7 +41,7 @@ def diagnose(
     other: Mapping[str, Any],
     model: GitForCausalLM,
     *,
-    margin: float = MARGIN,
+    margin: float = MULTIPLE,
     effort: float = EFFORT,
     precision: str | None = None,
 ) -> Diagnosis:
@@ -102,7 +103,7 @@ def diagnose(
     findings: list[Finding] = []
     checked, unchecked = 0, []
     for name in names:
-        local = measure(graph, graph.nodes[name], values, precision_of(other, name, precision))
+        local = measure(graph, graph.nodes[name], values, tensor_precision(other, name, precision))
         if local is None:
             unchecked.append(name)
             continue
@@ -129,9 +130,7 @@ def _recognised(other: Mapping[str, Any]) -> str | None:
     """What a trace that does not say so is computed in, by its numbers."""
     if not isinstance(other, Trace) or "dtype" in other.meta:
         return None
-    from refgit.parity.numerics.noise import precision_of as by_numbers
-
-    return by_numbers(other)
+    return precision_of(other)
 
 
 def _in_order(of_inputs: list[Finding], findings: list[Finding], graph: Graph) -> list[Finding]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from refgit.parity.diagnosis.hypotheses.base import layer_number
 from refgit.parity.diagnosis.words import digits, gap_words, in_floors, part, place, placed, tower
+from refgit.traces.container import is_input
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,6 @@ def call_of(name: str) -> str:
     """The beginning of a name that says which call it is of: "" or "step.2."."""
     found = re.match(r"(?:call\.\d+\.)?(?:step\.\d+\.)?", name)
     return found[0] if found else ""
-
-
-def is_input(name: str) -> bool:
-    """Whether a tensor is something a call was given."""
-    return name.startswith("input.") or ".input." in name
 
 
 def _groups(findings: list[Finding]) -> list[list[Finding]]:

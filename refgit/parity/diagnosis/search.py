@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from refgit.parity.diagnosis.hypotheses.base import Hypothesis, hypotheses_for
-from refgit.parity.diagnosis.local import SLACK, Local, comparable, error_in_floors, floor_of, pair
+from refgit.parity.diagnosis.local import SLACK, Local, comparable, error_in_floors, pair
 from refgit.parity.diagnosis.result import Cause, Finding, by_merit
 from refgit.parity.diagnosis.signatures import signatures, size_note, whereabouts
 from refgit.parity.diagnosis.words import part, place, side, tower
 from refgit.parity.graph.graph import Change, Graph, MissingTensorError, View
+from refgit.parity.numerics.floor import SUSPECT, operation_floor
 
 LEAST_TRIALS = 12
 OVERHEAD = 1e6  # multiplications in whose time a node can be called at all
 EXPLAINED = 0.5  # of the error a cause may leave, by the floor of the right operation
-FAINT = 3.0  # floors: right layer norms of torch and of NumPy were seen to come to 2.3
 FEW_ROWS = 4  # tokens: with fewer, another eps may fit by chance
 
 
@@ -62,11 +62,11 @@ class Search:
     def faint(self, local: Local) -> Finding | None:
         """Find another eps whose effect is not far above the noise.
 
-        Right layer norms stay below `FAINT` floors; where one is above, and one eps leaves at most
-        half of its error, that eps is what it is. In a token or two chance does as much; see
+        Right layer norms stay below `SUSPECT` floors; where one is above, and one eps leaves at
+        most half of its error, that eps is what it is. In a token or two chance does as much; see
         `sure`.
         """
-        if local.node.kind != "layer_norm" or local.multiples <= FAINT:
+        if local.node.kind != "layer_norm" or local.multiples <= SUSPECT:
             return None
         if local.precision not in ("float32", "float64") or local.floor is None:
             return None
@@ -136,7 +136,7 @@ class Search:
         most = EXPLAINED * local.multiples
         if floor is not None and error_in_floors(expected, found, floor) > most:
             return None
-        own = floor_of(exact[0], rough[0], local.precision)
+        own = operation_floor(rough[0], exact[0], local.precision)
         slack = SLACK.get(local.node.kind, 1.0)
         return error_in_floors(expected, found, own.times(slack))
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.parity.diagnosis.local import Floor, Local, floor_of, pair
+from refgit.parity.diagnosis.local import Local, pair
 from refgit.parity.diagnosis.words import runs
-from refgit.parity.graph.graph import Graph, View, rounded
+from refgit.parity.graph.graph import Graph, View
+from refgit.parity.numerics.floor import MULTIPLE, Floor, operation_floor
+from refgit.parity.numerics.precision import HALF, cast
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _known(factor: float, graph: Graph, local: Local) -> str:
 def _dropped(local: Local) -> Iterator[Signature]:
     """Zeros among values that are otherwise right, or too large by one factor: dropout."""
     e, f, floor = _parts(local)
-    zero = (f == 0) & (np.abs(e) > 8 * floor.largest)
+    zero = (f == 0) & (np.abs(e) > MULTIPLE * floor.max)
     share = float(np.mean(zero))
     if not 0.01 < share < 0.95:
         return
@@ -127,7 +129,7 @@ def _dropped_in_sum(local: Local) -> Iterator[Signature]:
         return
     for p in (0.1, 0.2, 0.3, 0.5):
         scale = 1 / (1 - p)
-        lost = np.abs(f - a) <= floor.largest
+        lost = np.abs(f - a) <= floor.max
         if not p / 2 < np.mean(lost) < 2 * p:
             continue
         ways = [x + y for x in (a, a * scale, 0 * a) for y in (0 * b, b * scale)]
@@ -153,7 +155,7 @@ def _dropped_before(local: Local) -> Iterator[Signature]:
         return
     x = np.asarray(local.view[local.node.inputs[0]])
     seen = x + np.linalg.solve(weight, (f - e)[..., None])[..., 0]
-    wrong = np.max(np.abs(f - e), axis=-1, keepdims=True) > 8 * floor.largest  # (B, L, 1)
+    wrong = np.max(np.abs(f - e), axis=-1, keepdims=True) > MULTIPLE * floor.max  # (B, L, 1)
     for p in (0.1, 0.2, 0.3, 0.5):
         lost = np.abs(seen) < np.abs(seen - x / (1 - p))
         likely = np.where(wrong, np.where(lost, 0, x / (1 - p)), x)
@@ -218,16 +220,13 @@ def _zeros(local: Local) -> Iterator[Signature]:
         yield Signature("all zeros", "it is all zeros", 0.0, 1)
 
 
-HALF = ("float16", "bfloat16")
-
-
 def _few_bits(local: Local) -> Iterator[Signature]:
     """Values of float16 or bfloat16 in a tensor that should have more bits."""
     _, f, _ = _parts(local)
-    if not any(np.array_equal(rounded(f, p).astype(np.float64), f) for p in HALF):
+    if not any(np.array_equal(cast(f, p).astype(np.float64), f) for p in HALF):
         return  # float16 is slow on a CPU: not computed for nothing
     for precision, floor in _half_floors(local):
-        if np.array_equal(rounded(f, precision).astype(np.float64), f) and np.any(f):
+        if np.array_equal(cast(f, precision).astype(np.float64), f) and np.any(f):
             text = f"its values are rounded to {precision}"
             yield Signature(f"{precision} values", text, floor.multiples(f - local.exact), 2)
 
@@ -241,7 +240,7 @@ def _half_floors(local: Local) -> Iterator[tuple[str, Floor]]:
         half = View(local.view.graph, local.view.values, precision)
         both = pair(local.node, np.asarray(half.recompute(local.node.name), np.float64), f)
         if both is not None and both[0].shape == e.shape:
-            yield precision, floor_of(e, both[0], precision)
+            yield precision, operation_floor(both[0], e, precision)
 
 
 def size_note(local: Local) -> str:
@@ -251,7 +250,7 @@ def size_note(local: Local) -> str:
     if len(local.gap) > 3:
         return ""  # of many operations it says nothing, and costs much
     error = local.found - local.exact
-    if np.mean(np.abs(error) > local.floor.largest) < 0.5:
+    if np.mean(np.abs(error) > local.floor.max) < 0.5:
         return ""  # rounding touches nearly all
     for precision, floor in _half_floors(local):
         multiples = floor.multiples(error)
@@ -277,7 +276,7 @@ def whereabouts(local: Local, limit: float) -> str:
         at = ", ".join(str(int(i)) for i in place)
         return f"{broken} of its {f.size} values are not finite, the first at [{at}]"
     with np.errstate(invalid="ignore"):
-        wrong = np.nan_to_num(np.abs(f - e)) > limit * local.floor.largest
+        wrong = np.nan_to_num(np.abs(f - e)) > limit * local.floor.max
     axes = {3: ("row", "token", "channel"), 4: ("row", "head", "query", "key")}.get(f.ndim, ())
     said = []
     for axis, name in enumerate(axes):

@@ -25,6 +25,7 @@ from refgit.model.config import GitConfig
 from refgit.model.parameters import flatten
 from refgit.parity.graph.nodes import Node, all_nodes
 from refgit.parity.graph.recipes import RECIPES
+from refgit.parity.numerics.precision import cast
 
 Change = Callable[[Node, "View"], Array]
 
@@ -73,7 +74,7 @@ class View:
     def __getitem__(self, name: str) -> Array:
         if name not in self._done:
             if name in self.values:
-                self._done[name] = rounded(self.values[name], self.precision)
+                self._done[name] = cast(self.values[name], self.precision)
             else:
                 self._done[name] = self.recompute(name)
         return self._done[name]
@@ -86,7 +87,7 @@ class View:
         """Return a parameter by its checkpoint name, in the view's precision."""
         if name not in self.graph.parameters:
             raise MissingTensorError(f"the model has no parameter {name}.")
-        return rounded(self.graph.parameters[name], self.precision)
+        return cast(self.graph.parameters[name], self.precision)
 
     def recompute(self, name: str) -> Array:
         """Compute a node from its inputs, whether or not it is given.
@@ -106,7 +107,7 @@ class View:
         self._under_way.add(name)
         try:
             with quiet:
-                return rounded(recipe(node, self), self.precision)
+                return cast(recipe(node, self), self.precision)
         finally:
             self._under_way.discard(name)
 
@@ -114,35 +115,6 @@ class View:
     def computed(self) -> set[str]:
         """Names of the nodes that were computed on the way, not given."""
         return {name for name in self._done if name not in self.values}
-
-
-def rounded(x: Any, precision: str) -> Array:
-    """Bring floating numbers to a precision; integers stay what they are.
-
-    Parameters
-    ----------
-    x : array
-    precision : str
-        "float64", "float32", "float16", "bfloat16" or "tfloat32". The last two, of which NumPy
-        has no type, are float32 with 8 and 11 significant bits, rounded half to even.
-
-    Returns
-    -------
-    numpy.ndarray
-    """
-    x = np.asarray(x)
-    if x.dtype.kind != "f":
-        return x.astype(np.int64, copy=False)
-    dropped = {"bfloat16": 16, "tfloat32": 13}.get(precision)
-    if dropped is None:
-        with np.errstate(over="ignore"):  # what is too large becomes infinite
-            return x.astype(precision, copy=False)
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
-    even = (bits >> np.uint64(dropped)) & np.uint64(1)
-    bits = bits + np.uint64((1 << (dropped - 1)) - 1) + even
-    kept = (bits >> np.uint64(dropped)) << np.uint64(dropped)
-    y = (kept & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32).reshape(x.shape)
-    return np.where(np.isfinite(x), y, x.astype(np.float32))
 
 
 class Graph:

@@ -17,10 +17,10 @@ from refgit.layers._array_api import Array
 from refgit.layers._operations import Operations
 from refgit.model.config import GitConfig
 from refgit.model.git import GitForCausalLM
+from refgit.traces.container import Tensor
 from refgit_backends import Backend
 
-Host: TypeAlias = np.ndarray[Any, Any]
-Tensors: TypeAlias = dict[str, Host]
+Tensors: TypeAlias = dict[str, Tensor]
 
 # In the order of attack: what a port is built from comes first. Each level with what to look at
 # when a case of it is the first to fail.
@@ -65,12 +65,12 @@ class Evaluation:
     dtype: str
     backend: Backend
 
-    def array(self, x: Host) -> Array:
+    def array(self, x: Tensor) -> Array:
         """`x` on the backend; floating arrays in the dtype of the evaluation."""
         floating = np.issubdtype(x.dtype, np.floating)
         return self.backend.asarray(x, self.dtype if floating else None)
 
-    def arrays(self, tensors: Mapping[str, Host]) -> dict[str, Array]:
+    def arrays(self, tensors: Mapping[str, Tensor]) -> dict[str, Array]:
         """All of them on the backend."""
         return {name: self.array(x) for name, x in tensors.items()}
 
@@ -151,13 +151,13 @@ class Case:
     level: str
     operation: str
     description: str
-    inputs: Mapping[str, Host]
+    inputs: Mapping[str, Tensor]
     run: Callable[[Evaluation], Tensors]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     prefix: str = ""
     required: tuple[str, ...] = ("y",)
-    counts: Mapping[str, Host] = field(default_factory=dict)
+    counts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-Host: TypeAlias = np.ndarray[Any, Any]
+from refgit.traces.container import Tensor
+
 _BRIEF = 50  # characters
 PASSED, FAILED, MISSING = "passed", "failed", "missing"
 
@@ -137,7 +138,7 @@ def _grade(
     spec: Mapping[str, Any],
     expected: Any,
     found: Any,
-    rows: Host | None,
+    rows: Tensor | None,
     entry: Mapping[str, Any],
 ) -> TensorGrade:
     """Grade one tensor by its kind."""
@@ -175,7 +176,7 @@ def _shape_message(wanted: tuple[int, ...], found: tuple[int, ...]) -> str:
 
 
 def _grade_floats(
-    name: str, expected: Host, found: Host, rows: Host | None, tolerance: float
+    name: str, expected: Tensor, found: Tensor, rows: Tensor | None, tolerance: float
 ) -> TensorGrade:
     wrong_shape = _shape_message(expected.shape, found.shape)
     if wrong_shape:
@@ -204,7 +205,7 @@ def _grade_floats(
     return TensorGrade(name, multiple, error, message)
 
 
-def _grade_integers(name: str, expected: Host, found: Host) -> TensorGrade:
+def _grade_integers(name: str, expected: Tensor, found: Tensor) -> TensorGrade:
     wrong_shape = _shape_message(expected.shape, found.shape)
     if wrong_shape:
         return _wrong(name, wrong_shape)
@@ -220,7 +221,7 @@ def _grade_integers(name: str, expected: Host, found: Host) -> TensorGrade:
 
 
 def _grade_sequences(
-    name: str, expected: Host, found: Any, arguments: Mapping[str, Any]
+    name: str, expected: Tensor, found: Any, arguments: Mapping[str, Any]
 ) -> TensorGrade:
     """Compare texts up to their end tokens; arrays, or lists of different lengths."""
     try:

@@ -16,7 +16,7 @@ import numpy as np
 
 from refgit.files import write_whole
 from refgit.model.git import GitForCausalLM
-from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation, Host, TextCase
+from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation, TextCase
 from refgit.parity.kit.cases.layers import layer_cases
 from refgit.parity.kit.cases.models import (
     block_cases,
@@ -36,9 +36,11 @@ from refgit.parity.kit.cases.writing import (
     step_cases,
 )
 from refgit.parity.kit.readme import readme
-from refgit.parity.kit.tolerance import MARGIN, UnstableError, evaluations, measure, rounded_up
+from refgit.parity.kit.tolerance import UnstableError, evaluations, measure, rounded_up
 from refgit.parity.kit.tolerance import tolerance as tolerance_of
 from refgit.parity.kit.vocabulary import VOCABULARY
+from refgit.parity.numerics.floor import MULTIPLE
+from refgit.traces.container import Tensor
 from refgit.version import __version__
 
 FORMAT = "refgit-kit/1"
@@ -94,7 +96,7 @@ def write_kit(directory: str | Path, *, model: str | Path | None = None) -> dict
     index = {
         "format": FORMAT,
         "refgit": __version__,
-        "margin": MARGIN,
+        "margin": MULTIPLE,
         "levels": [
             {"name": name, "look_at": hint, "cases": _count(entries, name)}
             for name, hint in LEVELS.items()
@@ -157,7 +159,7 @@ def _write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_tensors(path / "model.safetensors", checkpoint.parameters)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Host]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file without metadata, whose order differs from run to run."""
     from safetensors.numpy import save
 

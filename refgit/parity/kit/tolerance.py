@@ -14,14 +14,13 @@ import math
 
 import numpy as np
 
-from refgit.parity.kit.case import Case, Evaluation, Host, Tensors
+from refgit.parity.kit.case import Case, Evaluation, Tensors
+from refgit.parity.numerics.floor import MULTIPLE
+from refgit.parity.numerics.precision import UNIT_ROUNDOFF
 from refgit.parity.numerics.summation import OrderedBackend, backwards, forwards, shuffled
+from refgit.traces.container import Tensor
 from refgit_backends import Backend
 from refgit_backends.numpy.backend import NumpyBackend
-
-# Tolerance over noise: another library's exp, tanh and erf, and orders that were not tried.
-MARGIN = 8.0
-HALF_ULP = 2.0**-24
 
 REFERENCE = Evaluation("float64", "float64", NumpyBackend(kernels="off"))
 
@@ -79,9 +78,10 @@ class UnstableError(ValueError):
     """Rounding decides the result of a case, so it cannot be asked of a port."""
 
 
-def tolerance(noise: float, x: Host, margin: float = MARGIN) -> float:
+def tolerance(noise: float, x: Tensor, margin: float = MULTIPLE) -> float:
     """Tolerance of a tensor from its noise: see the top of this file; two digits, rounded up."""
-    return rounded_up(margin * max(noise, HALF_ULP * float(np.max(np.abs(x), initial=0.0))))
+    largest = float(np.max(np.abs(x), initial=0.0))
+    return rounded_up(margin * max(noise, UNIT_ROUNDOFF["float32"] * largest))
 
 
 def rounded_up(x: float) -> float:
@@ -96,5 +96,5 @@ def rounded_up(x: float) -> float:
     return float(f"{math.ceil(x / unit - 1e-9) * unit:.1e}")
 
 
-def _floating(x: Host) -> bool:
+def _floating(x: Tensor) -> bool:
     return bool(np.issubdtype(x.dtype, np.floating))

@@ -1,22 +1,22 @@
 """The same model with its sums taken in another order, which is another right answer in float32.
 
 Rounding errors depend on the order in which a sum is taken, and every library has its own. How far
-right answers lie apart is measured by taking several (`noise`, `kit_noise`). Sums of large products
-are cut into runs of terms; the runs are added up in the order, and BLAS takes care of each.
+right answers lie apart is measured by taking several: see `numerics.noise` and `kit.tolerance`.
+Sums of large products are cut into runs of terms; the runs are added up in the order, and BLAS
+computes each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 
+from refgit.traces.container import Tensor
 from refgit_backends.base import host_array
 from refgit_backends.numpy.backend import NumpyBackend
-
-Host: TypeAlias = np.ndarray[Any, Any]
 
 # Products of more numbers than this are summed in LONGEST runs, or large models would take hours.
 MOST, LONGEST = 2**22, 64
@@ -25,7 +25,7 @@ MOST, LONGEST = 2**22, 64
 class _InOrder:
     """NumPy's namespace, in which sums are taken run by run in a given order."""
 
-    def __init__(self, order: Callable[[int], Host]) -> None:
+    def __init__(self, order: Callable[[int], Tensor]) -> None:
         self.order = order
         self.array_type = type(
             "Ordered", (np.ndarray,), {"__array_namespace__": lambda _self, **_options: self}
@@ -34,9 +34,9 @@ class _InOrder:
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
 
-    def own(self, x: Any) -> Host:
+    def own(self, x: Any) -> Tensor:
         """`x` as an array whose namespace this is."""
-        return cast(Host, np.asarray(x).view(self.array_type))
+        return cast(Tensor, np.asarray(x).view(self.array_type))
 
     def runs(self, n: int) -> list[Any]:
         """The order in pieces; one without gaps as a slice, which copies nothing."""
@@ -47,7 +47,7 @@ class _InOrder:
             if len(run)
         ]
 
-    def matmul(self, a: Host, b: Host) -> Host:
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Like `numpy.matmul` of two matrices or stacks of them."""
         a, b = np.asarray(a), np.asarray(b)
         if a.size * b.shape[-1] <= MOST:
@@ -60,7 +60,7 @@ class _InOrder:
             total = total + np.matmul(a[..., run], b[..., run, :])
         return self.own(total)
 
-    def sum(self, x: Host, axis: int | None = None, keepdims: bool = False) -> Host:
+    def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Like `numpy.sum`."""
         x = np.asarray(x)
         if not x.size:
@@ -72,7 +72,7 @@ class _InOrder:
             total = np.expand_dims(total, axis)
         return self.own(total)
 
-    def mean(self, x: Host, axis: int | None = None, keepdims: bool = False) -> Host:
+    def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Like `numpy.mean`."""
         n = np.size(x) if axis is None else np.shape(x)[axis]
         total = self.sum(x, axis, keepdims)
@@ -82,7 +82,7 @@ class _InOrder:
 class OrderedBackend(NumpyBackend):
     """NumPy without kernels, its sums of n terms in the order that a function of n gives."""
 
-    def __init__(self, order: Callable[[int], Host]) -> None:
+    def __init__(self, order: Callable[[int], Tensor]) -> None:
         super().__init__(kernels="off")
         self.xp: Any = _InOrder(order)
 
@@ -92,17 +92,17 @@ class OrderedBackend(NumpyBackend):
         return self.xp.own(array if dtype is None else array.astype(dtype, copy=False))
 
 
-def forwards(n: int) -> Host:
+def forwards(n: int) -> Tensor:
     """The numbers 0 to n - 1."""
     return np.arange(n)
 
 
-def backwards(n: int) -> Host:
+def backwards(n: int) -> Tensor:
     """The numbers n - 1 to 0."""
     return np.arange(n)[::-1]
 
 
 @cache
-def shuffled(n: int) -> Host:
+def shuffled(n: int) -> Tensor:
     """The numbers 0 to n - 1 in an order that is no order, and always the same."""
     return np.random.RandomState(n).permutation(n)

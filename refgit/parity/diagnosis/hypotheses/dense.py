@@ -11,9 +11,10 @@ from refgit.layers.activation import ACTIVATIONS, sigmoid
 from refgit.layers.linear import linear
 from refgit.parity.diagnosis.hypotheses.base import Hypothesis, Substitute, short, weight_and_bias
 from refgit.parity.diagnosis.hypotheses.norm import of_norm
-from refgit.parity.graph.graph import Graph, View, rounded
+from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
 from refgit.parity.graph.recipes import RECIPES
+from refgit.parity.numerics.precision import cast
 
 COARSE = {"float16": "float16", "bfloat16": "bfloat16", "tfloat32": "TF32"}
 NAMES = {
@@ -122,7 +123,7 @@ def _of_precision(node: Node) -> Iterator[Hypothesis]:
 
 def _coarse(view: View, precision: str, *arrays: Array) -> list[Array]:
     """Arrays rounded to a coarse precision, in the view's own again."""
-    return [rounded(rounded(x, precision), _wide(view)) for x in arrays]
+    return [cast(cast(x, precision), _wide(view)) for x in arrays]
 
 
 def _wide(view: View) -> str:

@@ -15,7 +15,8 @@ from refgit.layers.lm_head import language_model_loss, lm_head
 from refgit.layers.mask import attention_bias, image_text_mask
 from refgit.layers.patch_embedding import patch_embedding
 from refgit.layers.position import RelativePositions, interpolate_positions, relative_scores
-from refgit.parity.kit.case import Case, Evaluation, Host, Tensors
+from refgit.parity.kit.case import Case, Evaluation, Tensors
+from refgit.traces.container import Tensor
 
 # Takes the inputs on a backend and its operations, returns what comes out.
 Function = Callable[[dict[str, Array], Operations], dict[str, Array]]
@@ -29,7 +30,7 @@ def layer_cases() -> list[Case]:
 def _case(
     name: str,
     description: str,
-    inputs: dict[str, Host],
+    inputs: dict[str, Tensor],
     function: Function,
     required: tuple[str, ...] = ("y",),
     operation: str | None = None,
@@ -53,7 +54,7 @@ def _case(
     )
 
 
-def _normal(seed: int, *shape: int, scale: float = 1.0) -> Host:
+def _normal(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
     return (np.random.RandomState(seed).standard_normal(shape) * scale).astype(np.float32)
 
 

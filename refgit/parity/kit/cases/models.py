@@ -18,8 +18,9 @@ from refgit.model.config import GitConfig, GitVisionConfig
 from refgit.model.decoder import decode, decoder_block
 from refgit.model.git import GitForCausalLM
 from refgit.model.vision import image_embedding, image_encoder, vision_block, visual_projection
-from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Host, Tensors
+from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Tensors
 from refgit.parity.kit.vocabulary import CLS, PAD, SEP, VOCABULARY
+from refgit.traces.container import Tensor
 
 VISION = GitVisionConfig(
     hidden_size=24,
@@ -84,12 +85,12 @@ def kit_checkpoints() -> dict[str, Checkpoint]:
     }
 
 
-def pixels(seed: int, *shape: int) -> Host:
+def pixels(seed: int, *shape: int) -> Tensor:
     """Pixels (..., 3, H, W) as a processor might make them."""
     return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
 
 
-def text(seed: int, rows: int, length: int, vocabulary: int, opening: int = CLS) -> Host:
+def text(seed: int, rows: int, length: int, vocabulary: int, opening: int = CLS) -> Tensor:
     """Texts (rows, length) that open with [CLS], without special tokens in them."""
     ids = np.random.RandomState(seed).randint(5, vocabulary, (rows, length))
     ids[:, 0] = opening
@@ -150,7 +151,7 @@ def embed_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
     )
 
 
-def _image_embedding(name: str, given: Host, what: str, image: Checkpoint) -> Case:
+def _image_embedding(name: str, given: Tensor, what: str, image: Checkpoint) -> Case:
     def run(evaluation: Evaluation) -> Tensors:
         p = image.model(evaluation).parameters["git"]["image_encoder"]["vision_model"]
         ops, x = evaluation.operations(), evaluation.array(given)
@@ -212,7 +213,7 @@ def _vision_block(image: Checkpoint) -> Case:
 
 
 def _decoder_block(
-    name: str, checkpoint: Checkpoint, n_text: int, mask: Host | None, what: str
+    name: str, checkpoint: Checkpoint, n_text: int, mask: Tensor | None, what: str
 ) -> Case:
     length, config = N_IMAGE + n_text, checkpoint.config
     x = pixels(35, 2, length, config.hidden_size)
@@ -254,7 +255,7 @@ def _decoder_block(
 # ---- towers
 
 
-def vision_case(name: str, checkpoint: Checkpoint, given: Host, what: str) -> Case:
+def vision_case(name: str, checkpoint: Checkpoint, given: Tensor, what: str) -> Case:
     """The image encoder and the projection."""
 
     def run(evaluation: Evaluation) -> Tensors:
@@ -330,7 +331,7 @@ def model_case(
     name: str,
     checkpoint: Checkpoint,
     what: str,
-    inputs: dict[str, Host],
+    inputs: dict[str, Tensor],
     **options: Any,
 ) -> Case:
     """Image and text in one call: logits of the text tokens, and the loss where there are labels.

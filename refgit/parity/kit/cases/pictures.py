@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from refgit.parity.kit.case import Host, TextCase
-from refgit.parity.kit.tolerance import HALF_ULP, MARGIN
+from refgit.parity.kit.case import TextCase
+from refgit.parity.numerics.floor import MULTIPLE
+from refgit.parity.numerics.precision import UNIT_ROUNDOFF
 from refgit.processing import CLIPImageProcessor, VideoMAEImageProcessor
 from refgit.processing.image.steps import center_crop, min_max_size, size_for
+from refgit.traces.container import Tensor
 
-# Tolerance over the distance to the formula; where nothing is resized, MARGIN over rounding.
+# Tolerance over the distance to the formula; where nothing is resized, MULTIPLE over rounding.
 RESIZE_MARGIN = 2.0
 SQUARE: dict[str, Any] = {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}}
 WHOLE: dict[str, Any] = {"size": {"shortest_edge": 24}, "respect_ratio_max": 36}
@@ -91,7 +93,7 @@ def draw(seed: int, width: int, height: int) -> Image.Image:
 def _case(
     name: str,
     description: str,
-    inputs: dict[str, Host],
+    inputs: dict[str, Tensor],
     processor: CLIPImageProcessor | VideoMAEImageProcessor,
     pictures: dict[str, Image.Image],
 ) -> TextCase:
@@ -109,8 +111,8 @@ def _case(
         inputs,
         {"pixel_values": pixels},
         processor.to_dict(),
-        {"pixel_values": max(noise, HALF_ULP * float(np.abs(pixels).max()))},
-        RESIZE_MARGIN if resized else MARGIN,
+        {"pixel_values": max(noise, UNIT_ROUNDOFF["float32"] * float(np.abs(pixels).max()))},
+        RESIZE_MARGIN if resized else MULTIPLE,
         {file: _png(picture) for file, picture in pictures.items()},
     )
 
@@ -121,7 +123,7 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def by_formula(image: Host, settings: CLIPImageProcessor | VideoMAEImageProcessor) -> Host:
+def by_formula(image: Tensor, settings: CLIPImageProcessor | VideoMAEImageProcessor) -> Tensor:
     """Preprocess in float64 without rounding on the way: (H, W, 3) bytes -> (3, H', W')."""
     x = image.astype(np.float64)
     longest = getattr(settings, "respect_ratio_max", None)
@@ -140,7 +142,7 @@ def by_formula(image: Host, settings: CLIPImageProcessor | VideoMAEImageProcesso
     return np.moveaxis(x, -1, 0)
 
 
-def resampling_weights(n_in: int, n_out: int, resample: int) -> Host:
+def resampling_weights(n_in: int, n_out: int, resample: int) -> Tensor:
     r"""Return the matrix (n_out, n_in) of an antialiased resize.
 
     .. math:: W_{o,i} \propto c\!\left(\frac{i + \tfrac12 - u_o}{s}\right), \qquad
@@ -162,5 +164,5 @@ def resampling_weights(n_in: int, n_out: int, resample: int) -> Host:
     stop = np.minimum(n_in, np.floor(u + support + 0.5))[:, None]
     i = np.arange(n_in)
     weights = np.where((i >= first) & (i < stop), weights, 0.0)
-    normed: Host = weights / weights.sum(axis=1, keepdims=True)
+    normed: Tensor = weights / weights.sum(axis=1, keepdims=True)
     return normed

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from refgit.model.git import GitForCausalLM
-from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Host, Tensors
+from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Tensors
 from refgit.parity.kit.cases.models import FRAMES, model_case, pixels, text, vision_case
 from refgit.parity.kit.tolerance import UnstableError
+from refgit.traces.container import Tensor
 
 # How much the scores are shaken; tolerances of logits are near 1e-5 in the small models.
 SHAKE = 2e-3
@@ -59,11 +60,11 @@ def step_case(
     name: str,
     checkpoint: Checkpoint,
     what: str,
-    images: Host,
-    ids: Host,
+    images: Tensor,
+    ids: Tensor,
     prompt: int,
-    places: Host,
-    mask: Host | None = None,
+    places: Tensor,
+    mask: Tensor | None = None,
 ) -> Case:
     """Logits (texts, V) of the word after the prompt, and after each word behind it."""
     inputs = {"pixel_values": images, "input_ids": ids, "position_ids": places}
@@ -148,7 +149,7 @@ def search_case(
     name: str,
     checkpoint: Checkpoint,
     what: str,
-    inputs: dict[str, Host],
+    inputs: dict[str, Tensor],
     options: dict[str, Any],
 ) -> Case:
     """Ids, with scores from beams."""
@@ -176,7 +177,7 @@ def search_case(
 
 
 def _searched(
-    model: GitForCausalLM, inputs: dict[str, Host], options: dict[str, Any], **more: Any
+    model: GitForCausalLM, inputs: dict[str, Tensor], options: dict[str, Any], **more: Any
 ) -> Tensors:
     settings = {"do_sample": False, "num_beams": 1, **options}
     if settings["num_beams"] > 1:
@@ -188,7 +189,7 @@ def _searched(
     return {"sequences": _filled(out.sequences, model), "sequences_scores": scores}
 
 
-def _filled(sequences: Any, model: GitForCausalLM) -> Host:
+def _filled(sequences: Any, model: GitForCausalLM) -> Tensor:
     """Put [PAD] behind the end; beam search has the end token there, as in transformers."""
     ids, config = np.array(sequences, np.int64), model.generation_config
     ended = np.cumsum(np.isin(ids, config.eos_ids), axis=1)
@@ -215,7 +216,7 @@ def check_stability(case: Case, shake: float, evaluation: Evaluation) -> None:
     for seed in range(3):
         random = np.random.RandomState(seed)
 
-        def shaken(_ids: Host, scores: Host, random: Any = random) -> Host:
+        def shaken(_ids: Tensor, scores: Tensor, random: Any = random) -> Tensor:
             return np.asarray(scores + random.uniform(-shake, shake, scores.shape))
 
         found = _searched(model, inputs, options, logits_processor=[shaken])["sequences"]

@@ -1,0 +1,95 @@
+"""Running a model again on the inputs of a trace: in another precision, or order of summation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refgit.parity.numerics.precision import HALF, rounded
+from refgit.parity.numerics.summation import OrderedBackend, backwards
+from refgit.traces.container import Tensor, Trace, is_input, split_call, trace
+
+if TYPE_CHECKING:
+    from refgit.model.cache import KeyValueCache
+    from refgit.model.git import GitForCausalLM
+
+
+def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
+    """Run a model on the inputs that a trace holds, step by step, in another precision.
+
+    Parameters
+    ----------
+    model : GitForCausalLM
+    reference : Trace
+        Its inputs are fed again, the words of each step included.
+    precision : str
+        One of PRECISIONS.
+
+    Returns
+    -------
+    Trace
+        Of the same names.
+
+    Raises
+    ------
+    ValueError
+        The trace holds no inputs.
+    """
+    calls: dict[str, dict[str, Tensor]] = {}
+    for name in reference:
+        prefix, rest = split_call(name)
+        if is_input(name):
+            calls.setdefault(prefix, {})[rest.removeprefix("input.")] = reference[name]
+    if not calls:
+        raise ValueError(
+            "the reference holds no inputs (input.pixel_values, input.input_ids); the noise floor "
+            "is measured on the very input. Make it with refgit trace."
+        )
+    narrow = precision in HALF
+    runner = narrowed(model, precision) if narrow else model.to(dtype=precision)
+    cache: KeyValueCache | None = None
+    quiet = np.errstate(all="ignore") if narrow else np.errstate()  # what overflows is infinite
+    with quiet, trace(runner) as found:
+        for prefix, inputs in calls.items():
+            given: dict[str, Any] = dict(inputs)
+            if narrow and "pixel_values" in given:
+                given["pixel_values"] = rounded(given["pixel_values"], precision)
+            if "input_ids" not in given and "inputs_embeds" not in given:
+                cache = runner.encode_image(given["pixel_values"], interpolate_pos_encoding=True)
+                continue
+            past = cache if "step." in prefix else None
+            out: Any = runner(
+                **given,
+                past_key_values=past,
+                use_cache=True,
+                interpolate_pos_encoding=True,
+                return_dict=True,
+            )
+            cache = out.past_key_values
+    found.meta["dtype"] = precision
+    return found
+
+
+def summed_backwards(model: GitForCausalLM) -> GitForCausalLM:
+    """The model in float32 on the host, with sums taken from the last term to the first.
+
+    Those of large products are taken in runs of terms, see `summation`.
+    """
+    state = model.to(backend="numpy", dtype="float32").state_dict()
+    order = OrderedBackend(backwards)
+    return type(model)(model.config, backend=order, dtype="float32", _parameters=state)
+
+
+def narrowed(model: GitForCausalLM, precision: str) -> GitForCausalLM:
+    """A float32 model on the host whose weights and named tensors are rounded to a narrow type."""
+    home = model.to(backend="numpy", dtype="float32")
+    state = {name: rounded(x, precision) for name, x in home.state_dict().items()}
+    other = type(model)(model.config, backend="numpy", dtype="float32", _parameters=state)
+
+    def listener(name: str, array: Tensor) -> None:
+        array[...] = rounded(array, precision)  # in place: the model goes on with it
+
+    other.operations = replace(other.operations, listener=listener)
+    return other

@@ -5,3 +5,23 @@ from __future__ import annotations
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used: the message names the file, the tensor, found and expected."""
+
+
+class MediaFileError(ValueError):
+    """An image or video file cannot be used: the message names the file."""
+
+
+def reason(error: Exception, unforeseen: str = "") -> str:
+    """Say in a sentence what went wrong.
+
+    Parameters
+    ----------
+    error : Exception
+    unforeseen : str
+        What to add to the sentence about an error that refgit does not raise itself.
+    """
+    if isinstance(error, OSError) and error.strerror:  # Python's own text begins with [Errno 2]
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    if isinstance(error, ValueError | OSError | NotImplementedError | ImportError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}{unforeseen}"

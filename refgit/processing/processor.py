@@ -108,6 +108,11 @@ class GitProcessor:
         self.tokenizer.save_pretrained(directory, processor_class="GitProcessor")
 
     @property
+    def keeps_aspect_ratio(self) -> bool:
+        """Whether images keep their aspect ratio, so that `pixel_values` come in many sizes."""
+        return getattr(self.image_processor, "respect_ratio_max", None) is not None
+
+    @property
     def model_input_names(self) -> list[str]:
         """The keys a call with images and text returns."""
         return [*self.image_processor.model_input_names, *self.tokenizer.model_input_names]

@@ -13,8 +13,10 @@ from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
+from refgit.errors import MediaFileError
 
-class ImageFileError(ValueError):
+
+class ImageFileError(MediaFileError):
     """An image file cannot be used: missing, a directory, not an image, damaged or too large."""
 
 

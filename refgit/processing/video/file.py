@@ -15,11 +15,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from refgit.errors import MediaFileError
+
 Sampling: TypeAlias = Literal["even", "document"]
 Random: TypeAlias = "int | np.random.Generator | np.random.RandomState | None"
 
 
-class VideoFileError(ValueError):
+class VideoFileError(MediaFileError):
     """A video file cannot be used: missing, a directory, not a video, damaged or too short."""
 
 

@@ -150,10 +150,8 @@ Run = Callable[..., tuple[int, list[str], list[str]]]
 
 
 @pytest.fixture
-def run(bert: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(bert: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `refgit convert` in this process: exit code, lines of stdout, lines of stderr."""
-    if convert not in cli._COMMANDS:
-        monkeypatch.setattr(cli, "_COMMANDS", (*cli._COMMANDS, convert))
 
     def run_it(*arguments: object, tokenizer: object = bert) -> tuple[int, list[str], list[str]]:
         chosen = [] if tokenizer is None else ["--tokenizer", str(tokenizer)]

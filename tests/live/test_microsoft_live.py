@@ -18,7 +18,6 @@ from helpers.microsoft import VOCABULARY, WORDS
 from helpers.oracle import torch, transformers
 from refgit import BertTokenizer, GitConfig, GitForCausalLM, GitProcessor, to_numpy
 from refgit.cli import main as cli
-from refgit.cli.commands import convert
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
@@ -186,8 +185,6 @@ def original(spread: float = 0.1, embeddings: float | None = None, **sizes: Any)
 
 @pytest.fixture
 def convert_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    if convert not in cli._COMMANDS:
-        monkeypatch.setattr(cli, "_COMMANDS", (*cli._COMMANDS, convert))
     BertTokenizer.from_vocab(VOCABULARY).save_pretrained(tmp_path / "bert")
 
     def converted(model: Original, prefix: str = "", yaml: str = "", **options: Any) -> Path:

@@ -837,8 +837,7 @@ def test_every_layout_leads_back_to_the_same_numbers(
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    monkeypatch.setattr(cli, "_COMMANDS", (trace_command, compare_command))
+def command() -> Callable[..., int]:
     return lambda *arguments: cli.main([str(argument) for argument in arguments])
 
 

@@ -19,8 +19,6 @@ from safetensors.numpy import load_file, save_file
 import refgit
 from helpers.backends import ROOT
 from refgit.cli import main as cli
-from refgit.cli.commands import check as check_command
-from refgit.cli.commands import kit as kit_command
 from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation
 from refgit.parity.kit.case_grading import MISSING
 from refgit.parity.kit.cases.layers import layer_cases
@@ -534,7 +532,6 @@ def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """The two commands, on the command line's own ways."""
-    monkeypatch.setattr(cli, "_COMMANDS", (kit_command, check_command))
 
     def run(*arguments: object) -> tuple[int, str, str]:
         code = cli.main([str(argument) for argument in arguments])

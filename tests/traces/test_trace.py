@@ -18,7 +18,6 @@ from hypothesis.extra import numpy as hnp
 from helpers.backends import make_backend
 from refgit import GitForCausalLM, GitModel, GitVisionModel
 from refgit.cli import main as cli
-from refgit.cli.commands import compare as compare_command
 from refgit.cli.commands import trace as trace_command
 from refgit.demo import NAME
 from refgit.parity.numerics.noise import NoiseFloor
@@ -506,8 +505,7 @@ def test_natural_order_counts_numbers(numbers: list[int]) -> None:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    monkeypatch.setattr(cli, "_COMMANDS", (trace_command, compare_command))
+def command() -> Callable[..., int]:
     return lambda *arguments: cli.main(["trace", *map(str, arguments)])
 
 

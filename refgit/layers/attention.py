@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from refgit.layers._array_api import Array, array_namespace
-from refgit.layers._operations import DEFINITIONS, Operations
+from refgit.layers._operations import DEFINITIONS, Operations, layer
+from refgit.layers.linear import linear
 from refgit.layers.position import RelativePositions, relative_scores
+from refgit.layers.softmax import softmax
 
 # Takes the new keys and values, returns all segments to attend to.
 PastKeysValues: TypeAlias = Callable[[Array, Array], tuple[Sequence[Array], Sequence[Array]]]
@@ -118,6 +120,7 @@ def weighted_values(probabilities: Array, value: Array) -> Array:
     return xp.reshape(xp.matmul(grouped, value), (b, h, q, d))
 
 
+@layer
 def attention(
     query: Array,
     keys: Sequence[Array],
@@ -172,12 +175,13 @@ def attention(
         scores.append(part)
         first_key += key.shape[2]
     joint = scores[0] if len(scores) == 1 else xp.concat(scores, axis=-1)  # (B, H, Q, K)
-    ops.hook("scores", joint)
+    joint = ops.hook("scores", joint)
     if bias is not None:
         joint = joint + bias
-    probabilities = ops.softmax(joint)
+    probabilities = ops.run(softmax, joint)
     if head_mask is not None:
         probabilities = probabilities * head_mask[None, :, None, None]
+    probabilities = ops.hook("probabilities", probabilities)
     context, start = None, 0
     for value in values:
         stop = start + value.shape[2]
@@ -187,6 +191,7 @@ def attention(
     return context, probabilities if keep_probabilities else None
 
 
+@layer
 def project_heads(
     x: Array,
     p: Mapping[str, Any],
@@ -224,8 +229,8 @@ def project_heads(
     Source: Vaswani et al., arXiv 1706.03762, section 3.2.2.
     """
     return tuple(
-        split_heads(ops.hook(name, ops.linear(x, **p[name])), num_heads)  # (B, L, D) -> by heads
-        for name in names
+        split_heads(ops.hook(name, ops.run(linear, x, **p[name])), num_heads)
+        for name in names  # each (B, L, D) -> (B, H, L, D/H)
     )
 
 
@@ -289,8 +294,7 @@ def multi_head_attention(
         bias,
         relative=relative,
         head_mask=head_mask,
-        keep_probabilities=keep_probabilities or ops.listener is not None,
+        keep_probabilities=keep_probabilities,
     )
-    ops.hook("probabilities", probabilities)
     context = ops.hook("context", merge_heads(context))  # (B, H, Q, D/H) -> (B, Q, D)
     return context, probabilities

@@ -7,6 +7,7 @@ from typing import Any
 
 from refgit.layers._array_api import Array, array_namespace
 from refgit.layers._operations import DEFINITIONS, Operations
+from refgit.layers.normalization import layer_norm
 
 
 def embed(ids: Array, table: Array) -> Array:
@@ -70,4 +71,4 @@ def text_embedding(
     if position_ids is not None:
         positions = embed(position_ids, p["position_embeddings"]["weight"])  # (B or 1, T, D)
         x = ops.hook("sum", x + ops.hook("position_embeddings", positions))
-    return ops.hook("LayerNorm", ops.layer_norm(x, **p["LayerNorm"], eps=eps))
+    return ops.hook("LayerNorm", ops.run(layer_norm, x, **p["LayerNorm"], eps=eps))

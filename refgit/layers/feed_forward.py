@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from refgit.layers._array_api import Array
-from refgit.layers._operations import DEFINITIONS, Operations
+from refgit.layers._operations import DEFINITIONS, Operations, layer
+from refgit.layers.linear import linear
 
 
+@layer
 def feed_forward(
     x: Array,
     widen: Mapping[str, Any],
@@ -44,6 +46,6 @@ def feed_forward(
     -----
     Source: Vaswani et al., arXiv 1706.03762, equation 2.
     """
-    h = ops.hook(names[0], ops.linear(x, **widen))  # (B, L, D) -> (B, L, F)
+    h = ops.hook(names[0], ops.run(linear, x, **widen))  # (B, L, D) -> (B, L, F)
     h = ops.hook(names[1], activation(h))
-    return ops.hook(names[2], ops.linear(h, **narrow))  # (B, L, F) -> (B, L, D)
+    return ops.hook(names[2], ops.run(linear, h, **narrow))  # (B, L, F) -> (B, L, D)

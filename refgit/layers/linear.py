@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from refgit.layers._array_api import Array, array_namespace
+from refgit.layers._operations import operation
 
 
+@operation
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     r"""Map the last axis by a matrix and shift it.
 

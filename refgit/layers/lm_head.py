@@ -8,6 +8,7 @@ from typing import Any
 
 from refgit.layers._array_api import Array, arange, array_namespace, at_least_float32
 from refgit.layers._operations import DEFINITIONS, Operations
+from refgit.layers.linear import linear
 
 IGNORED_LABEL = -100
 
@@ -34,7 +35,7 @@ def lm_head(x: Array, p: Mapping[str, Any], *, ops: Operations = DEFINITIONS) ->
     -----
     Source: GIT paper, section 3.1.
     """
-    return ops.linear(x, **p)
+    return ops.run(linear, x, **p)
 
 
 def language_model_loss(logits: Array, labels: Array, *, n_image: int) -> Array:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from refgit.layers._array_api import Array, array_namespace, at_least_float32
+from refgit.layers._operations import operation
 
 
+@operation
 def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
     r"""Normalise each token to mean 0 and variance 1, then scale and shift by channel.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from refgit.layers._array_api import Array, array_namespace
 from refgit.layers._operations import DEFINITIONS, Operations
+from refgit.layers.linear import linear
 
 
 def patchify(pixels: Array, patch_size: int) -> Array:
@@ -64,7 +65,7 @@ def patch_embedding(pixels: Array, weight: Array, *, ops: Operations = DEFINITIO
     xp = array_namespace(pixels)
     d, c, p, _ = weight.shape
     patches = patchify(pixels, p)
-    return ops.linear(patches, xp.reshape(weight, (d, c * p * p)))  # (B, n, CPP) -> (B, n, D)
+    return ops.run(linear, patches, xp.reshape(weight, (d, c * p * p)))  # (B, n, CPP) -> (B, n, D)
 
 
 def prepend_class_token(tokens: Array, class_embedding: Array) -> Array:

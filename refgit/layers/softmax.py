@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from refgit.layers._array_api import Array, array_namespace, at_least_float32
+from refgit.layers._operations import operation
 
 
+@operation
 def softmax(x: Array) -> Array:
     r"""Turn the last axis into probabilities.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -221,20 +220,9 @@ class PretrainedModel:
             return bool(value)
         return bool(getattr(self.config, name))
 
-    def hooked(self, listener: Hook | None) -> Operations:
-        """The model's operations, with `listener` shown every named intermediate.
-
-        Someone may listen to the operations already (parity/trace.py); both are shown then.
-        """
-        first = self.operations.listener
-        if listener is None or first is None:
-            return replace(self.operations, listener=listener or first)
-
-        def both(name: str, array: Array) -> None:
-            first(name, array)
-            listener(name, array)
-
-        return replace(self.operations, listener=both)
+    def hooked(self, hook: Hook | None) -> Operations:
+        """The model's operations with one more hook, called after those they have."""
+        return self.operations.with_hook(hook)
 
     def floats(self, name: str, x: Any) -> tuple[Array, np.ndarray[Any, Any]]:
         """An argument as a floating array of the backend, and a host view of it for the checks."""

@@ -21,7 +21,9 @@ from refgit.layers._array_api import Array, array_namespace
 from refgit.layers._operations import DEFINITIONS, Operations
 from refgit.layers.attention import PastKeysValues, multi_head_attention, project_heads
 from refgit.layers.feed_forward import feed_forward
+from refgit.layers.linear import linear
 from refgit.layers.mask import attention_bias, image_text_mask
+from refgit.layers.normalization import layer_norm
 from refgit.layers.position import RelativePositions
 from refgit.model.cache import KeyValueCache
 from refgit.model.config import GitConfig
@@ -235,9 +237,9 @@ def decoder_block(
         ops=ops.at("attention.self"),
     )
     output = p["attention"]["output"]
-    h = ops.hook("attention.output.dense", ops.linear(context, **output["dense"]))
+    h = ops.hook("attention.output.dense", ops.run(linear, context, **output["dense"]))
     x = ops.hook("attention.output.residual", x + h)
-    x = ops.layer_norm(x, **output["LayerNorm"], eps=eps)
+    x = ops.run(layer_norm, x, **output["LayerNorm"], eps=eps)
     x = ops.hook("attention.output.LayerNorm", x)
     h = ops.run(
         feed_forward,
@@ -248,7 +250,7 @@ def decoder_block(
         names=("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense"),
     )
     x = ops.hook("output.residual", x + h)
-    x = ops.layer_norm(x, **p["output"]["LayerNorm"], eps=eps)
+    x = ops.run(layer_norm, x, **p["output"]["LayerNorm"], eps=eps)
     return ops.hook("output.LayerNorm", x), probabilities
 
 

@@ -16,6 +16,8 @@ from refgit.layers._array_api import Array
 from refgit.layers._operations import DEFINITIONS, Hook, Operations
 from refgit.layers.attention import multi_head_attention
 from refgit.layers.feed_forward import feed_forward
+from refgit.layers.linear import linear
+from refgit.layers.normalization import layer_norm
 from refgit.layers.patch_embedding import patch_embedding, prepend_class_token
 from refgit.layers.position import add_absolute_positions, interpolate_positions
 from refgit.model import checks
@@ -54,8 +56,8 @@ def image_encoder(
     x = image_embedding(
         pixels, p["embeddings"], interpolate=interpolate, ops=ops.at("embeddings")
     )  # (B, N, D)
-    x = ops.layer_norm(x, **p["pre_layrnorm"], eps=config.layer_norm_eps)  # the checkpoint's typo
-    x = ops.hook("pre_layrnorm", x)
+    x = ops.run(layer_norm, x, **p["pre_layrnorm"], eps=config.layer_norm_eps)
+    x = ops.hook("pre_layrnorm", x)  # the checkpoint's typo
     states, attentions = [x], []
     for i in range(config.num_hidden_layers):
         layer = ops.at(f"encoder.layers.{i}")
@@ -70,7 +72,7 @@ def image_encoder(
             states.append(x)
         if keep_attentions:
             attentions.append(probabilities)
-    tokens = ops.layer_norm(x, **p["post_layernorm"], eps=config.layer_norm_eps)
+    tokens = ops.run(layer_norm, x, **p["post_layernorm"], eps=config.layer_norm_eps)
     return Encoded(
         ops.hook("post_layernorm", tokens),
         tuple(states) if keep_hidden_states else None,
@@ -105,7 +107,7 @@ def vision_block(
     x = x + Attention(LayerNorm(x)), then x = x + FeedForward(LayerNorm(x)).
     """
     eps = config.layer_norm_eps
-    h = ops.hook("layer_norm1", ops.layer_norm(x, **p["layer_norm1"], eps=eps))
+    h = ops.hook("layer_norm1", ops.run(layer_norm, x, **p["layer_norm1"], eps=eps))
     context, probabilities = multi_head_attention(
         h,
         p["self_attn"],
@@ -114,9 +116,9 @@ def vision_block(
         keep_probabilities=keep_probabilities,
         ops=ops.at("self_attn"),
     )
-    x = x + ops.hook("self_attn.out_proj", ops.linear(context, **p["self_attn"]["out_proj"]))
-    ops.hook("self_attn.residual", x)
-    h = ops.hook("layer_norm2", ops.layer_norm(x, **p["layer_norm2"], eps=eps))
+    h = ops.run(linear, context, **p["self_attn"]["out_proj"])
+    x = ops.hook("self_attn.residual", x + ops.hook("self_attn.out_proj", h))
+    h = ops.hook("layer_norm2", ops.run(layer_norm, x, **p["layer_norm2"], eps=eps))
     activation = ops.activation(config.hidden_act)
     h = ops.at("mlp").run(feed_forward, h, p["mlp"]["fc1"], p["mlp"]["fc2"], activation=activation)
     return ops.hook("", x + h), probabilities
@@ -130,8 +132,8 @@ def visual_projection(
     A linear map and a layer norm with the image encoder's eps. `p` holds what the checkpoint has
     under ``git.visual_projection.visual_projection``.
     """
-    x = ops.hook("0", ops.linear(tokens, **p["0"]))
-    return ops.hook("1", ops.layer_norm(x, **p["1"], eps=eps))
+    x = ops.hook("0", ops.run(linear, tokens, **p["0"]))
+    return ops.hook("1", ops.run(layer_norm, x, **p["1"], eps=eps))
 
 
 class GitVisionModel(PretrainedModel):

@@ -11,7 +11,6 @@ import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -306,7 +305,7 @@ def trace(
     """
     recorder = _Recorder(model, select)
     operations, kind = model.operations, type(model)
-    model.operations = replace(operations, listener=recorder.listen(operations.listener))
+    model.operations = operations.with_hook(recorder.keep)
     model.__class__ = _listening(kind, recorder)
     try:
         yield recorder.trace
@@ -334,16 +333,6 @@ class _Recorder:
         self.prefix = ""
         self.counts = {"call": 0, "step": 0}
         self.started = False
-
-    def listen(self, other: Any) -> Any:
-        """Return a listener for the operations; one that was there before is told first."""
-
-        def listener(name: str, array: Any) -> None:
-            if other is not None:
-                other(name, array)
-            self.keep(name, array)
-
-        return listener
 
     def keep(self, name: str, array: Any) -> None:
         """Add one tensor, behind the prefix of the call."""

@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -591,9 +590,9 @@ def test_attention_shows_scores_and_probabilities(
     query, key, value = rng.standard_normal((3, 2, 3, 4, 8))
     bias, head_mask = rng.standard_normal((2, 1, 4, 4)), np.array([1.0, 0.0, 1.0])
     seen: list[dict[str, Any]] = [{}, {}]
-    plain = Operations(listener=seen[0].__setitem__)
+    plain = DEFINITIONS.with_hook(seen[0].__setitem__)
     wanted = plain.run(attention, query, [key], [value], bias, head_mask=head_mask)
-    served = replace(Operations.with_kernels(device.kernels), listener=seen[1].__setitem__)
+    served = Operations.with_kernels(device.kernels).with_hook(seen[1].__setitem__)
     query, key, value, bias, head_mask = map(device.asarray, (query, key, value, bias, head_mask))
     found = served.run(attention, query, [key], [value], bias, head_mask=head_mask)
     for x, y in zip(found, wanted, strict=True):
@@ -630,9 +629,9 @@ def test_feed_forward_equals_its_definition(activation: str, dtype: str, device:
     found = served.run(feed_forward, device.asarray(x), *there, activation=bend)
     close(found, wanted, 4 * UNITS[dtype])
     seen: list[dict[str, Any]] = [{}, {}]
-    plain = Operations(listener=seen[0].__setitem__)
+    plain = DEFINITIONS.with_hook(seen[0].__setitem__)
     plain.run(feed_forward, x, widen, narrow, activation=plain.activation(activation))
-    replace(served, listener=seen[1].__setitem__).run(
+    served.with_hook(seen[1].__setitem__).run(
         feed_forward, device.asarray(x), *there, activation=bend
     )
     assert list(seen[1]) == list(seen[0])

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +156,8 @@ def test_heads_are_projected_as_defined(
     for names in (("query", "key", "value"), ("key", "value")):
         shown: list[tuple[str, np.ndarray]] = []
         expected: list[tuple[str, np.ndarray]] = []
-        hooked = replace(SERVED, listener=lambda *shape, to=shown: to.append(shape))
-        plain = Operations(listener=lambda *shape, to=expected: to.append(shape))
+        hooked = SERVED.with_hook(lambda *shape, to=shown: to.append(shape))
+        plain = DEFINITIONS.with_hook(lambda *shape, to=expected: to.append(shape))
         wanted = project_heads(x, p, names, num_heads=3, ops=plain)
         for found, right in zip(
             SERVED.run(project_heads, x, p, names, num_heads=3), wanted, strict=True
@@ -297,10 +296,10 @@ def test_tokens_of_images_among_themselves(
     assert none is None
     close(found, wanted, 20 * UNITS[dtype])
     shown: dict[str, np.ndarray] = {}
-    hooked = replace(SERVED, listener=shown.__setitem__)
+    hooked = SERVED.with_hook(shown.__setitem__)
     watched, kept = hooked.run(attention, q, [k], [v])
     np.testing.assert_array_equal(watched, found)
-    plain = Operations(listener=(right := {}).__setitem__)
+    plain = DEFINITIONS.with_hook((right := {}).__setitem__)
     close(kept, attention(q, [k], [v], ops=plain)[1], 20 * UNITS[dtype])
     close(shown["scores"], right["scores"], 20 * UNITS[dtype])
     assert np.shares_memory(merge_heads(found), found)
@@ -348,7 +347,7 @@ def test_feed_forward_equals_its_definition(
     found = SERVED.run(feed_forward, x, widen, narrow, activation=SERVED.activation(activation))
     close(found, wanted, 4 * UNITS[dtype])
     shown: dict[str, np.ndarray] = {}
-    hooked = replace(SERVED, listener=shown.__setitem__)
+    hooked = SERVED.with_hook(shown.__setitem__)
     act = SERVED.activation(activation)
     close(hooked.run(feed_forward, x, widen, narrow, activation=act), wanted, 4 * UNITS[dtype])
     assert list(shown) == ["fc1", "activation_fn", "fc2"]
@@ -623,7 +622,7 @@ def test_threads_change_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) ->
 # -- the whole model -------------------------------------------------------------------------------
 
 
-def test_a_listener_is_shown_what_kernels_leave_out() -> None:
+def test_a_hook_is_shown_what_kernels_leave_out() -> None:
     model = GitForCausalLM(tiny.CONFIG, seed=1)
     plain = GitForCausalLM(tiny.CONFIG, seed=1, kernels="off")
     pixels, ids = tiny.pixels(), tiny.tokens(1, 5)

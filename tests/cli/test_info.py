@@ -11,7 +11,6 @@ import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +158,7 @@ def test_operations_of_each_part_are_those_of_its_linear_maps(kind: str) -> None
     model = GitForCausalLM(config, kernels="off")
     counts: dict[str, int] = {}
 
-    def listener(name: str, array: np.ndarray) -> None:
+    def count(name: str, array: np.ndarray) -> None:
         part = "vision" if "vision_model" in name else "decoder" if ".encoder." in name else "other"
         shape = linear_inputs(name, model)
         if shape is not None:
@@ -168,7 +167,7 @@ def test_operations_of_each_part_are_those_of_its_linear_maps(kind: str) -> None
             width = heads_width(name, config)
             counts[part] = counts.get(part, 0) + 2 * 2 * array.size * width
 
-    model.operations = replace(model.operations, listener=listener)
+    model.operations = model.operations.with_hook(count)
     model.encode_image(pixels(config))
     flops = caption_flops(config, 0)
     assert counts == {

@@ -329,7 +329,7 @@ def test_the_longest_text_is_the_same_with_a_cache() -> None:
 
 
 class StoppedError(Exception):
-    """Raised by a listener, as an interrupt would be."""
+    """Raised by a hook, as an interrupt would be."""
 
 
 def stop_at(name: str) -> Callable[[str, Any], None]:

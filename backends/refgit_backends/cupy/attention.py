@@ -131,8 +131,8 @@ def _by_products(
     scores = parts[0] if len(parts) == 1 else xp.concatenate(parts, axis=-1)  # (B, H, Q, K)
     joint = scores
     if hook is not None:
-        hook("scores", scores)
-        joint = xp.empty(scores.shape, scores.dtype)  # what was shown stays
+        scores = xp.ascontiguousarray(hook("scores", scores))
+        joint = xp.empty(scores.shape, scores.dtype)  # what the hook has seen stays
     launch(
         "softmax", (b * heads * q,), joint.dtype,
         y=joint, x=scores, bias=bias, rows=b * heads * q, width=joint.shape[-1],
@@ -140,6 +140,8 @@ def _by_products(
     )  # fmt: skip
     if head_mask is not None:
         joint *= head_mask[:, None, None]
+    if hook is not None:
+        joint = hook("probabilities", joint)
     context, start = None, 0
     for value in values:
         stop = start + value.shape[2]

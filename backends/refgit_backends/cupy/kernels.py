@@ -115,12 +115,9 @@ def _feed_forward(xp: Any) -> Kernel:
             h = linear(x, widen["weight"])  # (..., F)
             activation.after_bias(h, widen["bias"])  # type: ignore[attr-defined]
             return linear(h, **narrow)
-        steps = [linear(x, **widen)]
-        steps.append(activation(steps[0]))
-        steps.append(linear(steps[1], **narrow))
-        for name, step in zip(names, steps, strict=True):
-            hook(name, step)
-        return steps[2]
+        h = hook(names[0], linear(x, **widen))
+        h = hook(names[1], activation(h))
+        return hook(names[2], linear(h, **narrow))
 
     def serves(
         x: Array,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from refgit_backends.numpy.linear import MANY_ROWS
+from refgit_backends.numpy.normalization import softmax
 from refgit_backends.numpy.threads import divide
 
 Floats = np.ndarray[Any, Any]
@@ -48,7 +49,7 @@ def attention(
     plain = bias is None and head_mask is None and query.dtype != np.float16
     shown, kept = (
         np.empty((n, groups, heads, q, n_keys), query.dtype) if wanted else None
-        for wanted in (hook is not None, keep_probabilities)
+        for wanted in (hook is not None, hook is not None or keep_probabilities)
     )
     if plain and q == 1:
         context = _one_token(query, keys, values, shown, kept)
@@ -56,9 +57,38 @@ def attention(
         context = _among_themselves(query, keys[0], values[0], shown, kept)
     else:
         context = _any(query, keys, values, bias, head_mask, shown, kept)
-    if hook is not None and shown is not None:
-        hook("scores", shown.reshape(b, heads, q, n_keys))
-    return context, None if kept is None else kept.reshape(b, heads, q, n_keys)
+    probabilities = None if kept is None else kept.reshape(b, heads, q, n_keys)
+    if hook is not None and shown is not None and probabilities is not None:
+        scores = shown.reshape(b, heads, q, n_keys)
+        replaced = hook("scores", scores)
+        if replaced is not scores:
+            probabilities = _probabilities(replaced, bias, head_mask)
+        taken = hook("probabilities", probabilities)
+        if replaced is not scores or taken is not probabilities:
+            context, probabilities = _averages(taken, values), taken
+    return context, probabilities if keep_probabilities else None
+
+
+def _probabilities(scores: Floats, bias: Floats | None, head_mask: Floats | None) -> Floats:
+    """Turn scores that a hook has put in the place of ours into probabilities: (B, H, Q, K)."""
+    wide = scores.astype(np.result_type(scores.dtype, np.float32))
+    p = softmax(wide if bias is None else wide + bias)
+    if head_mask is not None:
+        p *= head_mask[:, None, None]
+    return p.astype(scores.dtype, copy=False)
+
+
+def _averages(probabilities: Floats, values: Sequence[Floats]) -> Floats:
+    """Average values by a hook's probabilities: (B, H, Q, K), (B', H, K_i, d) -> (B, H, Q, d)."""
+    b, heads, q, _ = probabilities.shape
+    wide = np.result_type(probabilities.dtype, np.float32)
+    context, start = np.zeros((b, heads, q, values[0].shape[3]), wide), 0
+    for value in values:
+        stop = start + value.shape[2]
+        weights = probabilities[..., start:stop].reshape(-1, len(value), heads, q, stop - start)
+        context += np.matmul(weights.astype(wide), value.astype(wide)).reshape(context.shape)
+        start = stop
+    return context.astype(probabilities.dtype, copy=False)
 
 
 def _any(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from refgit_backends.numpy.linear import FEW_ROWS, MANY_ROWS, multiply, multiply_few
+from refgit_backends.numpy.linear import FEW_ROWS, MANY_ROWS, linear, multiply, multiply_few
 from refgit_backends.numpy.threads import divide
 
 Floats = np.ndarray[Any, Any]
@@ -45,18 +45,28 @@ def feed_forward(
         h = np.empty((len(widen["weight"]), tokens.shape[1]), x.dtype)  # (F, R)
         _widened(tokens, widen, in_place, h, None if wide is None else wide[:, part])
         multiply(narrow["weight"], h, narrow["bias"], y[:, part])  # (F, R) -> (D, R)
-    return _shown(x, wide, y.T, names, hook)  # a view, as of `linear`
+    y = y.T.reshape(*x.shape[:-1], len(y))  # a view, as of `linear`
+    return y if wide is None else _hooked(wide, y, narrow, activation, names, hook)
 
 
-def _shown(
-    x: Floats, wide: Floats | None, y: Floats, names: tuple[str, str, str], hook: Hook | None
+def _hooked(
+    wide: Floats,
+    y: Floats,
+    narrow: Mapping[str, Floats],
+    activation: Callable[[Floats], Floats],
+    names: tuple[str, str, str],
+    hook: Any,
 ) -> Floats:
-    """Give (R, D) the shape of `x`, and show it and what lies before it, (2, R, F)."""
-    y = y.reshape(*x.shape[:-1], y.shape[1])
-    if hook is not None and wide is not None:
-        for name, h in zip(names, (*wide.reshape(2, *x.shape[:-1], -1), y), strict=True):
-            hook(name, h)
-    return y
+    """Call the hook with fc1, activation (2, R, F) and fc2; after a replacement, compute again."""
+    fc1, bent = wide.reshape(2, *y.shape[:-1], -1)
+    given = hook(names[0], fc1)
+    if given is not fc1:
+        bent = activation(given)
+    taken = hook(names[1], bent)
+    if given is not fc1 or taken is not bent:
+        y = linear(taken, **narrow)
+    fc2: Floats = hook(names[2], y)
+    return fc2
 
 
 def _of_few(
@@ -89,7 +99,8 @@ def _of_few(
     y = narrow["bias"] + parts[0]
     for start in sorted(parts)[1:]:
         y += parts[start]
-    return _shown(x, wide, y, names, hook)
+    y = y.reshape(*x.shape[:-1], -1)
+    return y if wide is None else _hooked(wide, y, narrow, activation, names, hook)
 
 
 def _serves(

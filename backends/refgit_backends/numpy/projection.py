@@ -42,8 +42,7 @@ def project_heads(
         divide(part, y[0].shape[1], 16)
         maps = [out.reshape(*x.shape[:-1], -1) for out in y]  # views
     if hook is not None:
-        for name, out in zip(names, maps, strict=True):
-            hook(name, out)
+        maps = [hook(name, out) for name, out in zip(names, maps, strict=True)]
     b, length = x.shape[:2]
     return tuple(
         out.reshape(b, length, num_heads, -1).transpose(0, 2, 1, 3)  # (B, H, L, D/H), a view

@@ -94,8 +94,8 @@ class Layer:
 
     @property
     def line(self) -> int:
-        """The line of the file in which it begins."""
-        return inspect.getsourcelines(self.object)[1]
+        """The line of the file with its name, below a decorator."""
+        return inspect.getsourcelines(self.object)[1] + ast.parse(self.source).body[0].lineno - 1
 
     @property
     def place(self) -> str:
@@ -203,12 +203,8 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
 
 
 def _means(node: ast.AST, name: str) -> TypeGuard[ast.expr]:
-    """Whether a piece of code is the layer itself, or the version of it that `ops` has chosen."""
-    if isinstance(node, ast.Name):
-        return node.id == name
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return node.attr == name and node.value.id == "ops"
-    return False
+    """Whether a piece of code names the layer."""
+    return isinstance(node, ast.Name) and node.id == name
 
 
 # ---- how it is printed

@@ -81,9 +81,7 @@ class Evaluation:
     def operations(self, seen: dict[str, Array] | None = None) -> Operations:
         """The backend's operations; `seen` takes up what they hook."""
         ops = Operations.with_kernels(self.backend.kernels)
-        if seen is None:
-            return ops
-        return Operations(**{**vars(ops), "listener": seen.__setitem__})
+        return ops.with_hook(None if seen is None else seen.__setitem__)
 
 
 @dataclass

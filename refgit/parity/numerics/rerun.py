@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,8 +87,8 @@ def narrowed(model: GitForCausalLM, precision: str) -> GitForCausalLM:
     state = {name: rounded(x, precision) for name, x in home.state_dict().items()}
     other = type(model)(model.config, backend="numpy", dtype="float32", _parameters=state)
 
-    def listener(name: str, array: Tensor) -> None:
+    def rounding(name: str, array: Tensor) -> None:
         array[...] = rounded(array, precision)  # in place: the model goes on with it
 
-    other.operations = replace(other.operations, listener=listener)
+    other.operations = other.operations.with_hook(rounding)
     return other

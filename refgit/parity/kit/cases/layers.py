@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from refgit.layers import gelu, layer_norm, linear, quick_gelu, softmax
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Operations
 from refgit.layers.attention import attention
@@ -66,14 +67,14 @@ def _element_wise() -> list[Case]:
             "quick_gelu",
             "y = x * sigmoid(1.702 x): the activation of the image encoder.",
             {"x": x},
-            lambda given, ops: {"y": ops.quick_gelu(given["x"])},
+            lambda given, ops: {"y": ops.run(quick_gelu, given["x"])},
         ),
         _case(
             "gelu",
             "y = x/2 * (1 + erf(x / sqrt 2)): the activation of the text decoder, with the true "
             "error function; the tanh formula is not the same.",
             {"x": x},
-            lambda given, ops: {"y": ops.gelu(given["x"])},
+            lambda given, ops: {"y": ops.run(gelu, given["x"])},
         ),
     ]
 
@@ -94,7 +95,7 @@ def _row_wise() -> list[Case]:
             "y = (x - mean) / sqrt(variance + eps) * weight + bias over the last axis; the "
             f"variance is the mean square (over D, not D - 1), eps {eps:g} is inside the root.",
             norm,
-            lambda given, ops: {"y": ops.layer_norm(**given, eps=eps)},
+            lambda given, ops: {"y": ops.run(layer_norm, **given, eps=eps)},
             operation="layer_norm",
             eps=eps,
         )
@@ -106,13 +107,13 @@ def _row_wise() -> list[Case]:
             "linear",
             "y = x weight^T + bias: the rows of weight (outputs, inputs) are outputs.",
             given,
-            lambda given, ops: {"y": ops.linear(**given)},
+            lambda given, ops: {"y": ops.run(linear, **given)},
         ),
         _case(
             "softmax",
             "Over the last axis. One row is near 200, one has -inf, which gives 0.",
             {"x": scores},
-            lambda given, ops: {"y": ops.softmax(given["x"])},
+            lambda given, ops: {"y": ops.run(softmax, given["x"])},
         ),
     ]
 
@@ -183,9 +184,8 @@ def _attentions() -> list[Case]:
 
 def _attended(given: dict[str, Array], bias: Array | None, ops: Operations) -> dict[str, Array]:
     seen: dict[str, Array] = {}
-    ops = Operations(**{**vars(ops), "listener": seen.__setitem__})
     context, probabilities = attention(
-        given["query"], [given["key"]], [given["value"]], bias, ops=ops
+        given["query"], [given["key"]], [given["value"]], bias, ops=ops.with_hook(seen.__setitem__)
     )
     return {"scores": seen["scores"], "probabilities": probabilities, "context": context}
 

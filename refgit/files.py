@@ -12,6 +12,8 @@ from typing import Any
 
 from refgit.errors import CheckpointError
 
+CONFIG_NAME = "config.json"
+
 
 def json_text(content: Mapping[str, Any]) -> str:
     """Return a JSON object as the configs are written: two spaces, sorted keys, a newline."""

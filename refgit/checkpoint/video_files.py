@@ -12,12 +12,12 @@ indexes each list one of them beside the file of all other weights:
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from refgit.checkpoint.loading import INDEX, OTHER_SPELLING, WEIGHTS, Arrays, save_parameters
-from refgit.files import write_whole
+from refgit.files import CONFIG_NAME, json_text, write_whole
 
 LATER_SPELLING, HUB_SPELLING = OTHER_SPELLING
 REST, HUB, LATER = (
@@ -30,7 +30,7 @@ LATER_INDEX = "model.temporal.safetensors.index.json"
 LATER_CONFIG = "config.4.57.0.json"
 
 
-def save_weights_and_config(directory: Path, arrays: Arrays, config: Any) -> None:
+def save_weights_and_config(directory: Path, arrays: Arrays, config: Mapping[str, Any]) -> None:
     """Write the weights and config.json of a model, of images or of videos.
 
     Parameters
@@ -39,14 +39,18 @@ def save_weights_and_config(directory: Path, arrays: Arrays, config: Any) -> Non
         Made if need be; files of the same names are replaced.
     arrays : mapping of str to array
         On the host, in the hub's spelling.
-    config : GitConfig or GitVisionConfig
+    config : mapping
+        The entries of config.json.
     """
-    if getattr(config, "num_image_with_embedding", None):
+    if config.get("num_image_with_embedding"):
         save_video_parameters(directory, arrays)
-        save_video_config(directory, config)
+        # Later versions take another config, which the one of all others names.
+        later = {**config, "transformers_weights": LATER_INDEX}
+        write_whole(directory / LATER_CONFIG, json_text(later))
+        config = {**config, "configuration_files": [LATER_CONFIG]}
     else:
         save_parameters(directory, arrays)
-        config.save_pretrained(directory)
+    write_whole(directory / CONFIG_NAME, json_text(config))
 
 
 def save_video_parameters(directory: Path, arrays: Arrays) -> None:
@@ -68,13 +72,5 @@ def save_video_parameters(directory: Path, arrays: Arrays) -> None:
         weight_map = dict.fromkeys(rest, REST) | dict.fromkeys(spelled, file)
         size = sum(int(x.nbytes) for x in arrays.values())
         content = {"metadata": {"total_size": size}, "weight_map": weight_map}
-        write_whole(directory / index, json.dumps(content, indent=2, sort_keys=True) + "\n")
+        write_whole(directory / index, json_text(content))
     (directory / WEIGHTS).unlink(missing_ok=True)
-
-
-def save_video_config(directory: Path, config: Any) -> None:
-    """Write config.json, and beside it the config that later versions take."""
-    later = config.replace(extra={**config.extra, "transformers_weights": LATER_INDEX})
-    write_whole(directory / LATER_CONFIG, later.to_json_string())
-    extra = {**config.extra, "configuration_files": [LATER_CONFIG]}
-    config.replace(extra=extra).save_pretrained(directory)

@@ -152,7 +152,7 @@ class PretrainedModel:
             for name, x in self.state_dict().items()
             if name not in self.tied(self.config)
         }
-        save_weights_and_config(Path(directory), arrays, self._config_to_save())
+        save_weights_and_config(Path(directory), arrays, self._config_to_save().to_json_dict())
 
     def _config_to_save(self) -> Any:
         """The config with what is true of the file that is written; of others' keys, the rest."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from refgit.errors import CheckpointError
-from refgit.files import json_text, read_json, write_whole
+from refgit.files import CONFIG_NAME, json_text, read_json, write_whole
 from refgit.validation import (
     Rule,
     is_flag,
@@ -30,7 +30,6 @@ from refgit.validation import (
     require_rules,
 )
 
-CONFIG_NAME = "config.json"
 C = TypeVar("C", bound=type[Any])
 ACTIVATIONS = ("gelu", "gelu_new", "quick_gelu", "relu", "selu", "silu")
 
@@ -169,6 +168,16 @@ class _JsonConfig:
         Raises
         ------
         ValueError
+            As for `to_json_dict`.
+        """
+        return json_text(self.to_json_dict())
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return `to_dict`, all of which a file can hold.
+
+        Raises
+        ------
+        ValueError
             `hidden_act` is a function; config.json holds names alone.
         """
         both: tuple[Any, ...] = (self, getattr(self, "vision_config", self))
@@ -181,7 +190,7 @@ class _JsonConfig:
                 f"refgit.model.config.ACTIVATIONS ({', '.join(ACTIVATIONS)}), as in "
                 'config.replace(hidden_act="gelu")',
             )
-        return json_text(self.to_dict())
+        return self.to_dict()
 
     @property
     def output_attentions(self) -> bool:

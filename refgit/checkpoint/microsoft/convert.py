@@ -1,7 +1,7 @@
 """Microsoft's own GIT checkpoints, model.pt and parameter.yaml, as checkpoints of the hub's form.
 
 The repository microsoft/GenerativeImage2Text saves the state dict of its model; the names are in
-`microsoft_names`, the settings in `microsoft_settings`, the config in `microsoft_config`.
+names.py, the settings in settings.py, the config in config.py.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from refgit.checkpoint.microsoft.config import config_from
-from refgit.checkpoint.microsoft.names import UNUSED, correspondence
+from refgit.checkpoint.microsoft.config import config_from, sizes_of
+from refgit.checkpoint.microsoft.names import UNUSED, tensors
 from refgit.checkpoint.microsoft.settings import (
     MicrosoftSettings,
     agree,
@@ -23,11 +23,7 @@ from refgit.checkpoint.microsoft.settings import (
 )
 from refgit.checkpoint.microsoft.yaml import read_parameters
 from refgit.checkpoint.torch.file import read_torch
-from refgit.checkpoint.video_files import save_weights_and_config
 from refgit.errors import CheckpointError
-from refgit.files import write_json
-from refgit.model.config import GitConfig
-from refgit.model.parameters import causal_lm_shapes
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -44,8 +40,8 @@ class MicrosoftModel:
 
     Attributes
     ----------
-    config : GitConfig
-        Read off the tensors.
+    config : dict
+        The entries of config.json, read off the tensors.
     parameters : dict of str to array
         By the hub's names, mapped from the file unless converted.
     settings : MicrosoftSettings
@@ -54,7 +50,7 @@ class MicrosoftModel:
         What was left out or is worth knowing, a sentence each.
     """
 
-    config: GitConfig
+    config: dict[str, Any]
     parameters: Arrays
     settings: MicrosoftSettings
     notes: tuple[str, ...]
@@ -98,32 +94,19 @@ def read_microsoft(
     if others:
         notes.append(f"left out what else {file.name} holds: {', '.join(others)}.")
     try:
-        config = config_from({key: x.shape for key, x in state.items()}, settings, source)
+        shapes = {key: x.shape for key, x in state.items()}
+        sizes = sizes_of(shapes)
+        config = config_from(shapes, sizes, settings, source)
     except ValueError as error:
         raise CheckpointError(f"{file}: {error}") from error
-    converted = {key: _cast(x, key, dtype, file) for key, x in _renamed(state, config, file)}
+    converted = {key: _cast(x, key, dtype, file) for key, x in _renamed(state, config, sizes, file)}
     for key in UNUSED:
         if key in state:
             notes.append(f"left out {key}: {UNUSED[key]}.")
     notes += _open_questions(config, settings, converted, named=name is not None)
     stored = sorted({x.dtype.name for x in converted.values()})
-    extra = {**config.extra, "torch_dtype": stored[0] if len(stored) == 1 else "float32"}
-    return MicrosoftModel(config.replace(extra=extra), converted, settings, tuple(notes))
-
-
-def save_microsoft(model: MicrosoftModel, directory: Path) -> None:
-    """Write generation_config.json, the weights and config.json, in this order.
-
-    Parameters
-    ----------
-    model : MicrosoftModel
-    directory : Path
-        Made if need be.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
-    write_json(directory / "generation_config.json", {x: getattr(model.config, x) for x in ids})
-    save_weights_and_config(directory, model.parameters, model.config)
+    config["torch_dtype"] = stored[0] if len(stored) == 1 else "float32"
+    return MicrosoftModel(config, converted, settings, tuple(notes))
 
 
 # ---- the settings
@@ -164,11 +147,11 @@ def _beside(file: Path) -> Path | None:
 
 
 def _open_questions(
-    config: GitConfig, settings: MicrosoftSettings, parameters: Arrays, *, named: bool
+    config: dict[str, Any], settings: MicrosoftSettings, parameters: Arrays, *, named: bool
 ) -> list[str]:
     """What the tensors leave open, or contradict the code that wrote them in."""
     notes = []
-    size, images = config.vision_config.image_size, config.num_image_with_embedding is None
+    size, images = config["vision_config"]["image_size"], not config["num_image_with_embedding"]
     told = named or settings.test_crop_size or settings.test_respect_ratio_max
     if images and size != 224 and not told:
         notes.append(
@@ -223,13 +206,13 @@ def _state_dict(file: Path) -> tuple[Arrays, list[str]]:
 
 
 def _renamed(
-    state: Mapping[str, np.ndarray[Any, Any]], config: GitConfig, file: Path
+    state: Arrays, config: Mapping[str, Any], sizes: Mapping[str, int], file: Path
 ) -> list[tuple[str, np.ndarray[Any, Any]]]:
     """Every parameter of the model by the hub's name, none missing and none besides."""
-    names = correspondence(
-        config.vision_config.num_hidden_layers,
-        config.num_hidden_layers,
-        config.num_image_with_embedding or 0,
+    names = tensors(
+        config["vision_config"]["num_hidden_layers"],
+        config["num_hidden_layers"],
+        config["num_image_with_embedding"] or 0,
     )
     missing = [key for key in names if key not in state]
     unknown = [key for key in state if key not in names and key not in UNUSED]
@@ -240,10 +223,9 @@ def _renamed(
         if keys:
             some = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
             raise CheckpointError(f"{file} {what} {some}; expected {expected}.")
-    shapes = causal_lm_shapes(config)
     renamed = []
-    for key, ours in names.items():
-        x, (rows, *rest) = state[key], shapes[ours[0]]
+    for key, (ours, letters) in names.items():
+        x, (rows, *rest) = state[key], (1 if n == "1" else sizes[n] for n in letters.split())
         wanted = (len(ours) * rows, *rest)
         if x.shape != wanted:
             raise CheckpointError(

@@ -74,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert the file; what is wrong with it is found before anything is written."""
-    from refgit.checkpoint.microsoft.convert import read_microsoft, save_microsoft
+    from refgit.checkpoint.microsoft.convert import read_microsoft
+    from refgit.model.config import GitConfig
 
     target = _free_directory(arguments.out, force=arguments.force)
     given = None if arguments.tokenizer is None else load_tokenizer(arguments.tokenizer)
@@ -85,20 +86,21 @@ def run(arguments: argparse.Namespace) -> int:
             parameters=arguments.parameters,
             dtype=arguments.dtype,
         )
+    config = GitConfig.from_dict(model.config)
     tokenizer, missing = given, None
     try:
         tokenizer = tokenizer or load_tokenizer(_BERT)
-        _check_tokenizer(tokenizer, model.config)
+        _check_tokenizer(tokenizer, config)
     except CheckpointError as error:
         if given is not None:
             raise
         tokenizer, missing = None, error
     with waiting(f"writing {one_line(arguments.out)}"), _written_whole(target) as folder:
-        save_microsoft(model, folder)
+        save_model(model, config, folder)
         save_processor(model, tokenizer, folder)
     for note in model.notes:
         say(note)
-    put(one_line(f"{arguments.out}: {_summary(model)}"))
+    put(one_line(f"{arguments.out}: {_summary(model, config)}"))
     if missing is None:
         return 0
     say(
@@ -108,14 +110,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 1
 
 
-def _summary(model: MicrosoftModel) -> str:
-    config, count = model.config, sum(x.size for x in model.parameters.values())
+def _summary(model: MicrosoftModel, config: GitConfig) -> str:
+    count = sum(x.size for x in model.parameters.values())
     frames = config.num_image_with_embedding
     image = f"{frames} frames of" if frames else "images of"
     return (
         f"{count:,} parameters, {config.extra['torch_dtype']}, "
         f"{image} {config.vision_config.image_size} pixels"
     )
+
+
+def save_model(model: MicrosoftModel, config: GitConfig, folder: Path) -> None:
+    """Write generation_config.json, the weights and config.json, in this order."""
+    from refgit.checkpoint.video_files import save_weights_and_config
+    from refgit.files import write_json
+
+    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
+    write_json(folder / "generation_config.json", {name: model.config[name] for name in ids})
+    save_weights_and_config(folder, model.parameters, config.to_json_dict())
 
 
 # ---- the processor
@@ -195,9 +207,9 @@ def save_processor(model: MicrosoftModel, tokenizer: BertTokenizer | None, folde
     from refgit.processing import CLIPImageProcessor, VideoMAEImageProcessor
     from refgit.processing.image.processor import CLIP_MEAN, CLIP_STD
 
-    size = model.config.vision_config.image_size
+    size = model.config["vision_config"]["image_size"]
     owner = "GitProcessor"
-    if model.config.num_image_with_embedding:
+    if model.config["num_image_with_embedding"]:
         VideoMAEImageProcessor(
             size=size, crop_size=size, resample=3, image_mean=CLIP_MEAN, image_std=CLIP_STD
         ).save_pretrained(folder, processor_class=owner)

@@ -94,8 +94,8 @@ def find_directory(name: str) -> Path:
         There is none, or it holds a checkpoint of another kind.
     """
     from refgit.errors import CheckpointError
+    from refgit.files import CONFIG_NAME
     from refgit.hub import find_checkpoint
-    from refgit.model.config import CONFIG_NAME
 
     path = Path(name)
     others = [*path.glob("*.pt"), *path.glob("snapshot/*.pt")]  # as Microsoft's downloads lie

@@ -13,7 +13,7 @@ from PIL import Image
 from helpers.graphs import hooks_of, inputs_of, model_of
 from helpers.other_git import Mutation, OtherGit, canonical
 from refgit.arrays import to_numpy
-from refgit.parity.diagnosis.hypotheses.base import hypotheses_for
+from refgit.parity.diagnosis.hypotheses import hypotheses_for
 from refgit.parity.diagnosis.pixel_steps import geometries_of, values_of
 from refgit.parity.diagnosis.pixels import diagnose_pixels
 from refgit.parity.diagnosis.procedure import diagnose

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.parity.diagnosis.hypotheses.positions import wide_bicubic
+from refgit.parity.diagnosis.resampling import Kernel, antialiased, cubic, interpolating, triangle
 from refgit.processing.image.steps import center_crop, resize, shortest_edge_size
 
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -160,58 +160,30 @@ def _matrix_resize(
     return np.clip(np.round(x), 0, 255) if rounds else x
 
 
-def _narrow(kernel: Callable[[Array], Array]) -> Callable[[int, int], Array]:
-    """Weights of a kernel that does not widen: no antialiasing; edges are repeated."""
-
-    def weights(n_in: int, n_out: int) -> Array:
-        u = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5
-        found = np.zeros((n_out, n_in))
-        for k in (-1, 0, 1, 2):
-            source = np.clip(np.floor(u) + k, 0, n_in - 1).astype(np.int64)
-            np.add.at(found, (np.arange(n_out), source), kernel(np.abs(u - np.floor(u) - k)))
-        return found
-
-    return weights
+def _narrow(kernel: Kernel) -> Callable[[int, int], Array]:
+    return lambda n_in, n_out: interpolating(n_in, n_out, kernel)
 
 
-def _hat(d: Array) -> Array:
-    return np.maximum(1 - d, 0)
-
-
-def _cubic(a: float) -> Callable[[Array], Array]:
-    def kernel(d: Array) -> Array:
-        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
-        return np.where(d <= 1, near, np.where(d < 2, a * (d**3 - 5 * d**2 + 8 * d - 4), 0.0))
-
-    return kernel
-
-
-def _wide_bilinear(n_in: int, n_out: int) -> Array:
-    scale = max(n_in / n_out, 1.0)
-    centre = (np.arange(n_out) + 0.5) * n_in / n_out
-    found = _hat(np.abs((np.arange(n_in)[None] + 0.5 - centre[:, None]) / scale))
-    return found / found.sum(axis=1, keepdims=True)
-
-
-def _wide(a: float) -> Callable[[int, int], Array]:
-    return lambda n_in, n_out: wide_bicubic(n_in, n_out, a)
+def _wide(kernel: Kernel) -> Callable[[int, int], Array]:
+    return lambda n_in, n_out: antialiased(n_in, n_out, kernel)
 
 
 _RESIZES: tuple[tuple[str, str, Callable[[int, int], Array], bool], ...] = (
     ("bicubic without antialias", "your bicubic resize does not antialias (a = -0.75)",
-     _narrow(_cubic(-0.75)), True),
+     _narrow(cubic(-0.75)), True),
     ("bicubic -0.5 without antialias", "your bicubic resize does not antialias (a = -0.5)",
-     _narrow(_cubic(-0.5)), True),
+     _narrow(cubic(-0.5)), True),
     ("bilinear without antialias", "your resize is bilinear and does not antialias; it should be "
-     "bicubic with antialiasing", _narrow(_hat), True),
-    ("resize in floats", "your resize does not round to bytes", _wide(-0.5), False),
-    ("bicubic -0.75", "your bicubic kernel has a = -0.75; it should be -0.5", _wide(-0.75), True),
+     "bicubic with antialiasing", _narrow(triangle), True),
+    ("resize in floats", "your resize does not round to bytes", _wide(cubic(-0.5)), False),
+    ("bicubic -0.75", "your bicubic kernel has a = -0.75; it should be -0.5",
+     _wide(cubic(-0.75)), True),
     ("bicubic in floats without antialias", "your bicubic resize neither antialiases nor rounds to "
-     "bytes", _narrow(_cubic(-0.75)), False),
+     "bytes", _narrow(cubic(-0.75)), False),
     ("bilinear in floats without antialias", "your resize is bilinear and neither antialiases nor "
-     "rounds to bytes", _narrow(_hat), False),
+     "rounds to bytes", _narrow(triangle), False),
     ("bilinear in floats", "your resize is bilinear and does not round to bytes",
-     _wide_bilinear, False),
+     _wide(triangle), False),
 )  # fmt: skip
 
 

@@ -10,8 +10,16 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from refgit.parity.diagnosis.hypotheses.base import layer_number
-from refgit.parity.diagnosis.words import digits, gap_words, in_floors, part, place, placed, tower
+from refgit.parity.diagnosis.places import (
+    digits,
+    gap_words,
+    in_floors,
+    layer_number,
+    part,
+    place,
+    placed,
+    tower,
+)
 from refgit.traces.container import is_input
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from refgit.parity.diagnosis.hypotheses.base import Hypothesis, hypotheses_for
+from refgit.parity.diagnosis.hypotheses import Hypothesis, hypotheses_for
 from refgit.parity.diagnosis.local import SLACK, Local, comparable, error_in_floors, pair
+from refgit.parity.diagnosis.places import part, place, side, tower
 from refgit.parity.diagnosis.result import Cause, Finding, by_merit
 from refgit.parity.diagnosis.signatures import signatures, size_note, whereabouts
-from refgit.parity.diagnosis.words import part, place, side, tower
 from refgit.parity.graph.graph import Change, Graph, MissingTensorError, View
 from refgit.parity.numerics.floor import SUSPECT, operation_floor
 

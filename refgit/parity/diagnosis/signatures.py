@@ -15,7 +15,7 @@ import numpy as np
 
 from refgit.layers._array_api import Array
 from refgit.parity.diagnosis.local import Local, pair
-from refgit.parity.diagnosis.words import runs
+from refgit.parity.diagnosis.places import runs
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.numerics.floor import MULTIPLE, Floor, operation_floor
 from refgit.parity.numerics.precision import HALF, cast

@@ -1,1 +1,51 @@
-"""Hypotheses: the mistakes that a port may have made at a tensor."""
+"""What may be wrong with a tensor: the catalogue of all families of hypotheses.
+
+    norm.py        layer norms
+    dense.py       linear maps, activations, residuals
+    attention.py   scores and context
+    masks.py       probabilities: who sees whom, padding, softmax
+    image.py       patches, class token, frames
+    positions.py   positions of an image that is not of the learned size
+    text.py        words, positions, the joint sequence
+    swaps.py       weights of another place, another tensor as input
+
+A new hypothesis is a row in one of them; a new family is a file and a line here. `base` has the
+types and tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from refgit.parity.diagnosis.hypotheses.attention import ATTENTION
+from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis
+from refgit.parity.diagnosis.hypotheses.dense import DENSE
+from refgit.parity.diagnosis.hypotheses.image import IMAGE
+from refgit.parity.diagnosis.hypotheses.masks import MASKS
+from refgit.parity.diagnosis.hypotheses.norm import NORM
+from refgit.parity.diagnosis.hypotheses.positions import IMAGE_POSITIONS
+from refgit.parity.diagnosis.hypotheses.swaps import SWAPS
+from refgit.parity.diagnosis.hypotheses.text import TEXT
+from refgit.parity.graph.graph import Graph
+from refgit.parity.graph.nodes import Node
+
+__all__ = ["FAMILIES", "Family", "Hypothesis", "hypotheses_for"]
+
+# In the order in which they are tried.
+FAMILIES: tuple[Family, ...] = (
+    NORM, DENSE, ATTENTION, MASKS, IMAGE, IMAGE_POSITIONS, TEXT, SWAPS,
+)  # fmt: skip
+
+
+def hypotheses_for(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+    """List what may be wrong at a node, the likely first.
+
+    Parameters
+    ----------
+    node : Node
+    graph : Graph
+        That the node belongs to.
+    """
+    for family in FAMILIES:
+        for listed in family.get(node.kind, ()):
+            yield from listed(node, graph)

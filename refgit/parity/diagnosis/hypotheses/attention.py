@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from refgit.layers._array_api import Array, array_namespace
 from refgit.layers.attention import attention_scores, merge_heads, weighted_values
 from refgit.layers.position import RelativePositions, relative_scores
-from refgit.parity.diagnosis.hypotheses.base import Hypothesis
+from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis, Make, mistakes
 from refgit.parity.graph import recipes
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
@@ -18,15 +17,7 @@ from refgit.parity.graph.nodes import Node
 Split = Callable[[Array, int], Array]
 
 
-def of_attention(node: Node, graph: Graph) -> Iterator[Hypothesis]:
-    """List what may be wrong at a node of these kinds; nothing for others."""
-    if node.kind == "scores":
-        yield from _of_scores(node, graph)
-    if node.kind == "context":
-        yield from _of_context(node, graph)
-
-
-# ---- how the width is dealt out to the heads
+# ---- how the width is split into heads
 
 
 def interleaved(x: Array, width: int) -> Array:
@@ -102,102 +93,118 @@ def _from_the_last(
     return xp.concat(each, axis=2)
 
 
-def _of_scores(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+def of_scores(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+    """Another scale, another split into heads, keys in another order or transposed scores."""
     width = node.options["head_width"]
-
-    def at(name: str, text: str, rank: int = 1, **knobs: Any) -> Hypothesis:
-        def recipe(n: Node, v: View) -> Array:
-            return _scores(n, v, **knobs)
-
-        return Hypothesis(name, text, node.name, recipe, rank)
-
-    yield at("no scale", "the scores are not divided by sqrt(D/H)", scale=1.0)
-    yield at("scale twice", "the scores are divided by sqrt(D/H) twice", scale=1 / width)
-    total = _width_of(node, graph)
-    yield at("scale by D", "the scores are divided by sqrt(D); it should be sqrt(D/H)",
-             scale=1 / math.sqrt(total))  # fmt: skip
-    yield at("scale by H", "the scores are divided by sqrt(H); it should be sqrt(D/H)", 2,
-             scale=1 / math.sqrt(total // width))  # fmt: skip
-    yield at("scale doubled", "the scores are twice what they should be", 2,
-             scale=2 / math.sqrt(width))  # fmt: skip
-    yield at("scale halved", "the scores are half of what they should be", 2,
-             scale=0.5 / math.sqrt(width))  # fmt: skip
-    yield at("scale multiplied", "the scores are multiplied by sqrt(D/H), not divided", 2,
-             scale=math.sqrt(width))  # fmt: skip
-    yield at("heads interleaved", "the heads take every H-th channel; each should take a run of "
-             "D/H channels", split=interleaved)  # fmt: skip
-    yield at("heads not moved", "the heads are split by a reshape alone; the axes of tokens and "
-             "heads must be swapped", split=unmoved)  # fmt: skip
+    config = graph.config if node.options["masked"] else graph.config.vision_config
+    total = config.hidden_size
+    root = math.sqrt(width)
+    scales: tuple[tuple[str, str, float, int], ...] = (
+        ("no scale", "the scores are not divided by sqrt(D/H)", 1.0, 1),
+        ("scale twice", "the scores are divided by sqrt(D/H) twice", 1 / width, 1),
+        ("scale by D", "the scores are divided by sqrt(D); it should be sqrt(D/H)",
+         1 / math.sqrt(total), 1),
+        ("scale by H", "the scores are divided by sqrt(H); it should be sqrt(D/H)",
+         1 / math.sqrt(total // width), 2),
+        ("scale doubled", "the scores are twice what they should be", 2 / root, 2),
+        ("scale halved", "the scores are half of what they should be", 0.5 / root, 2),
+        ("scale multiplied", "the scores are multiplied by sqrt(D/H), not divided", root, 2),
+    )  # fmt: skip
+    yield from mistakes(
+        node,
+        *((name, text, lambda n, v, scale=scale: _scores(n, v, scale=scale), rank)
+          for name, text, scale, rank in scales),
+        ("heads interleaved", "the heads take every H-th channel; each should take a run of "
+         "D/H channels", lambda n, v: _scores(n, v, split=interleaved)),
+        ("heads not moved", "the heads are split by a reshape alone; the axes of tokens and "
+         "heads must be swapped", lambda n, v: _scores(n, v, split=unmoved)),
+    )  # fmt: skip
     if len(node.inputs) > 2:
-        yield at("new key first", "the new key stands in front of the cached ones", 2,
-                 order=lambda names: [names[-1], *names[:-1]])  # fmt: skip
-        yield at("cache ignored", "the cached keys are not used",
-                 order=lambda names: names[-1:])  # fmt: skip
-
-    def transposed(n: Node, v: View) -> Array:
-        return array_namespace(v[n.inputs[0]]).matrix_transpose(_scores(n, v))
-
-    yield Hypothesis("scores transposed", "queries and keys are swapped: the scores are "
-                     "transposed", node.name, transposed, 2)  # fmt: skip
-    if node.options["relative"] is not None:
-        yield from _of_distances(node, at)
-
-
-def _width_of(node: Node, graph: Graph) -> int:
-    config = graph.config
-    return config.hidden_size if node.options["masked"] else config.vision_config.hidden_size
+        yield from mistakes(
+            node,
+            ("new key first", "the new key stands in front of the cached ones",
+             lambda n, v: _scores(n, v, order=lambda names: [names[-1], *names[:-1]]), 2),
+            ("cache ignored", "the cached keys are not used",
+             lambda n, v: _scores(n, v, order=lambda names: names[-1:])),
+        )  # fmt: skip
+    yield from mistakes(
+        node,
+        ("scores transposed", "queries and keys are swapped: the scores are transposed",
+         lambda n, v: array_namespace(v[n.inputs[0]]).matrix_transpose(_scores(n, v)), 2),
+    )  # fmt: skip
 
 
-def _of_distances(node: Node, at: Callable[..., Hypothesis]) -> Iterator[Hypothesis]:
-    """Relative positions; M is the number of positions that the table has room for."""
-    with_keys = node.options["relative"] == "relative_key_query"
-    yield at("no distances", "the relative positions are missing", change=lambda r: None)
-    yield at("distances not scaled", "the relative term is not divided by sqrt(D/H)",
-             relative_scale=1.0)  # fmt: skip
-    yield at("distance of the last query", "every query is taken for the last one when distances "
-             "are counted (transformers 4 does so with a cache)", last=True)  # fmt: skip
-    yield at("distances reversed", "the distance is counted as key - query; it should be "
-             "query - key", change=lambda r: replace(r, table=r.table[::-1, :]))  # fmt: skip
-    other = "without" if with_keys else "with"
-    yield at("distances of keys", f"the distances are used {other} the keys' term",
-             change=lambda r: replace(r, with_keys=not with_keys))  # fmt: skip
-    for shift in (1, -1):
-        yield at(f"distances off by {shift}", f"the distances are off by {shift}", 2,
-                 change=lambda r, s=shift: replace(r, first_query=r.first_query + s))  # fmt: skip
+def of_distances(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+    """Relative positions left out, not scaled, counted from elsewhere."""
+    if node.options["relative"] is None:
+        return
+    other = "without" if node.options["relative"] == "relative_key_query" else "with"
+    changes: tuple[tuple[str, str, Make, int], ...] = (
+        ("distances reversed", "the distance is counted as key - query; it should be "
+         "query - key", lambda r: replace(r, table=r.table[::-1, :]), 1),
+        ("distances of keys", f"the distances are used {other} the keys' term",
+         lambda r: replace(r, with_keys=not r.with_keys), 1),
+        *((f"distances off by {shift}", f"the distances are off by {shift}",
+           lambda r, s=shift: replace(r, first_query=r.first_query + s), 2) for shift in (1, -1)),
+    )  # fmt: skip
+    yield from mistakes(
+        node,
+        ("no distances", "the relative positions are missing",
+         lambda n, v: _scores(n, v, change=lambda r: None)),
+        ("distances not scaled", "the relative term is not divided by sqrt(D/H)",
+         lambda n, v: _scores(n, v, relative_scale=1.0)),
+        ("distance of the last query", "every query is taken for the last one when distances "
+         "are counted (transformers 4 does so with a cache)",
+         lambda n, v: _scores(n, v, last=True)),
+        *((name, text, lambda n, v, change=change: _scores(n, v, change=change), rank)
+          for name, text, change, rank in changes),
+    )  # fmt: skip
 
 
 # ---- context
 
 
-def _of_context(node: Node, graph: Graph) -> Iterator[Hypothesis]:
-    def at(
-        name: str,
-        text: str,
-        split: Split = recipes.in_heads,
-        merge: Callable[[Array], Array] = merge_heads,
-        rank: int = 1,
-        turn: bool = False,
-    ) -> Hypothesis:
-        def recipe(n: Node, v: View) -> Array:
-            p = v[n.inputs[0]]
-            xp = array_namespace(p)
-            value = xp.concat([split(v[x], n.options["head_width"]) for x in n.inputs[1:]], axis=2)
-            return merge(weighted_values(xp.matrix_transpose(p) if turn else p, value))
+def _context(
+    node: Node,
+    view: View,
+    split: Split = recipes.in_heads,
+    merge: Callable[[Array], Array] = merge_heads,
+    *,
+    turn: bool = False,
+) -> Array:
+    """The context with knobs: values split and merged in other ways, probabilities transposed."""
+    p = view[node.inputs[0]]
+    xp = array_namespace(p)
+    values = [split(view[x], node.options["head_width"]) for x in node.inputs[1:]]
+    value = xp.concat(values, axis=2)
+    return merge(weighted_values(xp.matrix_transpose(p) if turn else p, value))
 
-        return Hypothesis(name, text, node.name, recipe, rank)
 
-    yield at("heads interleaved", "the heads take every H-th channel of the values; each should "
-             "take a run of D/H channels", interleaved, interleaved_back)  # fmt: skip
-    yield at("values interleaved", "the values are split into interleaved heads and merged "
-             "head by head", interleaved, merge_heads, 2)  # fmt: skip
-    yield at("merge interleaved", "the heads are merged channel by channel; they belong side by "
-             "side", merge=interleaved_back, rank=2)  # fmt: skip
-    yield at("heads not moved", "values are split and heads merged by a reshape alone; the axes of "
-             "tokens and heads must be swapped", unmoved, unmoved_back)  # fmt: skip
-    yield at("merge not moved", "the heads are merged by a reshape alone; the axes of tokens and "
-             "heads must be swapped back", merge=unmoved_back)  # fmt: skip
-    yield at("values not moved", "the values are split into heads by a reshape alone",
-             unmoved, rank=2)  # fmt: skip
-    yield at("heads reversed", "the heads are merged in reverse order",
-             merge=lambda x: merge_heads(array_namespace(x).flip(x, axis=1)), rank=3)  # fmt: skip
-    yield at("probabilities transposed", "the probabilities are transposed", turn=True, rank=2)
+def _reversed_merge(x: Array) -> Array:
+    return merge_heads(array_namespace(x).flip(x, axis=1))
+
+
+def of_context(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+    """Values split, or heads merged, in another way."""
+    yield from mistakes(
+        node,
+        ("heads interleaved", "the heads take every H-th channel of the values; each should "
+         "take a run of D/H channels", lambda n, v: _context(n, v, interleaved, interleaved_back)),
+        ("values interleaved", "the values are split into interleaved heads and merged "
+         "head by head", lambda n, v: _context(n, v, interleaved), 2),
+        ("merge interleaved", "the heads are merged channel by channel; they belong side by "
+         "side", lambda n, v: _context(n, v, merge=interleaved_back), 2),
+        ("heads not moved", "values are split and heads merged by a reshape alone; the axes of "
+         "tokens and heads must be swapped", lambda n, v: _context(n, v, unmoved, unmoved_back)),
+        ("merge not moved", "the heads are merged by a reshape alone; the axes of tokens and "
+         "heads must be swapped back", lambda n, v: _context(n, v, merge=unmoved_back)),
+        ("values not moved", "the values are split into heads by a reshape alone",
+         lambda n, v: _context(n, v, unmoved), 2),
+        ("heads reversed", "the heads are merged in reverse order",
+         lambda n, v: _context(n, v, merge=_reversed_merge), 3),
+        ("probabilities transposed", "the probabilities are transposed",
+         lambda n, v: _context(n, v, turn=True), 2),
+    )  # fmt: skip
+
+
+ATTENTION: Family = {"scores": (of_scores, of_distances), "context": (of_context,)}

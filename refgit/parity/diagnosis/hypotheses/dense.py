@@ -9,8 +9,17 @@ from dataclasses import replace
 from refgit.layers._array_api import Array, array_namespace
 from refgit.layers.activation import ACTIVATIONS, sigmoid
 from refgit.layers.linear import linear
-from refgit.parity.diagnosis.hypotheses.base import Hypothesis, Substitute, short, weight_and_bias
-from refgit.parity.diagnosis.hypotheses.norm import of_norm
+from refgit.parity.diagnosis.hypotheses.base import (
+    Family,
+    Hypothesis,
+    Make,
+    Substitute,
+    mistakes,
+    on_inputs,
+    short,
+    twice,
+    weight_and_bias,
+)
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
 from refgit.parity.graph.recipes import RECIPES
@@ -27,63 +36,52 @@ NAMES = {
 }
 
 
-def of_dense(node: Node, graph: Graph) -> Iterator[Hypothesis]:
-    """List what may be wrong at a node of these kinds; nothing for others."""
-    kinds = {
-        "layer_norm": of_norm,
-        "linear": _of_linear,
-        "head": _of_head,
-        "activation": _of_activation,
-        "residual": _of_residual,
-    }
-    if node.kind in kinds:
-        yield from kinds[node.kind](node, graph)
-
-
 # ---- linear maps
 
 
-def _of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
-    shape = graph.parameters[f"{node.parameters}.weight"].shape
+def _on_operands(make: Make, node: Node, view: View) -> Array:
+    """Call `make` with input, weight and bias."""
+    result: Array = make(view[node.inputs[0]], *weight_and_bias(node, view))
+    return result
 
-    def at(
-        name: str, text: str, make: Callable[[Array, Array, Array], Array], rank: int = 1
-    ) -> Hypothesis:
-        def recipe(n: Node, v: View) -> Array:
-            return make(v[n.inputs[0]], *weight_and_bias(n, v))
 
-        return Hypothesis(name, text, node.name, recipe, rank)
-
-    yield at("no bias", "the bias is missing", lambda x, w, b: linear(x, w))
-    yield at("bias twice", "the bias is added twice", lambda x, w, b: linear(x, w, 2 * b))
-    yield at("bias subtracted", "the bias is subtracted", lambda x, w, b: linear(x, w, -b), 2)
-    if shape[0] == shape[1]:
-        yield at("weight transposed", "the weight is transposed: y = x W + b, not x W^T + b",
-                 lambda x, w, b: linear(x, w.T, b))  # fmt: skip
-    else:
-        yield at(
-            "weight reshaped",
-            "the weight's memory is read as (in, out); it is stored as (out, in)",
-            lambda x, w, b: linear(x, w.reshape(w.shape[::-1]).T, b),
-            2,
-        )
-    width = graph.config.hidden_size // graph.config.num_attention_heads
+def of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+    """A bias left out, a weight transposed, an activation too many, fewer bits, a norm in front."""
+    outputs, inputs = graph.parameters[f"{node.parameters}.weight"].shape
+    yield from mistakes(
+        node,
+        ("no bias", "the bias is missing", lambda x, w, b: linear(x, w)),
+        ("bias twice", "the bias is added twice", lambda x, w, b: linear(x, w, 2 * b)),
+        ("bias subtracted", "the bias is subtracted", lambda x, w, b: linear(x, w, -b), 2),
+        ("weight transposed", "the weight is transposed: y = x W + b, not x W^T + b",
+         lambda x, w, b: linear(x, w.T, b))
+        if outputs == inputs else
+        ("weight reshaped", "the weight's memory is read as (in, out); it is stored as (out, in)",
+         lambda x, w, b: linear(x, w.reshape(w.shape[::-1]).T, b), 2),
+        call=_on_operands,
+    )  # fmt: skip
     if node.name.endswith((".query", ".q_proj", ".key", ".k_proj")):
-        if "vision_model" in node.name:
-            vision = graph.config.vision_config
-            width = vision.hidden_size // vision.num_attention_heads
-        root = math.sqrt(width)
-        yield at("scaled here", "it is divided by sqrt(D/H) already here",
-                 lambda x, w, b: linear(x, w, b) / root)  # fmt: skip
-    yield at("activation twice", "an activation (gelu) is applied to its output",
-             lambda x, w, b: ACTIVATIONS["gelu"](linear(x, w, b)), 4)  # fmt: skip
-    yield at("quick activation twice", "an activation (quick-gelu) is applied to its output",
-             lambda x, w, b: ACTIVATIONS["quick_gelu"](linear(x, w, b)), 4)  # fmt: skip
+        config = graph.config.vision_config if "vision_model" in node.name else graph.config
+        root = math.sqrt(config.hidden_size // config.num_attention_heads)
+        yield from mistakes(
+            node,
+            ("scaled here", "it is divided by sqrt(D/H) already here",
+             lambda x, w, b: linear(x, w, b) / root),
+            call=_on_operands,
+        )  # fmt: skip
+    yield from mistakes(
+        node,
+        ("activation twice", "an activation (gelu) is applied to its output",
+         lambda x, w, b: ACTIVATIONS["gelu"](linear(x, w, b)), 4),
+        ("quick activation twice", "an activation (quick-gelu) is applied to its output",
+         lambda x, w, b: ACTIVATIONS["quick_gelu"](linear(x, w, b)), 4),
+        call=_on_operands,
+    )  # fmt: skip
     yield from _of_precision(node)
     for norm in _norms_of(node, graph):
 
         def normed(n: Node, v: View, norm: Node = norm) -> Array:
-            x = RECIPES[norm.kind](replace(norm, inputs=n.inputs), v)
+            x = _normed(norm, n.inputs[0], v)
             return RECIPES[n.kind](n, Substitute(v, {n.inputs[0]: x}))
 
         yield Hypothesis(f"input normalised by {short(norm.name)}",
@@ -93,52 +91,49 @@ def _of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
 
 def _of_precision(node: Node) -> Iterator[Hypothesis]:
     """Weights or inputs with fewer bits than they should have."""
+
+    def product(precision: str, *, weights: bool, inputs: bool) -> Make:
+        def make(n: Node, v: View) -> Array:
+            def coarse(x: Array) -> Array:  # and in the view's own precision again
+                wide = v.precision if v.precision in ("float32", "float64") else "float32"
+                return cast(cast(x, precision), wide)
+
+            x, (weight, bias) = v[n.inputs[0]], weight_and_bias(n, v)
+            if weights:
+                weight = coarse(weight)
+                bias = bias if inputs else coarse(bias)
+            return linear(coarse(x) if inputs else x, weight, bias)
+
+        return make
+
     for precision, said in COARSE.items():
-
-        def weights(n: Node, v: View, p: str = precision) -> Array:
-            weight, bias = _coarse(v, p, *weight_and_bias(n, v))
-            return linear(v[n.inputs[0]], weight, bias)
-
-        def inputs(n: Node, v: View, p: str = precision) -> Array:
-            weight, bias = weight_and_bias(n, v)
-            (x,) = _coarse(v, p, v[n.inputs[0]])
-            return linear(x, weight, bias)
-
-        def both(n: Node, v: View, p: str = precision) -> Array:
-            weight, bias = weight_and_bias(n, v)
-            x, weight = _coarse(v, p, v[n.inputs[0]], weight)
-            return linear(x, weight, bias)
-
-        yield Hypothesis(f"{precision} weights", f"the weights are rounded to {said}",
-                         node.name, weights, 2)  # fmt: skip
-        yield Hypothesis(f"{precision} inputs", f"the input is rounded to {said}",
-                         node.name, inputs, 3)  # fmt: skip
-        yield Hypothesis(f"{precision} product", f"input and weight are rounded to {said}",
-                         node.name, both, 2)  # fmt: skip
-    yield Hypothesis("int8 weights", "the weights are rounded to int8, one scale for each row",
-                     node.name, _int8, 3)  # fmt: skip
-    yield Hypothesis("int8 weights, one scale", "the weights are rounded to int8, one scale for "
-                     "all of them", node.name, lambda n, v: _int8(n, v, None), 3)  # fmt: skip
+        yield from mistakes(
+            node,
+            (f"{precision} weights", f"the weights are rounded to {said}",
+             product(precision, weights=True, inputs=False), 2),
+            (f"{precision} inputs", f"the input is rounded to {said}",
+             product(precision, weights=False, inputs=True), 3),
+            (f"{precision} product", f"input and weight are rounded to {said}",
+             product(precision, weights=True, inputs=True), 2),
+        )  # fmt: skip
+    yield from mistakes(
+        node,
+        ("int8 weights", "the weights are rounded to int8, one scale for each row",
+         lambda x, w, b: linear(x, _int8(w, 1), b), 3),
+        ("int8 weights, one scale", "the weights are rounded to int8, one scale for all of them",
+         lambda x, w, b: linear(x, _int8(w, None), b), 3),
+        call=_on_operands,
+    )  # fmt: skip
 
 
-def _coarse(view: View, precision: str, *arrays: Array) -> list[Array]:
-    """Arrays rounded to a coarse precision, in the view's own again."""
-    return [cast(cast(x, precision), _wide(view)) for x in arrays]
-
-
-def _wide(view: View) -> str:
-    return view.precision if view.precision in ("float32", "float64") else "float32"
-
-
-def _int8(node: Node, view: View, axis: int | None = 1) -> Array:
-    weight, bias = weight_and_bias(node, view)
+def _int8(weight: Array, axis: int | None) -> Array:
     xp = array_namespace(weight)
     scale = xp.max(xp.abs(weight), axis=axis, keepdims=True) / 127
-    return linear(view[node.inputs[0]], xp.round(weight / scale) * scale, bias)
+    return xp.round(weight / scale) * scale
 
 
-def _of_head(node: Node, graph: Graph) -> Iterator[Hypothesis]:
-    yield from _of_linear(node, graph)
+def of_head(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+    """The head tied to the word embedding, where the model has one of its own."""
     words = "git.embeddings.word_embeddings.weight"
     if graph.parameters[words] is not graph.parameters["output.weight"]:
 
@@ -152,25 +147,20 @@ def _of_head(node: Node, graph: Graph) -> Iterator[Hypothesis]:
 # ---- activations
 
 
-def _of_activation(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+def of_activation(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+    """Another activation, none, or twice the same."""
     own = node.options["act"]
     said = NAMES.get(own, "another") if isinstance(own, str) else "another"
-
-    def at(name: str, text: str, act: Callable[[Array], Array], rank: int = 1) -> Hypothesis:
-        return Hypothesis(name, text, node.name, lambda n, v: act(v[n.inputs[0]]), rank)
-
-    for name, act in ACTIVATIONS.items():
-        if name != own:
-            yield at(f"activation {name}", f"your activation is {NAMES[name]}; it should be {said}",
-                     act)  # fmt: skip
-    yield at("activation missing", "your activation is missing", lambda x: x)
-    for name, act in _OTHERS.items():
-        yield at(f"activation {name}", f"your activation is {name}; it should be {said}", act, 2)
-
-    def again(n: Node, v: View) -> Array:
-        return RECIPES[n.kind](n, Substitute(v, {n.inputs[0]: RECIPES[n.kind](n, v)}))
-
-    yield Hypothesis("activation twice", "your activation is applied twice", node.name, again, 3)
+    yield from mistakes(
+        node,
+        *((f"activation {name}", f"your activation is {NAMES[name]}; it should be {said}", act)
+          for name, act in ACTIVATIONS.items() if name != own),
+        ("activation missing", "your activation is missing", lambda x: x),
+        *((f"activation {name}", f"your activation is {name}; it should be {said}", act, 2)
+          for name, act in _OTHERS.items()),
+        call=on_inputs,
+    )  # fmt: skip
+    yield Hypothesis("activation twice", "your activation is applied twice", node.name, twice, 3)
 
 
 def _leaky(x: Array) -> Array:
@@ -195,45 +185,33 @@ _OTHERS: dict[str, Callable[[Array], Array]] = {
 # ---- residuals
 
 
-def _of_residual(node: Node, graph: Graph) -> Iterator[Hypothesis]:
-    def at(
-        name: str, text: str, make: Callable[[Array, Array], Array], rank: int = 1
-    ) -> Hypothesis:
-        def recipe(n: Node, v: View) -> Array:
-            return make(v[n.inputs[0]], v[n.inputs[1]])
-
-        return Hypothesis(name, text, node.name, recipe, rank)
-
-    yield at("residual missing", "the residual connection is missing", lambda a, b: b)
-    yield at("branch missing", "the sub-layer's output is not added", lambda a, b: a)
-    yield at("residual twice", "the residual is added twice", lambda a, b: 2 * a + b)
-    yield at("branch twice", "the sub-layer's output is added twice", lambda a, b: a + 2 * b)
-    yield at("residual subtracted", "the sub-layer's output is subtracted", lambda a, b: a - b, 2)
-    yield at("residual averaged", "residual and sub-layer are averaged, not added",
-             lambda a, b: (a + b) / 2, 2)  # fmt: skip
-    for p in (0.1, 0.2, 0.5):
-        yield at(
-            f"dropout scale {p:g}",
-            f"the sub-layer's output is scaled by 1/(1 - {p:g}), as dropout does in training",
-            lambda a, b, p=p: a + b / (1 - p),  # type: ignore[misc]
-            2,
-        )
+def of_residual(node: Node, graph: Graph) -> Iterator[Hypothesis]:
+    """A part left out, doubled, scaled, or normalised before the sum."""
+    yield from mistakes(
+        node,
+        ("residual missing", "the residual connection is missing", lambda a, b: b),
+        ("branch missing", "the sub-layer's output is not added", lambda a, b: a),
+        ("residual twice", "the residual is added twice", lambda a, b: 2 * a + b),
+        ("branch twice", "the sub-layer's output is added twice", lambda a, b: a + 2 * b),
+        ("residual subtracted", "the sub-layer's output is subtracted", lambda a, b: a - b, 2),
+        ("residual averaged", "residual and sub-layer are averaged, not added",
+         lambda a, b: (a + b) / 2, 2),
+        *((f"dropout scale {p:g}", f"the sub-layer's output is scaled by 1/(1 - {p:g}), as dropout "
+           "does in training", lambda a, b, p=p: a + b / (1 - p), 2) for p in (0.1, 0.2, 0.5)),
+        call=on_inputs,
+    )  # fmt: skip
+    residual, branch = node.inputs
     for norm in _norms_of(node, graph):
-
-        def normed(n: Node, v: View, norm: Node = norm) -> Array:
-            x = RECIPES[norm.kind](replace(norm, inputs=(n.inputs[0],)), v)
-            return x + v[n.inputs[1]]
-
-        def branch(n: Node, v: View, norm: Node = norm) -> Array:
-            x = RECIPES[norm.kind](replace(norm, inputs=(n.inputs[1],)), v)
-            return v[n.inputs[0]] + x
-
-        yield Hypothesis(f"residual normalised by {short(norm.name)}",
-                         f"the residual passes {norm.parameters} before it is added",
-                         node.name, normed, 3)  # fmt: skip
-        yield Hypothesis(f"branch normalised by {short(norm.name)}",
-                         f"the sub-layer's output passes {norm.parameters} before it is added",
-                         node.name, branch, 3)  # fmt: skip
+        last = short(norm.name)
+        yield from mistakes(
+            node,
+            (f"residual normalised by {last}",
+             f"the residual passes {norm.parameters} before it is added",
+             lambda n, v, norm=norm: _normed(norm, residual, v) + v[branch], 3),
+            (f"branch normalised by {last}",
+             f"the sub-layer's output passes {norm.parameters} before it is added",
+             lambda n, v, norm=norm: v[residual] + _normed(norm, branch, v), 3),
+        )  # fmt: skip
 
 
 def _norms_of(node: Node, graph: Graph) -> list[Node]:
@@ -242,3 +220,16 @@ def _norms_of(node: Node, graph: Graph) -> list[Node]:
         return []
     inside = (n for n in graph.nodes.values() if n.block == node.block)
     return [n for n in inside if n.kind == "layer_norm"]
+
+
+def _normed(norm: Node, name: str, view: View) -> Array:
+    """A tensor under a layer norm of the model."""
+    return RECIPES[norm.kind](replace(norm, inputs=(name,)), view)
+
+
+DENSE: Family = {
+    "linear": (of_linear,),
+    "head": (of_linear, of_head),
+    "activation": (of_activation,),
+    "residual": (of_residual,),
+}

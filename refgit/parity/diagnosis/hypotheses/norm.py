@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from refgit.layers._array_api import Array, array_namespace
-from refgit.parity.diagnosis.hypotheses.base import Hypothesis, Substitute, weight_and_bias
-from refgit.parity.graph.graph import Change, Graph, View
+from refgit.parity.diagnosis.hypotheses.base import (
+    Family,
+    Hypothesis,
+    Make,
+    mistakes,
+    twice,
+    weight_and_bias,
+)
+from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
-from refgit.parity.graph.recipes import RECIPES
 
 EPS = (1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 
@@ -34,87 +40,60 @@ def _norm(
     return h / (xp.sqrt(variance) + eps) if outside else h / xp.sqrt(variance + eps)
 
 
-def _with_eps(eps: float, outside: bool = False) -> Change:
-    """A layer norm with another eps."""
-    return lambda n, v: _affine(_norm(n, v, eps=eps, outside=outside), n, v)
-
-
-def _affine(h: Array, node: Node, view: View) -> Array:
+def _affine(make: Make, node: Node, view: View) -> Array:
+    """What `make` gives, times the weight, plus the bias."""
     weight, bias = weight_and_bias(node, view)
-    return h * weight + bias
+    result: Array = make(node, view) * weight + bias
+    return result
+
+
+def _with_parameters(make: Make, node: Node, view: View) -> Array:
+    """The right norm; `make` applies weight and bias."""
+    result: Array = make(_norm(node, view), *weight_and_bias(node, view))
+    return result
 
 
 def of_norm(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """List what may be wrong with a layer norm."""
     own = node.options["eps"]
-
-    def at(name: str, text: str, recipe: Change, rank: int = 1) -> Hypothesis:
-        return Hypothesis(name, text, node.name, recipe, rank)
-
-    for eps in EPS:
-        if eps != own:
-            yield at(
-                f"eps {eps:g}",
-                f"your layer norm adds eps = {eps:g} to the variance; it should be {own:g}",
-                _with_eps(eps),
-                2 if eps in (1e-7, 1e-4, 1e-3) else 1,
-            )
-    for eps in dict.fromkeys((own, *EPS)):
-        yield at(
-            f"eps {eps:g} outside the root",
-            f"your layer norm adds eps ({eps:g}) to the standard deviation, outside the root",
-            _with_eps(eps, outside=True),
-            1 if eps == own else 3,
-        )
-    yield at(
-        "unbiased variance",
-        "your layer norm divides the variance by D - 1 (unbiased); it should divide by D",
-        lambda n, v: _affine(_norm(n, v, ddof=1), n, v),
-    )
-    yield at(
-        "no mean",
-        "your layer norm does not subtract the mean (it is an RMS norm)",
-        lambda n, v: _affine(_norm(n, v, centre=False), n, v),
-    )
-    yield at(
-        "norm missing",
-        "your layer norm is missing: the output is its input",
-        lambda n, v: v[n.inputs[0]],
-    )
-    yield at(
-        "norm twice",
-        "your layer norm is applied twice",
-        lambda n, v: RECIPES[n.kind](n, Substitute(v, {n.inputs[0]: RECIPES[n.kind](n, v)})),
-        2,
-    )
-    yield at(
-        "norm over tokens",
-        "your layer norm runs over the tokens; it should run over the channels",
-        lambda n, v: _affine(_norm(n, v, axis=-2), n, v),
-        2,
-    )
-    yield from _of_norm_parameters(at)
+    yield from mistakes(
+        node,
+        *((f"eps {eps:g}",
+           f"your layer norm adds eps = {eps:g} to the variance; it should be {own:g}",
+           lambda n, v, eps=eps: _norm(n, v, eps=eps), 2 if eps in (1e-7, 1e-4, 1e-3) else 1)
+          for eps in EPS if eps != own),
+        *((f"eps {eps:g} outside the root",
+           f"your layer norm adds eps ({eps:g}) to the standard deviation, outside the root",
+           lambda n, v, eps=eps: _norm(n, v, eps=eps, outside=True), 1 if eps == own else 3)
+          for eps in dict.fromkeys((own, *EPS))),
+        ("unbiased variance", "your layer norm divides the variance by D - 1 (unbiased); it should "
+         "divide by D", lambda n, v: _norm(n, v, ddof=1)),
+        ("no mean", "your layer norm does not subtract the mean (it is an RMS norm)",
+         lambda n, v: _norm(n, v, centre=False)),
+        call=_affine,
+    )  # fmt: skip
+    yield from mistakes(
+        node,
+        ("norm missing", "your layer norm is missing: the output is its input",
+         lambda n, v: v[n.inputs[0]]),
+        ("norm twice", "your layer norm is applied twice", twice, 2),
+        ("norm over tokens", "your layer norm runs over the tokens; it should run over the "
+         "channels", lambda n, v: _affine(lambda n, v: _norm(n, v, axis=-2), n, v), 2),
+    )  # fmt: skip
+    yield from mistakes(
+        node,
+        ("no weight or bias", "your layer norm leaves out weight and bias", lambda h, w, b: h, 2),
+        ("no weight", "your layer norm leaves out the weight", lambda h, w, b: h + b),
+        ("no bias", "the bias is missing", lambda h, w, b: h * w),
+        ("bias twice", "the bias is added twice", lambda h, w, b: h * w + 2 * b),
+        ("1 + weight", "your layer norm multiplies by 1 + weight",
+         lambda h, w, b: h * (1 + w) + b, 2),
+        ("weight and bias swapped", "weight and bias of your layer norm are swapped",
+         lambda h, w, b: h * b + w, 2),
+        ("bias before weight", "your layer norm adds the bias before it multiplies",
+         lambda h, w, b: (h + b) * w, 2),
+        call=_with_parameters,
+    )  # fmt: skip
 
 
-def _of_norm_parameters(at: Callable[..., Hypothesis]) -> Iterator[Hypothesis]:
-    def with_parameters(make: Callable[[Array, Array, Array], Array]) -> Change:
-        return lambda n, v: make(_norm(n, v), *weight_and_bias(n, v))
-
-    yield at(
-        "no weight or bias",
-        "your layer norm leaves out weight and bias",
-        with_parameters(lambda h, w, b: h),
-        2,
-    )
-    yield at("no weight", "your layer norm leaves out the weight",
-             with_parameters(lambda h, w, b: h + b))  # fmt: skip
-    yield at("no bias", "the bias is missing", with_parameters(lambda h, w, b: h * w))
-    yield at(
-        "bias twice", "the bias is added twice", with_parameters(lambda h, w, b: h * w + 2 * b)
-    )
-    yield at("1 + weight", "your layer norm multiplies by 1 + weight",
-             with_parameters(lambda h, w, b: h * (1 + w) + b), 2)  # fmt: skip
-    yield at("weight and bias swapped", "weight and bias of your layer norm are swapped",
-             with_parameters(lambda h, w, b: h * b + w), 2)  # fmt: skip
-    yield at("bias before weight", "your layer norm adds the bias before it multiplies",
-             with_parameters(lambda h, w, b: (h + b) * w), 2)  # fmt: skip
+NORM: Family = {"layer_norm": (of_norm,)}

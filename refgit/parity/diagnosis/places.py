@@ -6,8 +6,6 @@ import math
 import re
 from collections.abc import Iterable
 
-from refgit.parity.diagnosis.hypotheses.base import layer_number
-
 _PARTS = {
     "embeddings.patch_embedding": "patch embedding",
     "vision_model.embeddings": "class token and positions",
@@ -46,6 +44,15 @@ _PARTS = {
     "embeddings.LayerNorm": "text embedding's layer norm",
     "encoder.joint": "joint sequence of image and text",
 }
+
+
+def layer_number(name: str) -> int | None:
+    """The number in a name such as ``....layer.3.output``; None outside the layers."""
+    parts = name.split(".")
+    for key in ("layer", "layers"):
+        if key in parts[:-1] and parts[parts.index(key) + 1].isdigit():
+            return int(parts[parts.index(key) + 1])
+    return None
 
 
 def part(name: str) -> str:

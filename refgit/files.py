@@ -1,12 +1,16 @@
-"""The JSON files of a checkpoint directory: read with a reason for every failure, written whole.
+"""Files read with a reason for every failure, and written whole or not at all.
 
-All of refgit reads and writes its settings here; the weights are in refgit/checkpoint.
+All of refgit reads its JSON files and writes its files here; only the journal of a caption job has
+rules of its own (refgit/jobs/journal.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +65,56 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_whole(path, text + "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a failed write leaves an older file alone."""
-    partial = path.with_name(f"{path.name}.partial")
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: a failed write leaves an older file as it was."""
+    with whole_file(path) as partial:
+        if isinstance(content, str):
+            partial.write_text(content, encoding="utf-8")
+        else:
+            partial.write_bytes(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which becomes `path` in the end, or is removed if that fails."""
+    partial = _beside(path)
     try:
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_directory(target: Path) -> Iterator[Path]:
+    """Give a directory to write into, which becomes `target` in the end, or is removed.
+
+    Where there is a directory already, its other files stay, and config.json, without which it is
+    not a checkpoint, is replaced last.
+
+    Raises
+    ------
+    CheckpointError
+        The directory cannot be made.
+    """
+    partial = _beside(target)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be made: {error.strerror or error}.") from error
+    try:
+        yield partial
+        if target.exists():
+            for file in sorted(partial.iterdir(), key=lambda file: file.name == CONFIG_NAME):
+                file.replace(target / file.name)
+        else:
+            partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def check_directory(directory: str | Path) -> Path:

@@ -7,10 +7,10 @@ downloaded: 177 million numbers, 707 MB, written once.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from refgit.files import whole_directory
 
 DEFAULT = "git-base-random"
 VERSION = 1  # of what is written; a new number makes it anew
@@ -41,19 +41,13 @@ def write_model(model: object, folder: Path) -> Path:
     from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
 
     assert isinstance(model, GitForCausalLM)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-    try:
+    with whole_directory(folder) as partial:
         model.save_pretrained(partial)
         side = model.config.vision_config.image_size
         GitProcessor(
             CLIPImageProcessor(size=side, crop_size=side),
             BertTokenizer.from_vocab(made_up_words(model.config.vocab_size)),
         ).save_pretrained(partial)
-        partial.chmod(0o755)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

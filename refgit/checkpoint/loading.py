@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refgit.checkpoint.safetensors_file import dtype_name, open_safetensors
+from refgit.checkpoint.safetensors_file import dtype_name, open_safetensors, save_safetensors
 from refgit.checkpoint.torch.file import open_torch
 from refgit.errors import CheckpointError
 from refgit.files import read_json
@@ -166,16 +166,5 @@ def save_parameters(directory: Path, arrays: Arrays, file: str = WEIGHTS) -> Non
     file : str
         Its name.
     """
-    from safetensors.numpy import save_file
-
     directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f"{file}.partial"
-    contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
-    try:
-        partial.touch()
-        mode = partial.stat().st_mode  # as for any new file; safetensors locks others out
-        save_file(contiguous, partial, metadata={"format": "pt"})
-        partial.chmod(mode)
-        partial.replace(directory / file)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_safetensors(directory / file, arrays, {"format": "pt"})

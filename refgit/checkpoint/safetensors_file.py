@@ -8,12 +8,14 @@ header with each tensor's dtype, shape and byte range, and the bytes.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from refgit.errors import CheckpointError
+from refgit.files import whole_file
 
 _DTYPES = {
     "F64": "<f8",
@@ -131,3 +133,26 @@ def typed_view(
 def dtype_name(x: np.ndarray[Any, Any]) -> str:
     """Return what the format calls the dtype of `x`."""
     return {np.dtype(known): name for name, known in _DTYPES.items()}[x.dtype]
+
+
+def save_safetensors(
+    path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, str]
+) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    arrays : mapping of str to array
+        On the host.
+    metadata : mapping of str to str
+        What its header says besides.
+    """
+    from safetensors.numpy import save_file
+
+    contiguous = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
+    with whole_file(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode  # as for any new file; safetensors locks others out
+        save_file(contiguous, partial, metadata=dict(metadata))
+        partial.chmod(mode)

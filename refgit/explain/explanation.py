@@ -7,12 +7,13 @@ class token comes first.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from refgit.files import write_whole
 
 Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Ids = np.ndarray[Any, np.dtype[np.int64]]
@@ -196,14 +197,10 @@ class Explanation:
         require_free(path)
         target = Path(path).resolve()  # through a link, which stays
         text = self.to_html(model_name=model_name, image_name=image_name)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(target)
+            write_whole(target, text)
         except OSError as error:
             raise ExplainError(f"{path} cannot be written: {error.strerror or error}.") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def require_free(path: str | Path) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refgit.checkpoint.safetensors_file import save_safetensors
 from refgit.model.config import GitConfig
 from refgit.traces.names import INPUTS, TensorName
 from refgit.version import __version__
@@ -132,24 +133,14 @@ class Trace(Mapping[str, Tensor]):
         TraceError
             The path ends in another suffix, or the file cannot be written.
         """
-        from safetensors.numpy import save_file
-
         path = Path(path)
         if path.suffix not in ("", ".safetensors"):
             raise TraceError(f"a trace is written as .safetensors; found {path.name}.")
         meta = {**self.meta, "format": FORMAT, "order": json.dumps(self.order)}
-        partial = path.with_name(f".{path.name}.partial")
         try:
-            arrays = {name: np.ascontiguousarray(self[name]) for name in self}
-            partial.touch()
-            mode = partial.stat().st_mode  # as for any new file; safetensors locks others out
-            save_file(arrays, partial, metadata=meta)
-            partial.chmod(mode)
-            partial.replace(path)
+            save_safetensors(path, {name: self[name] for name in self}, meta)
         except Exception as error:  # the library has several kinds for a full disk and the like
             raise TraceError(f"{path} cannot be written: {error}.") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:

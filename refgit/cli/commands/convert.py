@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +11,7 @@ from refgit.cli.arguments import add_debug
 from refgit.cli.output import one_line, put, reason, say
 from refgit.cli.terminal import waiting
 from refgit.errors import CheckpointError
+from refgit.files import whole_directory, write_json
 
 if TYPE_CHECKING:
     from refgit.checkpoint.microsoft.convert import MicrosoftModel
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 _BERT = "bert-base-uncased"  # what all of Microsoft's models were trained with
 _BERT_ON_THE_HUB = f"google-bert/{_BERT}"
-_LAST = "config.json"  # a directory without it is no checkpoint yet
 
 DESCRIPTION = "Turn one of Microsoft's GIT checkpoints into a model directory."
 EPILOG = f"""\
@@ -95,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         if given is not None:
             raise
         tokenizer, missing = None, error
-    with waiting(f"writing {one_line(arguments.out)}"), _written_whole(target) as folder:
+    with waiting(f"writing {one_line(arguments.out)}"), whole_directory(target) as folder:
         save_model(model, config, folder)
         save_processor(model, tokenizer, folder)
     for note in model.notes:
@@ -123,7 +120,6 @@ def _summary(model: MicrosoftModel, config: GitConfig) -> str:
 def save_model(model: MicrosoftModel, config: GitConfig, folder: Path) -> None:
     """Write generation_config.json, the weights and config.json, in this order."""
     from refgit.checkpoint.video_files import save_weights_and_config
-    from refgit.files import write_json
 
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     write_json(folder / "generation_config.json", {name: model.config[name] for name in ids})
@@ -203,7 +199,6 @@ def save_processor(model: MicrosoftModel, tokenizer: BertTokenizer | None, folde
         Without one its settings are written alone, so that vocab.txt is all that is missing.
     folder : Path
     """
-    from refgit.files import write_json
     from refgit.processing import CLIPImageProcessor, VideoMAEImageProcessor
     from refgit.processing.image.processor import CLIP_MEAN, CLIP_STD
 
@@ -248,23 +243,3 @@ def _free_directory(name: str, *, force: bool) -> Path:
             "into it: files of the same names are replaced, others stay."
         )
     return target
-
-
-@contextmanager
-def _written_whole(target: Path) -> Iterator[Path]:
-    """Give a directory to write into that becomes `target` in the end, and goes if that fails."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise CheckpointError(f"{target} cannot be made: {error.strerror or error}.") from error
-    try:
-        yield partial
-        if target.exists():
-            files = sorted(partial.iterdir(), key=lambda file: (file.name == _LAST, file.name))
-            for file in files:
-                file.replace(target / file.name)
-        else:
-            partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

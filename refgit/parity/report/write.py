@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refgit.files import write_whole
 from refgit.html.page import Template, script_safe
 from refgit.parity.report.data import chosen_detail, data_block
 from refgit.parity.report.page import Page
@@ -50,14 +51,10 @@ def write_report(
     """
     path = Path(path)
     text = html_report(comparison, diagnosis, reference, other)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise TraceError(f"the report {path} cannot be written: {error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def html_report(

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from refgit.arrays import to_numpy
     from refgit.errors import CheckpointError
     from refgit.model.cache import KeyValueCache
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.model.config import GitConfig, GitVisionConfig
-    from refgit.model.git import GitForCausalLM, GitModel
+    from refgit.model.git import GitModel
     from refgit.model.vision import GitVisionModel
     from refgit.processing import (
         BertTokenizer,
@@ -33,7 +34,7 @@ _HOMES = {
     "CLIPImageProcessor": "refgit.processing",
     "CheckpointError": "refgit.errors",
     "GitConfig": "refgit.model.config",
-    "GitForCausalLM": "refgit.model.git",
+    "GitForCausalLM": "refgit.model.causal_lm",
     "GitModel": "refgit.model.git",
     "GitProcessor": "refgit.processing",
     "GitVisionConfig": "refgit.model.config",

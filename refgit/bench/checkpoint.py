@@ -29,15 +29,15 @@ def default_model(say: Callable[[str], None]) -> Path:
     if folder.exists():
         return folder
     say(f"writing random weights of git-base's size (707 MB, once) to {folder}")
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.model.config import GitConfig
-    from refgit.model.git import GitForCausalLM
 
     return write_model(GitForCausalLM(GitConfig(), seed=0), folder)
 
 
 def write_model(model: object, folder: Path) -> Path:
     """Write a model with a processor whose words are made up; all of it or nothing."""
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
 
     assert isinstance(model, GitForCausalLM)

@@ -48,7 +48,7 @@ class Engine:
 
     def load(self) -> Any:
         """Read the checkpoint."""
-        from refgit.model.git import GitForCausalLM
+        from refgit.model.causal_lm import GitForCausalLM
 
         backend, dtype = self.settings["backend"], self.settings["dtype"]
         return GitForCausalLM.from_pretrained(self.settings["model"], backend=backend, dtype=dtype)

@@ -17,7 +17,7 @@ from refgit.jobs.sources import is_video, suffixes
 if TYPE_CHECKING:
     import numpy as np
 
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.processing import GitProcessor
 
 STDIN = "-"
@@ -93,7 +93,7 @@ def load_model(
     """
     from refgit.demo import FOR_PHOTOGRAPHS, NAME, demo_path
     from refgit.hub import find_checkpoint
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.processing import GitProcessor
 
     bundled = arguments.model in (None, NAME)

@@ -18,11 +18,10 @@ from refgit.explain.attention_rollout import rollout
 from refgit.explain.explanation import Bytes, ExplainError, Explanation, Ids, Numbers
 from refgit.generation.logits.scores import probabilities
 from refgit.layers.lm_head import lm_head
-from refgit.model.git import GitModel
 from refgit.model.outputs import BaseModelOutputWithPast
 
 if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.processing import GitProcessor
 
 ALTERNATIVES = 10
@@ -168,8 +167,7 @@ def _watched(model: GitForCausalLM, pixels: Any, ids: Sequence[int], any_size: b
             patches = _precise(value)[:, 1:]  # (F, 1 + R C, D) -> (F, R C, D)
             image_norms.append(_norm(patches).reshape(-1))
 
-    out = GitModel.__call__(  # without the head, which would read the image too
-        model,
+    out = model.git(  # without the head, which would read the image too
         np.array([ids]),
         pixel_values=pixels,
         use_cache=False,
@@ -185,7 +183,7 @@ def _watched(model: GitForCausalLM, pixels: Any, ids: Sequence[int], any_size: b
     n_image = model.count_image_tokens(pixels)
     attentions = [_precise(a)[0] for a in out.attentions]  # (1, H, L, L) -> (H, L, L)
     text = [state[:, n_image:, :] for state in out.hidden_states]  # (1, L, D) -> (1, T, D)
-    head, ops = model.parameters["output"], model.hooked(None)
+    head, ops = model.parameters["output"], model.operations
     return _Watched(
         tuple(a[:, n_image:].copy() for a in attentions),
         rollout(attentions)[:, n_image:].copy(),

@@ -92,7 +92,7 @@ class CaptionModel(Protocol):
     def count_image_tokens(self, pixels: Array) -> int:
         """Return N, the tokens of an image or video."""
 
-    def encode_checked(self, pixels: Array, *, head_mask: Any = None) -> Cache:
+    def encode_checked(self, pixel_values: Array, *, head_mask: Any = None) -> Cache:
         """Read images: a cache that holds them and no text."""
 
     def empty_cache(self) -> Cache:

@@ -19,7 +19,7 @@ from refgit.jobs.pixels import frames_of, prepared
 from refgit.jobs.sources import is_video
 
 if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.processing import GitProcessor
 
 Pixels: TypeAlias = NDArray[np.float32]

@@ -109,7 +109,7 @@ class CaptionActor:
     ) -> None:
         from refgit.demo import NAME, demo_path
         from refgit.hub import find_checkpoint
-        from refgit.model.git import GitForCausalLM
+        from refgit.model.causal_lm import GitForCausalLM
         from refgit.processing import GitProcessor
 
         folder = demo_path() if model in (None, NAME) else find_checkpoint(str(model))

@@ -1,39 +1,121 @@
-"""What the three models share: configuration, parameters, backend, loading and saving."""
+"""What the three models share: configuration, parameters, backend, hooks, loading and saving."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import copy
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from refgit.checkpoint import load_parameters
+from refgit.checkpoint.video_files import save_weights_and_config
+from refgit.hub import find_checkpoint
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Hook, Operations
+from refgit.model.arguments import to_host
 from refgit.model.config import GitConfig, GitVisionConfig
 from refgit.model.parameters import Shapes, flatten, nest, random_parameters
 from refgit.validation import is_integer
 from refgit_backends import Backend, get_backend
-from refgit_backends.base import BackendError, host_array
 
 FLOAT_DTYPES = ("float16", "float32", "float64", "bfloat16")
 # What config.json says of the file it was read with, no longer true of another.
 _OF_THE_FILE = ("dtype", "torch_dtype", "configuration_files", "transformers_weights")
 
+# Told of each call of a model, before anything is computed: the arguments by name.
+OnCall = Callable[[Mapping[str, Any]], None]
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound="PretrainedModel[Any]")
+C = TypeVar("C", GitConfig, GitVisionConfig)
 
-class PretrainedModel:
-    """What the three models share: configuration, parameters, backend, loading and saving."""
+
+@dataclass
+class State:
+    """What a model shares with its parts: ``model``, ``model.git``, ``model.git.image_encoder``.
+
+    Attributes
+    ----------
+    config : GitConfig or GitVisionConfig
+        Of the whole model.
+    parameters : dict
+        All parameters, as a tree.
+    backend : Backend
+    dtype : str
+    operations : Operations
+        The backend's, with the hooks that are installed.
+    on_call : callable, optional
+        Told of each call; None while a call runs, whose inner calls belong to it.
+    """
+
+    config: Any
+    parameters: dict[str, Any]
+    backend: Backend
+    dtype: str
+    operations: Operations
+    on_call: OnCall | None = None
+
+    @classmethod
+    def on(
+        cls, backend: Backend, config: Any, parameters: Mapping[str, Any], wanted: DTypeLike
+    ) -> State:
+        """Bring parameters to a backend and a dtype; tied ones stay one array."""
+        dtype = _float_name(wanted)
+        if dtype == "bfloat16" and dtype not in backend.float_names:
+            dtype = "float32"  # holds every bfloat16
+        moved = {id(x): backend.asarray(x, dtype) for x in parameters.values()}
+        tree = nest({name: moved[id(x)] for name, x in parameters.items()})
+        return cls(config, tree, backend, dtype, Operations.with_kernels(backend.kernels))
+
+
+def announced(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
+    """Tell the model's `on_call` hook of each call of a method; free where there is none."""
+    signature = inspect.signature(method)
+
+    @wraps(method)
+    def call(self: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        state = self._state
+        on_call = state.on_call
+        if on_call is None:
+            return method(self, *args, **kwargs)
+        arguments = dict(signature.bind(self, *args, **kwargs).arguments)
+        del arguments["self"]
+        on_call(arguments)
+        state.on_call = None
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            state.on_call = on_call
+
+    return call
+
+
+class PretrainedModel(Generic[C]):
+    """What the three models share: configuration, parameters, backend, hooks, loading and saving.
+
+    A GitForCausalLM has a GitModel, ``model.git``, and that a GitVisionModel,
+    ``model.git.image_encoder``. A part shares everything with the whole: parameters, backend,
+    dtype and hooks. What a hook sees in a part has the name that it has in the whole. `to` makes a
+    model of its own of a part.
+    """
 
     config_class: ClassVar[type[GitConfig] | type[GitVisionConfig]]
     # Where a checkpoint of the whole model keeps what belongs to this one.
     prefix: ClassVar[str]
+    _state: State
+    # Where the parameters are in those of the whole: "" or such as "git."
+    _root: str
 
     def __init__(
         self,
-        config: Any,
+        config: C,
         *,
         seed: int = 0,
         backend: str | Backend | None = None,
@@ -48,22 +130,71 @@ class PretrainedModel:
             )
         if not is_integer(seed):
             raise ValueError(f"seed is {seed!r}; expected an integer of at least 0.")
-        self.config = config
-        self._place(
-            self._random(config, seed) if _parameters is None else _parameters,
-            get_backend(backend, kernels=kernels),
-            dtype,
-        )
+        parameters = self._random(config, seed) if _parameters is None else _parameters
+        self._attach(State.on(get_backend(backend, kernels=kernels), config, parameters, dtype))
 
-    def _place(self, parameters: Mapping[str, Any], backend: Backend, wanted: DTypeLike) -> None:
-        """Take up the parameters, on a backend and in a dtype; tied ones stay one array."""
-        dtype = _float_name(wanted)
-        if dtype == "bfloat16" and dtype not in backend.float_names:
-            dtype = "float32"  # holds every bfloat16
-        moved = {id(x): backend.asarray(x, dtype) for x in parameters.values()}
-        self.dtype, self.backend = dtype, backend
-        self.operations = Operations.with_kernels(backend.kernels)
-        self.parameters = nest({name: moved[id(x)] for name, x in parameters.items()})
+    def _attach(self, state: State, root: str = "") -> None:
+        """Make this model, with its parts, a window on a state."""
+        self._state, self._root = state, root
+
+    @classmethod
+    def _part(cls, whole: PretrainedModel[Any], name: str) -> Self:
+        """The part of a model whose parameters begin with `name`."""
+        part = cls.__new__(cls)
+        part._attach(whole._state, f"{whole._root}{name}.")
+        return part
+
+    def __copy__(self) -> Self:
+        """A model of its own that shares the arrays."""
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other._attach(replace(self._state, on_call=None), self._root)
+        return other
+
+    @property
+    def config(self) -> C:
+        """What the model looks like."""
+        config = self._state.config
+        return cast("C", config if isinstance(config, self.config_class) else config.vision_config)
+
+    @config.setter
+    def config(self, config: C) -> None:
+        whole = self._state.config
+        is_own = isinstance(whole, self.config_class)
+        self._state.config = config if is_own else whole.replace(vision_config=config)
+
+    @property
+    def backend(self) -> Backend:
+        """Where the model computes."""
+        return self._state.backend
+
+    @property
+    def dtype(self) -> str:
+        """What the model computes in, such as "float32"."""
+        return self._state.dtype
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as a tree: names up to a dot lead to branches."""
+        tree = self._state.parameters
+        for branch in self._root.split(".")[:-1]:
+            tree = tree[branch]
+        return tree
+
+    @parameters.setter
+    def parameters(self, tree: Mapping[str, Any]) -> None:
+        rest = {k: x for k, x in flatten(self._state.parameters) if not k.startswith(self._root)}
+        own = {self._root + k: x for k, x in flatten(tree)}
+        self._state.parameters = nest(rest | own)
+
+    @property
+    def operations(self) -> Operations:
+        """The functions that a call runs on, with the hooks that are installed."""
+        return self._state.operations
+
+    @operations.setter
+    def operations(self, operations: Operations) -> None:
+        self._state.operations = operations
 
     @classmethod
     def shapes(cls, config: Any) -> Shapes:
@@ -113,25 +244,22 @@ class PretrainedModel:
             copied (NumPy). Where the backend has no bfloat16, it is computed in float32, which
             holds every bfloat16.
         kernels : {"auto", "off"}
-            "off" runs the definitions of refgit/layers alone.
+            "off" runs only the definitions of refgit/layers.
         revision, token : optional
-            Which version to download, and with what right; see `checkpoint.hub`.
+            Which version to download, and with what right; see `refgit.hub.find_checkpoint`.
 
         Raises
         ------
         CheckpointError
             Something is wrong with a file; the message names file, tensor, found and expected.
         """
-        from refgit.checkpoint import load_parameters
-        from refgit.hub import find_checkpoint
-
-        path = find_checkpoint(path, revision=revision, token=token)
-        config = cls.config_class.from_pretrained(path)
+        directory = find_checkpoint(path, revision=revision, token=token)
+        config: Any = cls.config_class.from_pretrained(directory)
         parameters = load_parameters(
-            Path(path), cls.shapes(config), prefix=cls.prefix, tied=cls.tied(config)
+            directory, cls.shapes(config), prefix=cls.prefix, tied=cls.tied(config)
         )
         model = cls(config, backend=backend, dtype=dtype, kernels=kernels, _parameters=parameters)
-        model._read_further(Path(path))
+        model._read_further(directory)
         return model
 
     def _read_further(self, directory: Path) -> None:
@@ -145,8 +273,6 @@ class PretrainedModel:
         directory : str or Path
             Made if need be; files of the same names are replaced.
         """
-        from refgit.checkpoint.video_files import save_weights_and_config
-
         arrays = {
             name: self.backend.to_numpy(x)
             for name, x in self.state_dict().items()
@@ -195,7 +321,8 @@ class PretrainedModel:
 
         Returns
         -------
-        The same class; arrays that need no change are shared.
+        The same class, without hooks; arrays that need no change are shared. A part, such as
+        ``model.git``, becomes a model of its own.
         """
         target = self.backend
         if isinstance(backend, Backend):
@@ -207,31 +334,64 @@ class PretrainedModel:
             home = {id(x): self.backend.to_numpy(x) for x in state.values()}
             state = {name: home[id(x)] for name, x in state.items()}
         other = copy(self)
-        other._place(state, target, self.dtype if dtype is None else dtype)
+        other._attach(State.on(target, self.config, state, self.dtype if dtype is None else dtype))
         return other
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Return the same model in another dtype; see `to`."""
         return self.to(dtype=dtype)
 
-    def wanted(self, name: str, value: bool | None) -> bool:
+    @contextmanager
+    def hooked(self, hook: Hook | None = None, on_call: OnCall | None = None) -> Iterator[Self]:
+        """Install hooks for the duration of a ``with`` block, beside those that are there.
+
+        Parameters
+        ----------
+        hook : callable, optional
+            Called with the name and the value of every intermediate; an array that it returns
+            takes the intermediate's place.
+        on_call : callable, optional
+            Called with the arguments of each call, by name, before it begins. A call is
+            ``model(...)``, `encode_image` or a step of generation; calls that one makes of its
+            parts belong to it.
+
+        Returns
+        -------
+        context manager that gives the model
+            A model that `to` makes in the block has no hooks.
+        """
+        state = self._state
+        before = state.operations, state.on_call
+        state.operations = state.operations.with_hook(hook)
+        state.on_call = _both(state.on_call, on_call)
+        try:
+            yield self
+        finally:
+            state.operations, state.on_call = before
+
+    def _operations(self, hook: Hook | None) -> Operations:
+        """The operations of a call that has a hook of its own, at this model's place."""
+        operations = self.operations.with_hook(hook)
+        return operations.at(self._root[:-1]) if self._root else operations
+
+    def _option(self, name: str, value: bool | None) -> bool:
         """An option of a call, or what config.json says of it, or transformers' default."""
-        if value is not None:
-            return bool(value)
-        return bool(getattr(self.config, name))
-
-    def hooked(self, hook: Hook | None) -> Operations:
-        """The model's operations with one more hook, called after those they have."""
-        return self.operations.with_hook(hook)
-
-    def floats(self, name: str, x: Any) -> tuple[Array, np.ndarray[Any, Any]]:
-        """An argument as a floating array of the backend, and a host view of it for the checks."""
-        host = self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
-        return (x if self.backend.owns(x) else self.backend.asarray(host)), host
+        return bool(getattr(self.config, name) if value is None else value)
 
     def numbers(self, name: str, x: Any) -> np.ndarray[Any, Any]:
-        """An argument on the host, for checks and bookkeeping."""
-        return self.backend.to_numpy(x) if self.backend.owns(x) else _host(name, x)
+        """Return an argument on the host, for checks and bookkeeping."""
+        return to_host(self.backend, name, x)
+
+
+def _both(first: OnCall | None, second: OnCall | None) -> OnCall | None:
+    if first is None or second is None:
+        return first or second
+
+    def both(arguments: Mapping[str, Any]) -> None:
+        first(arguments)
+        second(arguments)
+
+    return both
 
 
 def _float_name(dtype: Any) -> str:
@@ -243,10 +403,3 @@ def _float_name(dtype: Any) -> str:
     if not isinstance(name, str) or name not in FLOAT_DTYPES:  # "float" is another to torch
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
     return name
-
-
-def _host(name: str, x: Any) -> np.ndarray[Any, Any]:
-    try:
-        return host_array(x)
-    except BackendError as error:
-        raise TypeError(f"{name}: {error}") from error

@@ -302,7 +302,7 @@ class GitVisionConfig(_JsonConfig):
 
     @property
     def num_positions(self) -> int:
-        """Image tokens N of one image: its patches and the class token."""
+        """Learned positions: one for each patch of a square image, and one for the class token."""
         return self.num_patches + 1
 
     @classmethod
@@ -438,6 +438,28 @@ class GitConfig(_JsonConfig):
     def heads_of(self, layer: int) -> int:
         """Heads left in a decoder layer."""
         return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
+
+    def num_image_tokens(
+        self, height: int | None = None, width: int | None = None, *, frames: int | None = None
+    ) -> int:
+        """Image tokens N: the patches and the class token, of each frame.
+
+        Parameters
+        ----------
+        height, width : int, optional
+            Of the pixels; those of the vision config's square image by default.
+        frames : int, optional
+            Of a video, 1 for an image; by default as many as the model has time embeddings for,
+            or 1 where it takes images only.
+        """
+        vision = self.vision_config
+        rows, columns = (
+            (vision.image_size if side is None else side) // vision.patch_size
+            for side in (height, width)
+        )
+        if frames is None:
+            frames = self.num_image_with_embedding or 1
+        return frames * (rows * columns + 1)
 
     def text_room(self, num_image_tokens: int) -> int:
         """Text tokens that the model has positions for, below so many image tokens.

@@ -16,7 +16,7 @@ from refgit.validation import is_integer
 State = dict[str, Array]
 
 
-def with_vocabulary(state: Mapping[str, Array], names: tuple[str, ...], size: int) -> State:
+def with_vocabulary(state: Mapping[str, Array], names: Iterable[str], size: int) -> State:
     r"""Give the parameters `names` one row for each of `size` words.
 
     .. math:: E'_v = E_v \;\text{for } v < V, \qquad
@@ -26,7 +26,7 @@ def with_vocabulary(state: Mapping[str, Array], names: tuple[str, ...], size: in
     ----------
     state : mapping of str to array
         Parameters by name.
-    names : tuple of str
+    names : iterable of str
         Those with a row a word: (V, D) or (V,).
     size : int
         V', the new number of words.
@@ -34,26 +34,31 @@ def with_vocabulary(state: Mapping[str, Array], names: tuple[str, ...], size: in
     Returns
     -------
     dict of str to array
-        All of `state`. Rows beyond V' are gone; new rows are the mean of the old ones, so that
-        new words start out as likely as an average word.
+        All of `state`; what was one array under two names still is. Rows beyond V' are gone; new
+        rows are the mean of the old ones, so that new words start out as likely as an average word.
 
     Notes
     -----
     Source: Hewitt, "Initializing new word embeddings for pretrained language models", 2021.
     transformers draws the new rows around the same mean with a tiny spread.
     """
-    changed = dict(state)
+    changed, made = dict(state), dict[int, Array]()
     for name in names:
         old = state[name]
-        xp = array_namespace(old)
-        added = size - old.shape[0]
-        if added <= 0:
-            changed[name] = xp.asarray(old[:size, ...], copy=True)
-        else:
-            mean = xp.mean(old, axis=0, keepdims=True)
-            shape = (added, *old.shape[1:])
-            changed[name] = xp.concat([old, xp.broadcast_to(mean, shape)], axis=0)
+        if id(old) not in made:
+            made[id(old)] = _with_rows(old, size)
+        changed[name] = made[id(old)]
     return changed
+
+
+def _with_rows(old: Array, size: int) -> Array:
+    """The first `size` rows, and their mean for each that is missing."""
+    xp = array_namespace(old)
+    added = size - old.shape[0]
+    if added <= 0:
+        return xp.asarray(old[:size, ...], copy=True)
+    mean = xp.mean(old, axis=0, keepdims=True)
+    return xp.concat([old, xp.broadcast_to(mean, (added, *old.shape[1:]))], axis=0)
 
 
 def without_heads(

@@ -20,8 +20,8 @@ from refgit.layers.linear import linear
 from refgit.layers.normalization import layer_norm
 from refgit.layers.patch_embedding import patch_embedding, prepend_class_token
 from refgit.layers.position import add_absolute_positions, interpolate_positions
-from refgit.model import checks
-from refgit.model.base import PretrainedModel
+from refgit.model.arguments import check_pixels, to_device
+from refgit.model.base import PretrainedModel, announced
 from refgit.model.config import GitVisionConfig
 from refgit.model.outputs import BaseModelOutput
 from refgit.model.parameters import Shapes, vision_shapes
@@ -136,8 +136,8 @@ def visual_projection(
     return ops.hook("1", ops.run(layer_norm, x, **p["1"], eps=eps))
 
 
-class GitVisionModel(PretrainedModel):
-    """The image encoder alone.
+class GitVisionModel(PretrainedModel[GitVisionConfig]):
+    """The image encoder.
 
     Parameters
     ----------
@@ -150,7 +150,6 @@ class GitVisionModel(PretrainedModel):
 
     config_class = GitVisionConfig
     prefix = "git.image_encoder."
-    config: GitVisionConfig
 
     @classmethod
     def shapes(cls, config: GitVisionConfig) -> Shapes:
@@ -161,6 +160,7 @@ class GitVisionModel(PretrainedModel):
         """Return the patch embedding's weight, (D, C, P, P)."""
         return self.parameters["vision_model"]["embeddings"]["patch_embedding"]["weight"]
 
+    @announced
     def __call__(
         self,
         pixel_values: Any = None,
@@ -202,16 +202,16 @@ class GitVisionModel(PretrainedModel):
                 "pixel_values was not given; expected images, an array of shape "
                 f"(batch, {channels}, {side}, {side})."
             )
-        pixels, host = self.floats("pixel_values", pixel_values)
-        checks.pixel_values(host, self.config, any_size=interpolate_pos_encoding)
+        host = self.numbers("pixel_values", pixel_values)
+        check_pixels(host, self.config, any_size=interpolate_pos_encoding)
         encoded = image_encoder(
-            self.backend.asarray(pixels, self.dtype),
+            to_device(self.backend, self.dtype, pixel_values, host),
             self.parameters["vision_model"],
             self.config,
             interpolate=interpolate_pos_encoding,
-            ops=self.hooked(hook).at("vision_model"),
-            keep_hidden_states=self.wanted("output_hidden_states", output_hidden_states),
-            keep_attentions=self.wanted("output_attentions", output_attentions),
+            ops=self._operations(hook).at("vision_model"),
+            keep_hidden_states=self._option("output_hidden_states", output_hidden_states),
+            keep_attentions=self._option("output_attentions", output_attentions),
         )
         output = BaseModelOutput(encoded.tokens, encoded.hidden_states, encoded.attentions)
-        return output if self.wanted("return_dict", return_dict) else output.to_tuple()
+        return output if self._option("return_dict", return_dict) else output.to_tuple()

@@ -7,11 +7,9 @@ Other implementations write the same file, or plain .npz or .npy files with any 
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,7 @@ from refgit.version import __version__
 if TYPE_CHECKING:
     from refgit.model.base import PretrainedModel
     from refgit.model.cache import KeyValueCache
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
 
 Tensor = np.ndarray[Any, Any]
 
@@ -273,7 +271,7 @@ def _next_positions(given: Any, length: int, step: int) -> Tensor:
 
 @contextmanager
 def trace(
-    model: PretrainedModel,
+    model: PretrainedModel[Any],
     *,
     select: Sequence[str] | None = None,
     max_bytes: int | None = None,
@@ -295,21 +293,15 @@ def trace(
     context manager that gives a Trace
     """
     recorder = _Recorder(model, select)
-    operations, kind = model.operations, type(model)
-    model.operations = operations.with_hook(recorder.keep)
-    model.__class__ = _listening(kind, recorder)
-    try:
+    with model.hooked(recorder.keep, recorder.begin):
         yield recorder.trace
-    finally:
-        model.__class__ = kind
-        model.operations = operations
     recorder.finish(max_bytes)
 
 
 class _Recorder:
     """What a model shows while it runs becomes a trace."""
 
-    def __init__(self, model: PretrainedModel, select: Sequence[str] | None) -> None:
+    def __init__(self, model: PretrainedModel[Any], select: Sequence[str] | None) -> None:
         self.model, self.patterns = model, None if select is None else list(select)
         self.trace = Trace(
             meta={
@@ -341,10 +333,9 @@ class _Recorder:
         cache: KeyValueCache | None = arguments.get("past_key_values") or arguments.get("cache")
         past = 0 if cache is None else cache.image_length + cache.text_length
         self.prefix = self._prefix_of(past > 0)
-        given = {"pixel_values": arguments.get("pixels"), **arguments}  # encode_checked's name
         for name in INPUTS:
-            if given.get(name) is not None:
-                self.keep(f"input.{name}", self._seen(name, given[name]))
+            if arguments.get(name) is not None:
+                self.keep(f"input.{name}", self._seen(name, arguments[name]))
         length = _length(arguments)
         absolute = getattr(self.model.config, "position_embedding_type", "") == "absolute"
         if absolute and length and arguments.get("position_ids") is None:
@@ -370,12 +361,6 @@ class _Recorder:
             array = self.model.backend.to_numpy(self.model.backend.asarray(x, self.model.dtype))
         return array
 
-    def end(self) -> None:
-        """Put the tensors of the call into the order in which one thinks of them."""
-        order = self.trace.order
-        start = next((i for i, name in enumerate(order) if split_call(name)[0] == self.prefix), 0)
-        order[start:] = sorted(order[start:], key=_stage)
-
     def finish(self, max_bytes: int | None) -> None:
         """Cut the trace down to size."""
         if max_bytes is not None:
@@ -394,43 +379,6 @@ def _length(arguments: Mapping[str, Any]) -> int:
     text = arguments.get("inputs_embeds") if text is None else text
     shape = getattr(text, "shape", None) or np.shape(text)
     return int(shape[1]) if len(shape) > 1 else 0
-
-
-def _stage(name: str) -> int:
-    """Inputs, image encoder, text embedding, decoder: the model computes the text's first."""
-    rest = split_call(name)[1].removeprefix("git.")
-    if rest.startswith("input."):
-        return 0
-    if rest.startswith(("image_encoder.", "vision_model.", "visual_projection.")):
-        return 1
-    return 2 if rest.startswith("embeddings.") else 3
-
-
-def _listening(kind: type[Any], recorder: _Recorder) -> type[Any]:
-    """Return a subclass of a model's class that tells the recorder of every call.
-
-    Python looks ``model(...)`` up in the class, so an attribute of the instance would not do.
-    """
-
-    def telling(name: str) -> Any:
-        method = getattr(kind, name)
-        signature = inspect.signature(method)
-
-        @wraps(method)  # with its signature, for a trace inside a trace
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self is not recorder.model:  # a copy of the model, made inside the block
-                return method(self, *args, **kwargs)
-            recorder.begin(signature.bind(self, *args, **kwargs).arguments)
-            try:
-                return method(self, *args, **kwargs)
-            finally:
-                recorder.end()
-
-        return call
-
-    calls = ("__call__", "encode_checked", "next_token_logits")
-    told = [name for name in calls if hasattr(kind, name)]
-    return type(kind.__name__, (kind,), {name: telling(name) for name in told})
 
 
 def kinds(names: Iterable[str]) -> list[str]:

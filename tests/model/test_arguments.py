@@ -489,7 +489,7 @@ def test_functions_that_answer_nonsense_are_named(
 def test_a_wrong_head_mask_is_refused_before_the_image_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(GitForCausalLM, "_image_tokens", None)
+    monkeypatch.setattr(GitModel, "_image_tokens", None)
     refused(lambda: MODEL.generate(PIXELS, head_mask=[1, 2]), ValueError, ["head_mask", "(2,)"])
 
 

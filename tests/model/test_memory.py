@@ -23,7 +23,7 @@ import pytest
 import safetensors.numpy
 
 from helpers.torch_files import dense, encode
-from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionConfig
+from refgit import GitConfig, GitForCausalLM, GitVisionConfig
 from refgit import testing as tiny
 from refgit.model.parameters import nest
 from refgit_backends.numpy import linear as numpy_linear
@@ -187,7 +187,7 @@ def counted_in(x: Any) -> list[Counted]:
     return [y for item in x for y in counted_in(item)] if isinstance(x, list | tuple) else []
 
 
-def counting(model: GitModel) -> Counter[str]:
+def counting(model: GitForCausalLM) -> Counter[str]:
     """Put counting arrays in the place of the model's weights."""
     tally: Counter[str] = Counter()
     one: dict[int, Counted] = {}
@@ -198,7 +198,7 @@ def counting(model: GitModel) -> Counter[str]:
     return tally
 
 
-def once(model: GitModel) -> Counter[str]:
+def once(model: GitForCausalLM) -> Counter[str]:
     return Counter(dict.fromkeys(model.state_dict(), 1))
 
 
@@ -259,7 +259,7 @@ def test_a_tied_matrix_is_read_for_the_words_and_for_the_head() -> None:
     assert tally == once(model) + Counter({words: 1}) - Counter({"output.weight": 1})
 
 
-def decoder_layers(model: GitModel) -> Counter[str]:
+def decoder_layers(model: GitForCausalLM) -> Counter[str]:
     names = [name for name in model.state_dict() if name.startswith("git.encoder.layer.")]
     return Counter(dict.fromkeys(names, 1))
 

@@ -236,7 +236,7 @@ def test_what_does_not_fit_is_refused_before_the_image_is_encoded(
 ) -> None:
     model = GitForCausalLM(CONFIG, seed=3)
     pixels, ids = draw_inputs(2, 2, 3, 3)
-    monkeypatch.setattr(model, "_image_tokens", lambda *_: pytest.fail("the image was encoded"))
+    monkeypatch.setattr(model.git, "_image_tokens", lambda *_: pytest.fail("the image was encoded"))
     with pytest.raises(ValueError, match="3 texts for 2 images"):
         model(ids, pixel_values=pixels)
     with pytest.raises(ValueError, match="labels"):

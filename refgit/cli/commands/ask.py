@@ -32,7 +32,7 @@ from refgit.cli.writing import write_one
 
 if TYPE_CHECKING:
     from refgit.model.cache import KeyValueCache
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.processing import GitProcessor
 
 DESCRIPTION = "Answer questions about an image or video."

@@ -30,7 +30,7 @@ from refgit.cli.terminal import progress
 from refgit.cli.writing import write_one
 
 if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.processing import GitProcessor
 
 DESCRIPTION = "Say in words what is on each image or video."

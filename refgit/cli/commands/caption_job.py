@@ -14,7 +14,7 @@ from refgit.cli.terminal import waiting
 
 if TYPE_CHECKING:
     from refgit.jobs.sources import Part
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
 
 _DEFAULTS = {
     "batch_size": None, "workers": None, "column": None, "recursive": False, "restart": False

@@ -28,7 +28,7 @@ from refgit.cli.terminal import waiting
 
 if TYPE_CHECKING:
     from refgit.generation.classification.trie import Trie
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.processing import BertTokenizer, GitProcessor
 
 DESCRIPTION = "Rank labels by their probability as the text below each image or video."

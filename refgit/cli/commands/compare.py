@@ -17,7 +17,7 @@ from refgit.cli.output import one_line, print_json, put, reason, say
 from refgit.cli.terminal import waiting
 
 if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.parity.comparison.comparing import Comparison, Row
     from refgit.parity.numerics.noise import NoiseFloor
     from refgit.traces.container import Trace
@@ -203,8 +203,8 @@ def find_model(wanted: str | None, reference: Trace) -> tuple[GitForCausalLM | N
     """
     from refgit.demo import NAME, demo_path
     from refgit.hub import find_checkpoint
+    from refgit.model.causal_lm import GitForCausalLM
     from refgit.model.config import GitConfig
-    from refgit.model.git import GitForCausalLM
     from refgit.parity.comparison.comparing import config_differences
 
     name = wanted or reference.meta.get("model", "")

@@ -29,7 +29,7 @@ from refgit.parity.numerics.precision import precision_of, tensor_precision
 from refgit.traces.container import Trace, is_input
 
 if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
 
 __all__ = ["Cause", "Diagnosis", "Finding", "diagnose"]
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Operations
+from refgit.model.causal_lm import GitForCausalLM
 from refgit.model.config import GitConfig
-from refgit.model.git import GitForCausalLM
 from refgit.traces.container import Tensor
 from refgit_backends import Backend
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from refgit.files import write_whole
-from refgit.model.git import GitForCausalLM
+from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation, TextCase
 from refgit.parity.kit.cases.layers import layer_cases
 from refgit.parity.kit.cases.models import (

@@ -30,7 +30,7 @@ from refgit.parity.numerics.rerun import replay, summed_backwards
 from refgit.traces.container import Tensor, Trace, is_input
 
 if TYPE_CHECKING:
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
 
 # Whose floors to scale by the ratio of the units; float32's, which sums in the same precision as it
 # stores, is then a few times too high.

@@ -12,7 +12,7 @@ from refgit.traces.container import Tensor, Trace, is_input, split_call, trace
 
 if TYPE_CHECKING:
     from refgit.model.cache import KeyValueCache
-    from refgit.model.git import GitForCausalLM
+    from refgit.model.causal_lm import GitForCausalLM
 
 
 def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:

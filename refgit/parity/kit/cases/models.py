@@ -14,9 +14,9 @@ from refgit.layers._array_api import Array
 from refgit.layers.embedding import embed, text_embedding
 from refgit.layers.mask import attention_bias, image_text_mask
 from refgit.layers.sequence import string_frames
+from refgit.model.causal_lm import GitForCausalLM
 from refgit.model.config import GitConfig, GitVisionConfig
 from refgit.model.decoder import decode, decoder_block
-from refgit.model.git import GitForCausalLM
 from refgit.model.vision import image_embedding, image_encoder, vision_block, visual_projection
 from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Tensors
 from refgit.parity.kit.vocabulary import CLS, PAD, SEP, VOCABULARY

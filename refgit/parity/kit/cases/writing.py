@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from refgit.model.git import GitForCausalLM
+from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Tensors
 from refgit.parity.kit.cases.models import FRAMES, model_case, pixels, text, vision_case
 from refgit.parity.kit.tolerance import UnstableError

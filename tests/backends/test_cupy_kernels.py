@@ -30,9 +30,11 @@ from helpers import gpu_fake, gpu_fake_kernels
 from helpers.backends import ROOT, make_backend
 from helpers.golden_checks import SMALL, WRITING, relative_error
 from helpers.mathematics import MATHEMATICS
+from helpers.replacements import attending, check_replacements, feeding_forward
 from refgit import GitForCausalLM, layers, to_numpy
 from refgit import testing as tiny
 from refgit.layers._operations import DEFINITIONS, LAYERS, OPERATIONS, Operations
+from refgit.layers.activation import ACTIVATIONS
 from refgit.layers.attention import attention, merge_heads, split_heads
 from refgit.layers.feed_forward import feed_forward
 from refgit.layers.position import RelativePositions
@@ -331,7 +333,8 @@ def test_the_pretend_cupy_keeps_host_and_device_apart(fake: Any) -> None:
 
 def test_every_operation_has_a_kernel(device: Backend) -> None:
     # Of project_heads the definition: three products, which `linear` has a kernel for.
-    assert set(device.kernels) == {*OPERATIONS, *LAYERS} - {"project_heads"}
+    without = {"project_heads", *ACTIVATIONS} - {"gelu", "quick_gelu"}
+    assert set(device.kernels) == {*OPERATIONS, *LAYERS} - without
 
 
 def draw_numbers(rng: np.random.Generator, shape: tuple[int, ...], size: float) -> np.ndarray:
@@ -597,8 +600,9 @@ def test_attention_shows_scores_and_probabilities(
     found = served.run(attention, query, [key], [value], bias, head_mask=head_mask)
     for x, y in zip(found, wanted, strict=True):
         close(x, y, 1e-13)
-    assert list(seen[1]) == list(seen[0]) == ["scores"]
-    close(seen[1]["scores"], seen[0]["scores"], 1e-13)
+    assert list(seen[1]) == list(seen[0]) == ["scores", "probabilities"]
+    for name, x in seen[0].items():
+        close(seen[1][name], x, 1e-13)
 
 
 def test_heads_are_put_side_by_side_without_a_copy(device: Backend) -> None:
@@ -637,6 +641,22 @@ def test_feed_forward_equals_its_definition(activation: str, dtype: str, device:
     assert list(seen[1]) == list(seen[0])
     for name, step in seen[0].items():
         close(seen[1][name], step, 4 * UNITS[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("queries", "images", "texts"), [(1, 2, 3), (4, 2, 2), (70, 2, 1)])
+def test_attention_takes_what_hooks_return(
+    queries: int, images: int, texts: int, masked: bool, dtype: str, device: Backend
+) -> None:
+    run = attending(queries, images, texts, masked, dtype)
+    check_replacements(run, device, 20 * UNITS[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu", "relu"])
+def test_feed_forward_takes_what_hooks_return(activation: str, dtype: str, device: Backend) -> None:
+    check_replacements(feeding_forward(6, activation, dtype), device, 8 * UNITS[dtype])
 
 
 # -- the whole model -------------------------------------------------------------------------------
@@ -726,15 +746,17 @@ def test_a_step_of_decoding_starts_few_kernels(fake: Any) -> None:
 REHEARSAL = """
 import sys
 sys.path[:0] = sys.argv.pop(1).split(":")
-import gpu_fake, pytest
+import pytest
+from helpers import gpu_fake
 sys.modules["cupy"] = gpu_fake.make_fake_cupy()
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "-m", "gpu", *sys.argv[1:]]))
+quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+sys.exit(pytest.main([*quiet, "-m", "gpu", *sys.argv[1:]]))
 """
 
 
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.parametrize("file", ["test_backends.py", "test_golden.py"])
+@pytest.mark.parametrize("file", ["backends/test_backends.py", "golden/test_golden.py"])
 def test_what_a_gpu_machine_is_to_run_passes_on_the_pretend_gpu(file: str) -> None:
     """Every golden tensor with its hooks, git-base's size too, with kernels and without."""
     paths = ":".join(str(ROOT / name) for name in (".", "backends", "tests"))

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.replacements import attending, check_replacements, feeding_forward, projection
 from refgit import GitForCausalLM, layers
 from refgit import testing as tiny
 from refgit.layers._operations import DEFINITIONS, LAYERS, Operations
@@ -371,6 +372,33 @@ def test_activations_at_the_ends_of_the_numbers() -> None:
         np.testing.assert_array_equal(y[1:], [x[3], 0, 0, y[4]])
         assert np.isnan(y[0])
         assert KERNELS[name](x[:1])[0] == np.inf
+
+
+# -- replacements by hooks -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", UNITS)
+@pytest.mark.parametrize("rows", [1, 5, 64])
+def test_projections_take_what_hooks_return(rows: int, dtype: str) -> None:
+    check_replacements(projection(rows, dtype), get_backend("numpy"), 4 * UNITS[dtype])
+
+
+@pytest.mark.parametrize("dtype", UNITS)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("queries", "images", "texts"), [(1, 2, 3), (4, 2, 2), (70, 2, 1)])
+def test_attention_takes_what_hooks_return(
+    queries: int, images: int, texts: int, masked: bool, dtype: str
+) -> None:
+    run = attending(queries, images, texts, masked, dtype)
+    check_replacements(run, get_backend("numpy"), 20 * UNITS[dtype])
+
+
+@pytest.mark.parametrize("dtype", UNITS)
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu", "relu"])
+@pytest.mark.parametrize("rows", [1, 5, 30, 64, 200])
+def test_feed_forward_takes_what_hooks_return(rows: int, activation: str, dtype: str) -> None:
+    run = feeding_forward(rows, activation, dtype)
+    check_replacements(run, get_backend("numpy"), 8 * UNITS[dtype])
 
 
 # -- threads ---------------------------------------------------------------------------------------

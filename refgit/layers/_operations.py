@@ -97,9 +97,20 @@ class Operations:
         return kernel(*arguments, hook=self.hook if self.hooks else None, **options)
 
     def activation(self, act: str | Callable[[Array], Array]) -> Callable[[Array], Array]:
-        """Return the activation function that a config names, or that it holds itself."""
+        """Return the activation function that a config names, or that it holds itself.
+
+        Raises
+        ------
+        ValueError
+            The name is not in `ACTIVATIONS`.
+        """
         if not isinstance(act, str):
             return act
+        if act not in ACTIVATIONS:
+            raise ValueError(
+                f"the activation is {act!r}; expected one of {', '.join(sorted(ACTIVATIONS))}, or "
+                "a function of an array."
+            )
         return self.kernels.get(ACTIVATIONS[act], ACTIVATIONS[act])
 
     def at(self, name: str) -> Operations:

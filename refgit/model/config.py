@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from refgit.errors import CheckpointError
 from refgit.files import CONFIG_NAME, json_text, read_json, write_whole
+from refgit.layers.activation import ACTIVATIONS
 from refgit.validation import (
     Rule,
     is_flag,
@@ -31,14 +32,11 @@ from refgit.validation import (
 )
 
 C = TypeVar("C", bound=type[Any])
-ACTIVATIONS = ("gelu", "gelu_new", "quick_gelu", "relu", "selu", "silu")
-
-
 POSITION_EMBEDDINGS = ("absolute", "relative_key", "relative_key_query")
 
 
 def _is_activation(value: Any) -> bool:
-    return callable(value) or value in ACTIVATIONS
+    return callable(value) or (isinstance(value, str) and value in ACTIVATIONS)
 
 
 def _is_at_least_0(value: Any) -> bool:
@@ -57,7 +55,7 @@ _SHARED_RULES: tuple[Rule, ...] = (
         "a positive integer",
         is_size,
     ),
-    ("hidden_act", f"one of {', '.join(ACTIVATIONS)}", _is_activation),
+    ("hidden_act", f"one of {', '.join(sorted(ACTIVATIONS))}", _is_activation),
     ("layer_norm_eps initializer_range", "a number of at least 0", _is_at_least_0),
 )
 _VISION_RULES: tuple[Rule, ...] = (
@@ -187,7 +185,7 @@ class _JsonConfig:
                 "hidden_act",
                 isinstance(config.hidden_act, str),
                 "a name, since a function cannot be written to config.json: store one of "
-                f"refgit.model.config.ACTIVATIONS ({', '.join(ACTIVATIONS)}), as in "
+                f"refgit.layers.activation.ACTIVATIONS ({', '.join(sorted(ACTIVATIONS))}), as in "
                 'config.replace(hidden_act="gelu")',
             )
         return self.to_dict()

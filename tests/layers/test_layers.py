@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from helpers.backends import make_backend
 from refgit import layers as L
 from refgit import to_numpy
-from refgit.layers._operations import DEFINITIONS
+from refgit.layers._operations import DEFINITIONS, Operations
 from refgit.layers.attention import attention_scores, merge_heads, split_heads, weighted_values
 from refgit.layers.patch_embedding import prepend_class_token
 from refgit.layers.position import (
@@ -23,7 +23,7 @@ from refgit.layers.position import (
     interpolate_positions,
     relative_scores,
 )
-from refgit_backends import Backend
+from refgit_backends import Backend, get_backend
 
 BACKENDS = ["numpy", "strict"]
 finite = {"allow_nan": False, "allow_infinity": False}
@@ -129,6 +129,14 @@ def test_the_other_activations_equal_their_formulas(x: float, on: Backend) -> No
         activation = DEFINITIONS.activation(name)
         found = to_numpy(activation(on.asarray(np.array([x]))))
         np.testing.assert_allclose(found, [wanted], rtol=1e-13, atol=1e-15, err_msg=name)
+
+
+def test_only_activations_are_found_by_name() -> None:
+    """The names of other operations, and of what has a kernel, are refused as any other."""
+    for ops in (DEFINITIONS, Operations.with_kernels(get_backend("numpy").kernels)):
+        for name in ("linear", "layer_norm", "softmax", "attention", "run", "hook", "GELU", ""):
+            with pytest.raises(ValueError, match=f"'{name}'; expected one of gelu, gelu_new, "):
+                ops.activation(name)
 
 
 def test_an_activation_may_be_a_function() -> None:

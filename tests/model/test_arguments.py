@@ -19,7 +19,7 @@ from refgit import (
     KeyValueCache,
 )
 from refgit import testing as tiny
-from refgit.model.config import ACTIVATIONS
+from refgit.layers.activation import ACTIVATIONS
 from refgit_backends import Backend
 
 MODEL = tiny.tiny_model()
@@ -194,7 +194,7 @@ def test_wrong_head_masks_are_refused(mask: Any, error: type[Exception], words: 
         refused(call, error, ["head_mask", *words])
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 def test_every_activation_that_a_config_may_name_runs(name: str) -> None:
     vision = tiny.VISION.replace(hidden_act=name)
     model = tiny.tiny_model(config=tiny.CONFIG.replace(hidden_act=name, vision_config=vision))

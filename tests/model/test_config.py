@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from refgit import GitConfig, GitForCausalLM, GitVisionConfig
 from refgit import testing as tiny
 from refgit.layers import activation
-from refgit.model import config as config_module
 
 # The signatures in transformers 4.56.2's documentation of GIT, in their order.
 VISION_DEFAULTS = {
@@ -150,7 +149,21 @@ def test_a_function_as_activation_cannot_be_written(where: str, tmp_path: Path) 
 
 
 def test_a_config_may_name_each_activation_there_is() -> None:
-    assert set(config_module.ACTIVATIONS) == set(activation.ACTIVATIONS)
+    for name in activation.ACTIVATIONS:
+        assert GitConfig(hidden_act=name).hidden_act == name
+    assert set(ACTIVATIONS) == set(activation.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", ["linear", "softmax", "attention", "erf", "GELU", "", ["gelu"]])
+def test_what_is_not_an_activation_is_refused(name: Any) -> None:
+    """Also operations that are in refgit.layers, under their own names."""
+    for kind in (GitConfig, GitVisionConfig):
+        with pytest.raises(
+            ValueError, match=f"{kind.__name__}.hidden_act is .*; expected one of gelu"
+        ):
+            kind(hidden_act=name)
+        with pytest.raises(ValueError, match=r"hidden_act is .*gelu_new, quick_gelu, relu"):
+            kind.from_dict({"hidden_act": name})
 
 
 # ---- round trips

@@ -150,10 +150,11 @@ def of_head(node: Node, graph: Graph) -> Iterator[Hypothesis]:
 def of_activation(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """Another activation, none, or twice the same."""
     own = node.options["act"]
-    said = NAMES.get(own, "another") if isinstance(own, str) else "another"
+    said = NAMES.get(own, own) if isinstance(own, str) else "another"
     yield from mistakes(
         node,
-        *((f"activation {name}", f"your activation is {NAMES[name]}; it should be {said}", act)
+        *((f"activation {name}",
+           f"your activation is {NAMES.get(name, name)}; it should be {said}", act)
           for name, act in ACTIVATIONS.items() if name != own),
         ("activation missing", "your activation is missing", lambda x: x),
         *((f"activation {name}", f"your activation is {name}; it should be {said}", act, 2)

@@ -20,7 +20,8 @@ from refgit import GitConfig, GitForCausalLM, GitProcessor
 from refgit.cli.arguments import read_pixels
 from refgit.demo import demo_path
 from refgit.parity import capture_torch
-from refgit.parity.comparison.comparing import MULTIPLE, Comparison, compare
+from refgit.parity import Comparison, compare
+from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.traces.container import Trace, record
 

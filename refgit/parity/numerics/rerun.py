@@ -82,13 +82,12 @@ def summed_backwards(model: GitForCausalLM) -> GitForCausalLM:
 
 
 def narrowed(model: GitForCausalLM, precision: str) -> GitForCausalLM:
-    """A float32 model on the host whose weights and named tensors are rounded to a narrow type."""
+    """A float32 model on the host that rounds its weights and intermediates to a narrow type.
+
+    It goes on with the rounded ones, in kernels of whole layers too.
+    """
     home = model.to(backend="numpy", dtype="float32")
     state = {name: rounded(x, precision) for name, x in home.state_dict().items()}
     other = type(model)(model.config, backend="numpy", dtype="float32", _parameters=state)
-
-    def rounding(name: str, array: Tensor) -> None:
-        array[...] = rounded(array, precision)  # in place: the model goes on with it
-
-    other.operations = other.operations.with_hook(rounding)
+    other.operations = other.operations.with_hook(lambda _name, x: rounded(x, precision))
     return other

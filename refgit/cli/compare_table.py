@@ -14,7 +14,7 @@ from refgit.cli.output import one_line, put
 from refgit.cli.terminal import is_terminal
 
 if TYPE_CHECKING:
-    from refgit.parity.comparison.comparing import Row
+    from refgit.parity.comparison.row import Row
 
 _HEADER = ("", "tensor", "x floor", "max abs", "max rel", "rms", "cosine", "ulp", "off", "worst at")
 _LEFT = ("", "tensor", "worst at")  # flush left; the rest are numbers

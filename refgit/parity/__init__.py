@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Comparison": "refgit.parity.comparison.comparing",
+    "Comparison": "refgit.parity.comparison.row",
     "Diagnosis": "refgit.parity.diagnosis.result",
     "Grading": "refgit.parity.kit.grading",
     "NoiseFloor": "refgit.parity.numerics.noise",
@@ -29,10 +29,10 @@ _HOMES = {
     "TraceError": "refgit.traces.container",
     "capture_onnx": "refgit.traces.capture.onnx",
     "capture_torch": "refgit.traces.capture.torch",
-    "compare": "refgit.parity.comparison.comparing",
+    "compare": "refgit.parity.comparison.procedure",
     "diagnose": "refgit.parity.diagnosis.procedure",
     "grade": "refgit.parity.kit.grading",
-    "read_map": "refgit.parity.matching.names",
+    "read_map": "refgit.parity.matching.maps",
     "record": "refgit.traces.container",
     "write_kit": "refgit.parity.kit.files",
     "write_report": "refgit.parity.report.write",

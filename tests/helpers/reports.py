@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refgit.parity.comparison.comparing import Comparison, compare
+from refgit.parity import Comparison, compare
 from refgit.parity.diagnosis.procedure import Cause, Diagnosis, Finding
 from refgit.parity.report.write import html_report
 from refgit.testing import pixels, tiny_model, tokens

@@ -25,7 +25,7 @@ from helpers.capture_cases import (
     video_call,
 )
 from refgit import testing as tiny
-from refgit.parity.comparison.comparing import compare
+from refgit.parity import compare
 from refgit.parity.diagnosis.procedure import diagnose
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.traces.capture.torch import capture_torch

@@ -29,7 +29,7 @@ from helpers.capture_cases import (
 from helpers.oracle import torch, transformers
 from refgit import GitConfig
 from refgit import testing as tiny
-from refgit.parity.comparison.comparing import compare
+from refgit.parity import compare
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.traces.capture.onnx import capture_onnx
 from refgit.traces.container import Trace, TraceError, record

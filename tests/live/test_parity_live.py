@@ -19,8 +19,7 @@ from helpers.oracle import torch, transformers
 from refgit import GitConfig, GitForCausalLM, GitProcessor
 from refgit.cli.arguments import read_pixels
 from refgit.demo import demo_path
-from refgit.parity import capture_torch
-from refgit.parity import Comparison, compare
+from refgit.parity import Comparison, capture_torch, compare
 from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.traces.container import Trace, record

@@ -19,10 +19,12 @@ from refgit.cli import compare_table
 from refgit.cli import main as cli
 from refgit.cli.commands import compare as compare_command
 from refgit.cli.commands import trace as trace_command
-from refgit.parity.comparison.comparing import Comparison, Row, compare
+from refgit.parity import Comparison, compare
+from refgit.parity.comparison.row import Row
 from refgit.parity.matching.families import simple
 from refgit.parity.matching.layouts import best_layout, layouts
-from refgit.parity.matching.names import match, read_map
+from refgit.parity.matching.maps import read_map
+from refgit.parity.matching.matcher import match
 from refgit.parity.numerics.floor import Floor, pooled
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.numerics.rerun import replay
@@ -122,7 +124,7 @@ def test_an_error_spread_thinly_is_seen_in_the_root_mean_square() -> None:
 
 def test_a_tensor_that_differs_alone_is_told_to_be_so() -> None:
     found = compare(reference(), changed(git__encoder__layer__1__output__dense=lambda x: 2 * x))
-    assert any("behind it agree again" in sentence for sentence in found.sentences)
+    assert any("after it agree again" in sentence for sentence in found.sentences)
 
 
 @pytest.mark.parametrize("multiple", [1e-3, 1e6])
@@ -299,7 +301,7 @@ def test_half_precision_has_its_own_floor(precision: str) -> None:
     found = compare(reference(), half)
     assert found.ok
     assert (found.precision, found.noise) == (precision, "measured")
-    assert any(f"numbers are those of {precision}" in note for note in found.notes)
+    assert any(f"numbers are of {precision}" in note for note in found.notes)
     assert not compare(reference(), half, precision="float32").ok
 
 
@@ -308,7 +310,7 @@ def test_a_narrow_reference_has_the_floor_of_its_own_precision() -> None:
     found = compare(half, single())
     assert found.ok
     assert found.precision == "float16"
-    assert any("the reference's numbers are those of float16" in note for note in found.notes)
+    assert any("the reference's numbers are of float16" in note for note in found.notes)
     assert compare(single(), Trace(dict(reference()))).precision == "float32"
 
 
@@ -626,7 +628,7 @@ def test_values_of_another_model_are_matched_by_order_alone_and_it_is_said() -> 
     found = compare(Trace({n: part[n] for n in part if not n.startswith("step.")}), nameless)
     assert not found.ok
     assert found.first is not None
-    assert found.first.how == "shape and order alone"
+    assert found.first.how == "shape and order only"
     assert found.first.name == "git.image_encoder.vision_model.embeddings.patch_embedding"
     assert any("a map of names would make sure" in sentence for sentence in found.sentences)
 
@@ -684,10 +686,10 @@ def test_a_map_has_names_and_patterns(tmp_path: Path, line: str, theirs: str, ou
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a = ", "is no TOML file"),
+        ("a = ", "is not a TOML file"),
         ("a = 3", "a is 3; expected a name in quotes"),
         ("", "is empty"),
-        ("\x00", "is no TOML file"),
+        ("\x00", "is not a TOML file"),
     ],
 )
 def test_a_map_that_is_none_is_refused(tmp_path: Path, text: str, reason: str) -> None:
@@ -740,9 +742,9 @@ LAID_OUT: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "as a picture, channels last, (B, h, w, D)": (
         "patch_embedding", lambda x: x.reshape(2, 2, 2, 12),
     ),
-    "the last 4 positions of 9 alone": ("output.dense", lambda x: x[:, -4:]),
-    "the first 5 positions of 9 alone": ("output.dense", lambda x: x[:, :5]),
-    "the last position of 9 alone": ("output.dense", lambda x: x[:, -1]),
+    "only the last 4 positions of 9": ("output.dense", lambda x: x[:, -4:]),
+    "only the first 5 positions of 9": ("output.dense", lambda x: x[:, :5]),
+    "only the last position of 9": ("output.dense", lambda x: x[:, -1]),
     "repeated for each row of the batch": ("position_ids", lambda x: np.repeat(x, 2, 0)),
 }  # fmt: skip
 

@@ -27,7 +27,7 @@ from helpers.reports import (  # noqa: F401  # fixtures
     page,
     reference,
 )
-from refgit.parity.comparison.comparing import Comparison, compare
+from refgit.parity import Comparison, compare
 from refgit.parity.diagnosis.procedure import Diagnosis
 from refgit.parity.report import pictures
 from refgit.parity.report.data import aligned

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
 
 from helpers.browser import browser  # noqa: E402
 from refgit import GitConfig, GitForCausalLM, GitVisionConfig  # noqa: E402
-from refgit.parity.comparison.comparing import compare  # noqa: E402
+from refgit.parity import compare  # noqa: E402
 from refgit.parity.diagnosis.procedure import diagnose  # noqa: E402
 from refgit.parity.numerics.noise import NoiseFloor  # noqa: E402
 from refgit.parity.report.write import write_report  # noqa: E402

@@ -18,7 +18,7 @@ from refgit.cli.terminal import waiting
 
 if TYPE_CHECKING:
     from refgit.model.causal_lm import GitForCausalLM
-    from refgit.parity.comparison.comparing import Comparison, Row
+    from refgit.parity.comparison.row import Comparison, Row
     from refgit.parity.numerics.noise import NoiseFloor
     from refgit.traces.container import Trace
 
@@ -113,8 +113,8 @@ def positive(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, diagnose if something differs, and say what was found."""
-    from refgit.parity.comparison.comparing import compare, precision_between
-    from refgit.parity.matching.names import read_map
+    from refgit.parity.comparison.procedure import compare, precision_between
+    from refgit.parity.matching.maps import read_map
     from refgit.parity.numerics.floor import MULTIPLE, SUSPECT
     from refgit.parity.numerics.precision import precision_of
     from refgit.traces.container import Trace
@@ -205,7 +205,7 @@ def find_model(wanted: str | None, reference: Trace) -> tuple[GitForCausalLM | N
     from refgit.hub import find_checkpoint
     from refgit.model.causal_lm import GitForCausalLM
     from refgit.model.config import GitConfig
-    from refgit.parity.comparison.comparing import config_differences
+    from refgit.parity.comparison.configs import config_differences
 
     name = wanted or reference.meta.get("model", "")
     if name == NAME and not Path(name).is_dir():

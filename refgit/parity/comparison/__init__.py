@@ -1,1 +1,1 @@
-"""Comparison: another implementation's tensors against the reference's, a row each."""
+"""Comparing a trace with the reference's: rows, their numbers, and what is said of them."""

@@ -1,4 +1,4 @@
-"""Names that are ours in other words: prefixes, separators, exporters' endings, other families.
+"""Names that are ours but for spelling: prefixes, separators, exporters' endings, other families.
 
 A name is reduced to a simple form, then translated where it belongs to a family that is known:
 transformers' modules, Microsoft's GIT with CLIP's names, llama.cpp's.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from refgit.traces.container import is_input, split_call
+from refgit.traces.names import TensorName
 
 _VISION = "image_encoder.vision_model"
-# Our module paths for what others call so, in simple form (see `simple`); first fit counts. The
+# Others' names and our module paths, in simple form (see `simple`); the first that fits. The
 # first group are modules whose output is that of their last part.
 _SYNONYMS = [
     (re.compile(pattern), ours)
@@ -47,7 +47,7 @@ _SYNONYMS = [
         (r"v\.post_ln", f"{_VISION}.post_layernorm"),
     )
 ]
-# The beginnings of paths, and then what stands behind a layer's number, in any of the families.
+# How the paths of layers begin, and what follows a layer's number, in any of the families.
 _LAYERS = [
     (re.compile(pattern), ours)
     for pattern, ours in (
@@ -94,12 +94,13 @@ _IN_LAYER = {
 }
 _WRAPPERS = ("model", "module", "_orig_mod", "git", "graph", "main_graph", "base_model")
 _CALL = re.compile(rf"^/?(?:(?:{'|'.join(_WRAPPERS)})[./])*(step|call)[._/]?(\d+)[./]")
-# What exporters put behind a module's path: the operation, and the number of its output.
+# What exporters append to a module's path: the operation, and the number of its output.
 _OPERATION = re.compile(
     r"\.(matmul|gemm|add|mul|div|sub|softmax|layernormalization|erf|conv|gather|reshape|transpose|"
     r"sigmoid|tanh|relu|where|concat|linear|gelu|fastgelu|biasgelu|identity|cast)([._]\d+)*$"
 )
 _OUTPUT_NUMBER = re.compile(r"([._:]output)?[._:]\d+$")
+_ONNX_OUTPUT = re.compile(r"_output_\d+$")
 
 
 def simple(name: str) -> str:
@@ -119,29 +120,23 @@ def simple(name: str) -> str:
 
 def plain_keys(name: str, *, ours: bool) -> list[str]:
     """Names under which a tensor may be known, the surest first; of ours, the one we use."""
-    prefix, rest = _split_loosely(name)
+    prefix, rest = _split_call(name)
     text = simple(rest)
-    if is_input(name) or text.startswith(("input.", "inputs.")):
+    if text.startswith(("input.", "inputs.")):
         text = "input." + text.split(".", 1)[1]
     elif ours:
         return [prefix + _in_family(text)]
-    keys = [prefix + text, prefix + _in_family(text)]
+    keys = [text, _in_family(text)]
     if not ours:
-        keys.append(f"{prefix}input.{text}")
-        bare = _OPERATION.sub("", _OUTPUT_NUMBER.sub("", _without_output(rest)))
-        bare = _OPERATION.sub("", simple(bare))
-        keys.append(prefix + _in_family(bare))
-    return list(dict.fromkeys(keys))
+        bare = _OPERATION.sub("", _OUTPUT_NUMBER.sub("", _ONNX_OUTPUT.sub("", rest)))
+        keys += [f"input.{text}", _in_family(_OPERATION.sub("", simple(bare)))]
+    return [prefix + key for key in dict.fromkeys(keys)]
 
 
-def _split_loosely(name: str) -> tuple[str, str]:
+def _split_call(name: str) -> tuple[str, str]:
     """Split off the call, however its number is joined: step.1., step_1/ ..."""
-    return split_call(_CALL.sub(r"\1.\2.", name))
-
-
-def _without_output(name: str) -> str:
-    """Drop ONNX's ``_output_0``."""
-    return re.sub(r"_output_\d+$", "", name)
+    parsed = TensorName.parse(_CALL.sub(lambda hit: f"{hit[1]}.{int(hit[2])}.", name))
+    return parsed.prefix, parsed.path
 
 
 def _in_family(text: str) -> str:
@@ -162,8 +157,8 @@ def _in_family(text: str) -> str:
 
 
 def loose_keys(name: str, *, ours: bool) -> list[str]:
-    """Ends of names from a layer's number on, longest first: what stands before differs."""
-    prefix, _ = _split_loosely(name)
+    """Ends of names from a layer's number on, longest first: what comes before differs."""
+    prefix, _ = _split_call(name)
     found = []
     for key in plain_keys(name, ours=ours):
         parts = key.removeprefix(prefix).split(".")
@@ -173,5 +168,5 @@ def loose_keys(name: str, *, ours: bool) -> list[str]:
 
 
 def _tells(parts: Sequence[str]) -> bool:
-    """Whether the end of a name says which layer and what of it."""
+    """Whether the end of a name says which layer, and which part of it."""
     return len(parts) >= 3 and any(part.isdigit() for part in parts[:2])

@@ -271,7 +271,7 @@ def _parts(theirs: Shape, ours: Shape) -> Iterator[Layout]:
     for start, where in ((total - length, "last"), (0, "first")):
         some = f"{where} position" if length == 1 else f"{where} {length} positions"
         for layout in _whole(theirs, shape):
-            said = f"the {some} of {total} alone"
+            said = f"only the {some} of {total}"
             part = (axis, start, start + length)
             plain = layout.text if "axes of one" not in layout.text else ""
             yield replace(layout, text=_joined(said, plain), part=part)

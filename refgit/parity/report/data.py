@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refgit.parity.comparison.elements import without_mask
 from refgit.parity.report import pictures
 from refgit.parity.report.page import level_of, times
 from refgit.parity.report.tower import sections
 from refgit.traces.container import Tensor, Trace, split_call
 
 if TYPE_CHECKING:
-    from refgit.parity.comparison.comparing import Comparison, Row
+    from refgit.parity.comparison.row import Comparison, Row
     from refgit.parity.diagnosis.procedure import Diagnosis, Finding
 
 # Cells on a side of a heat map, of tensors that differ and of those that agree, and the worst
@@ -180,9 +181,7 @@ def aligned(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor] | None:
 
 def unmasked(ours: Tensor, theirs: Tensor) -> Tensor:
     """Scores behind a mask are not compared: put ours in their place, as `compare` does."""
-    from refgit.parity.comparison.comparing import _without_mask
-
-    return _without_mask(theirs, ours)[0]
+    return without_mask(theirs, ours)[0]
 
 
 def _tokens_per_image(reference: Trace) -> int:

@@ -15,7 +15,7 @@ from refgit.parity.report.tower import Layer, Section, sections
 from refgit.traces.container import Trace, is_input, split_call
 
 if TYPE_CHECKING:
-    from refgit.parity.comparison.comparing import Comparison, Row
+    from refgit.parity.comparison.row import Comparison, Row
     from refgit.parity.diagnosis.procedure import Diagnosis, Finding
 
 # ---- in words

@@ -19,7 +19,7 @@ from refgit.parity.report.page import Page
 from refgit.traces.container import Trace, TraceError
 
 if TYPE_CHECKING:
-    from refgit.parity.comparison.comparing import Comparison
+    from refgit.parity.comparison.row import Comparison
     from refgit.parity.diagnosis.procedure import Diagnosis
 
 _TEMPLATE = Template("refgit.parity.report", "report.html")

@@ -288,10 +288,10 @@ def test_one_token_with_another_eps_by_chance_is_no_finding(model: Any) -> None:
     cause = Cause("eps", "eps 1e-05", 1.0, "x")
     findings = [Finding(f"n{i}", 4.0, [cause]) for i in range(3)]
     search.doubtful = {"n0", "n1", "n2"}
-    assert search.sure(findings[:1]) == []
-    assert search.sure(findings) == findings
+    assert search.confirmed(findings[:1]) == []
+    assert search.confirmed(findings) == findings
     search.doubtful = set()
-    assert search.sure(findings[:1]) == findings[:1]
+    assert search.confirmed(findings[:1]) == findings[:1]
 
 
 def test_rows_of_a_batch_in_another_order_are_recognised(model: Any) -> None:

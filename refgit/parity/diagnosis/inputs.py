@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.parity.diagnosis.result import Cause
+from refgit.parity.diagnosis.result import Cause, Finding
 from refgit.parity.numerics.precision import EPSILON, rounded, tensor_precision
+from refgit.traces.names import TensorName
 
 
 def input_findings(
     reference: Mapping[str, Any], other: Mapping[str, Any], precision: str | None = None
-) -> Iterator[tuple[str, float, list[Cause], list[str], str]]:
-    """Yield what a Finding is made of for every input that the other has and that differs."""
-    others_since: set[str] = set()  # calls whose words went another way: said once
+) -> Iterator[Finding]:
+    """Yield a finding for every input that the other has and that differs."""
+    others_since: set[int | None] = set()  # calls in which other words were chosen: said once
     for name, right in reference.items():
         if name not in other:
             continue
@@ -26,28 +26,27 @@ def input_findings(
             continue
         if wrong.shape != right.shape:
             note = f"its shape is {wrong.shape}; expected {right.shape}"
-            yield name, np.inf, [], [], note
+            yield Finding(name, np.inf, note=note)
             continue
         if _follows(name, wrong, other):
             continue
         error = _difference(right, wrong, EPSILON[tensor_precision(other, name, precision)])
-        step = _STEP_IDS.fullmatch(name)
-        if error > 1.0 and step is not None:
-            if step[1] not in others_since:
-                yield (
-                    name,
-                    error,
-                    [],
-                    [],
-                    (f"from decoding step {step[2]} on your words are others: feed the same words"),
-                )
-            others_since.add(step[1])
-        elif error > 1.0:
+        if error <= 1.0:
+            continue
+        step = _step_of_ids(name)
+        if step is None:
             makers = _of_pixels if name.endswith("pixel_values") else _of_numbers
-            yield name, error, list(makers(name, right, wrong)), [], ""
+            yield Finding(name, error, list(makers(name, right, wrong)))
+        elif step.call not in others_since:
+            others_since.add(step.call)
+            note = f"from decoding step {step.step} on your words are others: feed the same words"
+            yield Finding(name, error, note=note)
 
 
-_STEP_IDS = re.compile(r"(.*)step\.(\d+)\.input\.input_ids")
+def _step_of_ids(name: str) -> TensorName | None:
+    """The name taken apart, where it is the ids of a decoding step."""
+    parsed = TensorName.parse(name)
+    return parsed if parsed.step is not None and parsed.path == "input.input_ids" else None
 
 
 def repeats(wrong: Array, right: Array) -> bool:
@@ -69,7 +68,7 @@ def own_words(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[st
     """
     found = {}
     for name, ids in reference.items():
-        if _STEP_IDS.fullmatch(name) and name not in other and _follows(name, ids, reference):
+        if _step_of_ids(name) and name not in other and _follows(name, ids, reference):
             logits = _logits_before(name, other)
             if logits is not None and logits.shape[0] == ids.shape[0]:
                 found[name] = np.argmax(logits, axis=-1)[:, None]
@@ -89,11 +88,11 @@ def _follows(name: str, ids: Array, other: Mapping[str, Any]) -> bool:
 
 def _logits_before(name: str, trace: Mapping[str, Any]) -> Array | None:
     """The logits (B, V) from which a step's words are chosen, if they are there."""
-    step = _STEP_IDS.fullmatch(name)
-    if step is None:
+    step = _step_of_ids(name)
+    if step is None or step.step is None:
         return None
-    before = f"step.{int(step[2]) - 1}." if int(step[2]) > 1 else ""
-    logits = trace.get(f"{step[1]}{before}output")
+    before = step.step - 1 if step.step > 1 else None
+    logits = trace.get(str(TensorName(step.call, before, leaf="output")))
     if logits is None:
         return None
     logits = np.asarray(logits)

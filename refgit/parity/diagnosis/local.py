@@ -17,6 +17,7 @@ import numpy as np
 from refgit.layers._array_api import Array
 from refgit.parity.graph.graph import Graph, MissingTensorError, View
 from refgit.parity.graph.nodes import Node
+from refgit.parity.graph.recipes import padding, sees
 from refgit.parity.numerics.floor import Floor, operation_floor
 from refgit.parity.numerics.precision import cast
 
@@ -122,8 +123,6 @@ def comparable(node: Node, view: View, expected: Array, found: Array) -> tuple[A
     """Scores that hold the mask already are compared where the mask leaves them."""
     if node.kind != "scores" or not node.options["masked"]:
         return expected, found
-    from refgit.parity.graph.recipes import padding, sees
-
     seen = np.broadcast_to(sees(node, expected), expected.shape)
     mask = padding(node, view)
     if mask is not None:

@@ -18,6 +18,7 @@ import numpy as np
 from refgit.layers._array_api import Array
 from refgit.parity.diagnosis.pixel_steps import Values, geometries_of, values_of
 from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding
+from refgit.processing import load_image
 
 NAME = "input.pixel_values"
 EXACT = 0.02  # levels: float32 arithmetic in another order
@@ -49,8 +50,6 @@ def diagnose_pixels(image: Any, processor: Any, other_pixels: Any) -> Diagnosis:
     """
     processor = getattr(processor, "image_processor", processor)
     if isinstance(image, (str, Path)):
-        from refgit.processing import load_image
-
         image = load_image(image)
     picture = _bytes_of(image)
     found = np.asarray(other_pixels, np.float64)

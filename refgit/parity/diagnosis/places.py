@@ -1,10 +1,11 @@
-"""Where in the model a tensor stands, in words that a porter knows; and numbers as sentences."""
+"""Where in the model a tensor is, in words that a porter knows; and numbers as sentences."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
+
+from refgit.traces.names import TensorName
 
 _PARTS = {
     "embeddings.patch_embedding": "patch embedding",
@@ -46,59 +47,42 @@ _PARTS = {
 }
 
 
-def layer_number(name: str) -> int | None:
-    """The number in a name such as ``....layer.3.output``; None outside the layers."""
-    parts = name.split(".")
-    for key in ("layer", "layers"):
-        if key in parts[:-1] and parts[parts.index(key) + 1].isdigit():
-            return int(parts[parts.index(key) + 1])
-    return None
-
-
-def part(name: str) -> str:
+def part(name: TensorName) -> str:
     """What a tensor is, without layer or step: "MLP activation"."""
-    if name == "output" or (name.endswith(".output") and "git." not in name):
+    if name.path == "output":
         return "head (logits)"
-    if re.search(r"\.layers\.\d+$", name):
+    if name.layer is not None and not name.leaf:
         return "residual around the MLP"
-    ends = (end for end in _PARTS if name.endswith(f".{end}") or name == end)
-    return _PARTS.get(max(ends, key=len, default=""), name)
+    ends = (end for end in _PARTS if f".{name.path}".endswith(f".{end}"))
+    return _PARTS.get(max(ends, key=len, default=""), str(name))
 
 
-def tower(name: str) -> str:
+def tower(name: TensorName) -> str:
     """Which of the two towers a tensor belongs to, or neither."""
-    if "image_encoder.vision_model.encoder" in name:
-        return "image encoder"
-    if "git.encoder.layer." in name:
+    if name.is_decoder:
         return "decoder"
-    return "image encoder" if "image_encoder" in name else ""
+    return "image encoder" if "image_encoder" in name.path else ""
 
 
-def side(name: str) -> str:
+def side(name: TensorName) -> str:
     """Which of the two configs a tensor goes by: the projection has the image encoder's eps."""
-    image = "image_encoder" in name or "visual_projection" in name
-    return "the image's side" if image else "the text's side"
+    return "the image's side" if name.is_image else "the text's side"
 
 
-def call(name: str) -> str:
+def call(name: TensorName) -> str:
     """Which call a tensor belongs to: "" for the first, "decoding step 2"."""
-    found = re.match(r"(?:call\.(\d+)\.)?(?:step\.(\d+)\.)?", name)
-    number, step = found.groups() if found else (None, None)
-    said = [] if number is None else [f"call {number}"]
-    return ", ".join(said + ([] if step is None else [f"decoding step {step}"]))
+    said = [] if name.call is None else [f"call {name.call}"]
+    return ", ".join(said + ([] if name.step is None else [f"decoding step {name.step}"]))
 
 
-def place(name: str) -> str:
-    """Where a tensor stands: "decoder layer 2, MLP activation"."""
-    return placed(name, [] if layer_number(name) is None else [layer_number(name)])
-
-
-def placed(name: str, layers: Iterable[int | None]) -> str:
-    """Where tensors of one kind stand that occur in several layers."""
-    numbers = [i for i in layers if i is not None]
-    of = f"{tower(name)} layer{'s' if len(numbers) > 1 else ''} {runs(numbers)}"
-    where = of if numbers else tower(name)
-    return ", ".join(piece for piece in (call(name), where, part(name)) if piece)
+def place(*names: TensorName) -> str:
+    """Where a tensor, or one kind in several layers, is: "decoder layer 2, MLP activation"."""
+    first = names[0]
+    layers = [name.layer for name in names if name.layer is not None]
+    where = tower(first)
+    if layers:
+        where = f"{where} layer{'s' if len(layers) > 1 else ''} {runs(layers)}"
+    return ", ".join(piece for piece in (call(first), where, part(first)) if piece)
 
 
 def runs(numbers: list[int]) -> str:

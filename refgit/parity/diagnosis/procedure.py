@@ -14,22 +14,21 @@ once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from refgit.arrays import to_numpy
+from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.diagnosis.inputs import input_findings, own_words, repeats
 from refgit.parity.diagnosis.local import measure
-from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding, call_of
+from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding
 from refgit.parity.diagnosis.search import Search
 from refgit.parity.graph.graph import Graph
 from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.precision import precision_of, tensor_precision
 from refgit.traces.container import Trace, is_input
-
-if TYPE_CHECKING:
-    from refgit.model.causal_lm import GitForCausalLM
+from refgit.traces.names import TensorName
 
 __all__ = ["Cause", "Diagnosis", "Finding", "diagnose"]
 
@@ -82,7 +81,7 @@ def diagnose(
             "the reference trace holds no input.input_ids; expected a trace of refgit with its "
             "inputs. Make it again with `refgit trace`."
         )
-    of_inputs = [Finding(*found) for found in input_findings(inputs, other, precision)]
+    of_inputs = list(input_findings(inputs, other, precision))
     theirs = {name: _as(inputs[name], other[name]) for name in inputs if name in other}
     theirs = {
         name: x
@@ -108,12 +107,12 @@ def diagnose(
             unchecked.append(name)
             continue
         checked += 1
-        finding = search.explain(local) if local.multiples > margin else search.faint(local)
+        finding = search.explain(local) if local.multiples > margin else search.weak(local)
         if finding is not None:
             findings.append(finding)
-    findings = search.sure(findings)
+    findings = search.confirmed(findings)
     if findings and findings[0].name.endswith("patch_embedding"):
-        pixels = call_of(findings[0].name) + "input.pixel_values"
+        pixels = TensorName.parse(findings[0].name).prefix + "input.pixel_values"
         if pixels not in other:
             findings[0].lead = f"your picture may be another; store {pixels}"
     return Diagnosis(_in_order(of_inputs, findings, graph), checked, unchecked)
@@ -135,9 +134,13 @@ def _recognised(other: Mapping[str, Any]) -> str | None:
 
 def _in_order(of_inputs: list[Finding], findings: list[Finding], graph: Graph) -> list[Finding]:
     """Findings call by call, each call's inputs before its tensors."""
-    calls = {prefix: i for i, prefix in enumerate(dict.fromkeys(map(call_of, graph.nodes)))}
+
+    def prefix(name: str) -> str:
+        return TensorName.parse(name).prefix
+
+    calls = {call: i for i, call in enumerate(dict.fromkeys(map(prefix, graph.nodes)))}
     both = [*of_inputs, *findings]
-    return sorted(both, key=lambda f: (calls.get(call_of(f.name), len(calls)), f in findings))
+    return sorted(both, key=lambda f: (calls.get(prefix(f.name), len(calls)), f in findings))
 
 
 def _at_home(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,21 +6,11 @@ A *noise floor* is what rounding alone does to a tensor: see `diagnose_local`.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from refgit.parity.diagnosis.places import (
-    digits,
-    gap_words,
-    in_floors,
-    layer_number,
-    part,
-    place,
-    placed,
-    tower,
-)
-from refgit.traces.container import is_input
+from refgit.parity.diagnosis.places import digits, gap_words, in_floors, part, place, tower
+from refgit.traces.names import TensorName
 
 
 @dataclass(frozen=True)
@@ -129,7 +119,7 @@ class Diagnosis:
         said = [_sentence(group) for group in _groups(self.findings)]
         if not any(len(finding.gap) > WIDE for finding in self.findings):
             return said
-        known = self.causes or is_input(self.findings[0].name)
+        known = self.causes or TensorName.parse(self.findings[0].name).is_input
         return [*said, _MORE, _HIDDEN] if known else [_MORE, *said, _HIDDEN]
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,7 +137,7 @@ class Diagnosis:
             "findings": [
                 {
                     "name": finding.name,
-                    "place": place(finding.name),
+                    "place": place(TensorName.parse(finding.name)),
                     "multiples": finite(finding.multiples),
                     "gap": list(finding.gap),
                     "tried": finding.tried,
@@ -174,20 +164,14 @@ def by_merit(cause: Cause) -> tuple[int, int, float]:
     return step, cause.rank, cause.residual
 
 
-def call_of(name: str) -> str:
-    """The beginning of a name that says which call it is of: "" or "step.2."."""
-    found = re.match(r"(?:call\.\d+\.)?(?:step\.\d+\.)?", name)
-    return found[0] if found else ""
-
-
 def _groups(findings: list[Finding]) -> list[list[Finding]]:
     """Findings of one part with one cause, over the layers, together."""
     groups: dict[tuple[str, ...], list[Finding]] = {}
     for finding in findings:
         cause = finding.causes[0].text if finding.causes else finding.note
-        alone = "" if layer_number(finding.name) is not None else finding.name
-        prefix = finding.name.partition("git.")[0]
-        key = (prefix, tower(finding.name), part(finding.name), cause, alone)
+        name = TensorName.parse(finding.name)
+        outside = "" if name.layer is not None else finding.name
+        key = (name.prefix, tower(name), part(name), cause, outside)
         groups.setdefault(key, []).append(finding)
     return list(groups.values())
 
@@ -203,24 +187,21 @@ _HIDDEN = (
 def _sentence(group: list[Finding]) -> str:
     """One line: where, what, how well it explains the error."""
     first = group[0]
-    if is_input(first.name):
+    names = [TensorName.parse(finding.name) for finding in group]
+    if names[0].is_input:
         why = "; ".join(cause.text for cause in first.causes) or first.note
         return f"Your {first.name} already differs: {why or 'give both the same inputs'}."
-    where = placed(first.name, [layer_number(f.name) for f in group])
-    where = f"{first.lead}; {where}" if first.lead else where
+    where = "; ".join(filter(None, (first.lead, place(*names)))) + gap_words(first.gap)
     error = in_floors(max(f.multiples for f in group))
+    off = f"by itself, on your own inputs, it is off by {error}"
     hidden = f" {first.tried} hypotheses were tried." if len(first.gap) > WIDE else ""
     if not first.causes:
         note = f"; {first.note}" if first.note else ""
-        lines = gap_words(first.gap)
-        off = f"by itself, on your own inputs, it is off by {error}"
-        return f"{where}{lines}: {off}, and no hypothesis reproduces it{note}.{hidden}"
+        return f"{where}: {off}, and no hypothesis reproduces it{note}.{hidden}"
     cause = first.causes[0]
     residual = digits(max(f.causes[0].residual for f in group))
-    lines = gap_words(first.gap)
     others = [c for c in first.causes[1:] if by_merit(c)[:1] == by_merit(cause)[:1] and c.rank < 9]
     also = " or: ".join(c.text for c in others[:2])
     more = f" ({len(others) - 2} other explanations fit as well)" if len(others) > 2 else ""
     also = f" It may also be: {also}{more}." if also else ""
-    off = f"by itself, on your own inputs, it is off by {error}; with this cause {residual} remain"
-    return f"{where}{lines}: {cause.text} ({off}).{also}{hidden}"
+    return f"{where}: {cause.text} ({off}; with this cause {residual} remain).{also}{hidden}"

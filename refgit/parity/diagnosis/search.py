@@ -20,7 +20,7 @@ from refgit.parity.numerics.floor import SUSPECT, operation_floor
 LEAST_TRIALS = 12
 OVERHEAD = 1e6  # multiplications in whose time a node can be called at all
 EXPLAINED = 0.5  # of the error a cause may leave, by the floor of the right operation
-FEW_ROWS = 4  # tokens: with fewer, another eps may fit by chance
+FEW_TOKENS = 4  # with fewer, another eps may fit by chance
 
 
 class Search:
@@ -33,13 +33,13 @@ class Search:
 
     def explain(self, local: Local) -> Finding:
         """Find the causes of one tensor's error."""
-        name = local.node.name
-        gap = [other for other in self.graph.nodes if other in local.gap]
-        finding = Finding(name, local.multiples, gap=gap, note=whereabouts(local, self.margin))
+        name, kind = local.node.name, part(local.node.where) + tower(local.node.where)
+        finding = self._finding(local)
+        finding.note = whereabouts(local, self.margin)
         if local.exact is None:
             finding.note = self._shape_note(local)
-        trials = list(_trials([*gap, name], self.graph))
-        seen_before = self.known.get(part(name) + tower(name), [])
+        trials = list(_trials([*finding.gap, name], self.graph))
+        seen_before = self.known.get(kind, [])
         quick = [t for t in trials if t.name in seen_before] if len(seen_before) > 2 else []
         finding.causes, finding.tried = self._causes(local, quick), len(quick)
         if not finding.causes:
@@ -49,38 +49,38 @@ class Search:
             if left_out:
                 said = f"{left_out} of {len(trials)} hypotheses were left out as too costly"
                 finding.note = _and(finding.note, said)
-        for sign in signatures(local, self.graph, self.margin):
-            cause = Cause(sign.text, sign.name, sign.residual, name, sign.rank)
-            finding.causes.append(cause)
+        finding.causes += signatures(local, self.graph, self.margin)
         finding.causes.sort(key=by_merit)
-        if not finding.causes:
-            finding.note = _and(finding.note, size_note(local))
         if finding.causes:
-            self.known.setdefault(part(name) + tower(name), []).append(finding.causes[0].hypothesis)
+            self.known.setdefault(kind, []).append(finding.causes[0].hypothesis)
+        else:
+            finding.note = _and(finding.note, size_note(local))
         return finding
 
-    def faint(self, local: Local) -> Finding | None:
+    def weak(self, local: Local) -> Finding | None:
         """Find another eps whose effect is not far above the noise.
 
         Right layer norms stay below `SUSPECT` floors; where one is above, and one eps leaves at
-        most half of its error, that eps is what it is. In a token or two chance does as much; see
-        `sure`.
+        most half of its error, that eps is the cause. In a token or two chance does as much; see
+        `confirmed`.
         """
         if local.node.kind != "layer_norm" or local.multiples <= SUSPECT:
             return None
         if local.precision not in ("float32", "float64") or local.floor is None:
             return None
-        name = local.node.name
+        name, finding = local.node.name, self._finding(local)
         trials = [t for t in _trials([name], self.graph) if t.name.startswith("eps ")]
-        causes = self._causes(local, trials)
-        causes.sort(key=by_merit)
-        gap = [other for other in self.graph.nodes if other in local.gap]
-        if causes and local.found.size < FEW_ROWS * local.found.shape[-1]:
+        finding.causes = sorted(self._causes(local, trials), key=by_merit)
+        if finding.causes and local.found.size < FEW_TOKENS * local.found.shape[-1]:
             self.doubtful.add(name)
-        return Finding(name, local.multiples, causes, gap) if causes else None
+        return finding if finding.causes else None
 
-    def sure(self, findings: list[Finding]) -> list[Finding]:
-        """Leave out another eps seen faintly in one token, unless several norms show the same."""
+    def _finding(self, local: Local) -> Finding:
+        gap = [other for other in self.graph.nodes if other in local.gap]
+        return Finding(local.node.name, local.multiples, gap=gap)
+
+    def confirmed(self, findings: list[Finding]) -> list[Finding]:
+        """Leave out a weak sign of another eps in one token, unless several norms show the same."""
         eps = Counter(f.causes[0].hypothesis for f in findings if f.causes)
         return [
             f for f in findings if f.name not in self.doubtful or eps[f.causes[0].hypothesis] > 2
@@ -102,14 +102,10 @@ class Search:
 
     def _causes(self, local: Local, trials: Iterable[_Trial]) -> list[Cause]:
         causes = []
-        for trial in trials:
-            residual = self._residual(local, trial.changes)
+        for t in trials:
+            residual = self._residual(local, t.changes)
             if residual is not None and residual <= self.margin:
-                causes.append(
-                    Cause(
-                        trial.text, trial.name, residual, trial.node, trial.rank, trial.everywhere
-                    )
-                )
+                causes.append(Cause(t.text, t.name, residual, t.node, t.rank, t.everywhere))
         return causes
 
     def _residual(self, local: Local, changes: Mapping[str, Change]) -> float | None:
@@ -167,20 +163,23 @@ def _trials(names: list[str], graph: Graph) -> Iterator[_Trial]:
     """One mistake at a time, then the same mistake at all places in the gap."""
     families: dict[tuple[str, str], list[Hypothesis]] = {}
     for name in names:
+        where = graph.nodes[name].where
+        one_part = f"{tower(where)}, {part(where)}"
+        groups = dict.fromkeys((one_part, tower(where), side(where), "everywhere"))
+        inside = "" if name == names[-1] else f"{part(where)}: "
         for h in hypotheses_for(graph.nodes[name], graph):
-            inside = "" if name == names[-1] else f"{part(name)}: "
             yield _Trial(h.name, f"{inside}{h.text}", h.node, h.rank, {h.node: h.recipe})
-            one_part = f"{tower(name)}, {part(name)}"
-            for group in dict.fromkeys((one_part, tower(name), side(name), "everywhere")):
+            for group in groups:
                 families.setdefault((h.name, group), []).append(h)
     seen = set()
     for (name, group), members in families.items():
-        places = tuple(h.node for h in members)
-        if len(members) > 1 and (name, places) not in seen:
-            seen.add((name, places))
+        nodes = tuple(h.node for h in members)
+        if len(members) > 1 and (name, nodes) not in seen:
+            seen.add((name, nodes))
             first = members[0]
-            where = f"{group}, " if group not in ("", "everywhere") else ""
-            text = f"{where}at {len(members)} places, such as {place(first.node)}: {first.text}"
+            limits = f"{group}, " if group not in ("", "everywhere") else ""
+            example = place(graph.nodes[first.node].where)
+            text = f"{limits}at {len(members)} places, such as {example}: {first.text}"
             changes = {h.node: h.recipe for h in members}
             yield _Trial(name, text, first.node, first.rank, changes, everywhere=True)
 

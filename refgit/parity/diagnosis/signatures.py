@@ -9,35 +9,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from refgit.layers._array_api import Array
 from refgit.parity.diagnosis.local import Local, pair
-from refgit.parity.diagnosis.places import runs
+from refgit.parity.diagnosis.places import runs, tower
+from refgit.parity.diagnosis.result import Cause
 from refgit.parity.graph.graph import Graph, View
+from refgit.parity.graph.nodes import JOINT
 from refgit.parity.numerics.floor import MULTIPLE, Floor, operation_floor
 from refgit.parity.numerics.precision import HALF, cast
 
-
-@dataclass(frozen=True)
-class Signature:
-    """A name, a sentence, what is left of the error in multiples of the floor, and a rank."""
-
-    name: str
-    text: str
-    residual: float
-    rank: int
+# Name, sentence, what is left of the error in multiples of the floor, and rank: see `Cause`.
+Sign: TypeAlias = tuple[str, str, float, int]
 
 
-def signatures(local: Local, graph: Graph, limit: float) -> Iterator[Signature]:
+def signatures(local: Local, graph: Graph, limit: float) -> Iterator[Cause]:
     """List what the error looks like; only what leaves at most `limit` multiples of the floor."""
     if local.exact is None or local.floor is None or not np.isfinite(local.found).all():
         return
     if not np.isfinite(local.exact).all():
         return
-    for signature in (
+    for name, text, residual, rank in (
         *_scaled(local, graph),
         *_dropped(local),
         *_dropped_in_sum(local),
@@ -48,8 +43,8 @@ def signatures(local: Local, graph: Graph, limit: float) -> Iterator[Signature]:
         *_zeros(local),
         *_few_bits(local),
     ):
-        if signature.residual <= min(limit, local.multiples / 2):
-            yield signature
+        if residual <= min(limit, local.multiples / 2):
+            yield Cause(text, name, residual, local.node.name, rank)
 
 
 def _parts(local: Local) -> tuple[Array, Array, Floor]:
@@ -59,14 +54,14 @@ def _parts(local: Local) -> tuple[Array, Array, Floor]:
     return local.exact, local.found, local.floor
 
 
-def _scaled(local: Local, graph: Graph) -> Iterator[Signature]:
+def _scaled(local: Local, graph: Graph) -> Iterator[Sign]:
     e, f, floor = _parts(local)
     square = float(np.sum(e * e))
     factor = float(np.sum(e * f)) / square if square else 0.0
     if factor == 0.0 or not math.isfinite(factor) or abs(factor - 1) < 1e-3:
         return
     left = floor.multiples(f / factor - e)
-    yield Signature(
+    yield (
         f"scaled by {factor:.4g}",
         f"its values are {factor:.5g} times what they should be{_known(factor, graph, local)}",
         left,
@@ -76,7 +71,7 @@ def _scaled(local: Local, graph: Graph) -> Iterator[Signature]:
 
 def _known(factor: float, graph: Graph, local: Local) -> str:
     """What a factor may stand for."""
-    vision = "image_encoder" in local.node.name
+    vision = tower(local.node.where) == "image encoder"
     config = graph.config.vision_config if vision else graph.config
     d, h = config.hidden_size, config.num_attention_heads
     known = {
@@ -96,7 +91,7 @@ def _known(factor: float, graph: Graph, local: Local) -> str:
     return ""
 
 
-def _dropped(local: Local) -> Iterator[Signature]:
+def _dropped(local: Local) -> Iterator[Sign]:
     """Zeros among values that are otherwise right, or too large by one factor: dropout."""
     e, f, floor = _parts(local)
     zero = (f == 0) & (np.abs(e) > MULTIPLE * floor.max)
@@ -108,9 +103,9 @@ def _dropped(local: Local) -> Iterator[Signature]:
     left = floor.multiples(f[kept] / factor - e[kept]) if factor else math.inf
     if abs(factor - 1) < 0.02:
         text = f"{share:.0%} of its values are 0 that should not be; the rest is right"
-        yield Signature("zeros", text, left, 6)
+        yield ("zeros", text, left, 6)
         return
-    yield Signature(
+    yield (
         "dropout",
         f"{share:.0%} of its values are 0 and the rest {factor:.4g} times what they should be: "
         "dropout is on",
@@ -119,7 +114,7 @@ def _dropped(local: Local) -> Iterator[Signature]:
     )
 
 
-def _dropped_in_sum(local: Local) -> Iterator[Signature]:
+def _dropped_in_sum(local: Local) -> Iterator[Sign]:
     """A sum of which one or both parts passed a dropout: every value is 0 or scaled in each."""
     _, f, floor = _parts(local)
     if local.node.kind != "residual":
@@ -138,17 +133,17 @@ def _dropped_in_sum(local: Local) -> Iterator[Signature]:
             f"about {p:.0%} of the sub-layer's output is 0 and the rest {scale:.4g} times what it "
             "should be: dropout is on (model.eval() turns it off)"
         )
-        yield Signature("dropout", text, floor.multiples(left), 2)
+        yield ("dropout", text, floor.multiples(left), 2)
 
 
-def _dropped_before(local: Local) -> Iterator[Signature]:
+def _dropped_before(local: Local) -> Iterator[Sign]:
     """Dropout of the text embedding, seen through the linear map that reads it.
 
     The joint sequence has no tensor of its own in a trace. What the map was given follows from
     what it put out: x = W^-1 (y - b), well enough to tell zeros from the rest.
     """
     e, f, floor = _parts(local)
-    if local.node.kind != "linear" or not any("joint" in name for name in local.gap):
+    if local.node.kind != "linear" or not any(name.endswith(JOINT) for name in local.gap):
         return
     weight = local.view.weight(f"{local.node.parameters}.weight")
     if weight.shape[0] != weight.shape[1] or np.linalg.cond(weight) > 1e5:
@@ -164,10 +159,10 @@ def _dropped_before(local: Local) -> Iterator[Signature]:
             "what it should be: dropout is on (model.eval() turns it off)"
         )
         left = floor.multiples(f - e - (likely - x) @ weight.T)
-        yield Signature("dropout of the embedding", text, left, 2)
+        yield ("dropout of the embedding", text, left, 2)
 
 
-def _shifted(local: Local) -> Iterator[Signature]:
+def _shifted(local: Local) -> Iterator[Sign]:
     e, f, floor = _parts(local)
     axis = -2
     if e.ndim < 2 or e.shape[axis] < 3:
@@ -176,12 +171,10 @@ def _shifted(local: Local) -> Iterator[Signature]:
     for shift, side in ((1, "late"), (-1, "early")):
         here = np.arange(max(shift, 0), count + min(shift, 0))
         left = floor.multiples(np.take(f, here, axis) - np.take(e, here - shift, axis))
-        yield Signature(
-            f"tokens one {side}", f"its tokens are shifted: each is one place {side}", left, 5
-        )
+        yield (f"tokens one {side}", f"its tokens are shifted: each is one place {side}", left, 5)
 
 
-def _rows(local: Local) -> Iterator[Signature]:
+def _rows(local: Local) -> Iterator[Sign]:
     e, f, floor = _parts(local)
     if e.ndim < 2 or not 1 < e.shape[0] <= 64:
         return
@@ -191,7 +184,7 @@ def _rows(local: Local) -> Iterator[Signature]:
         order.append(int(np.argmin(left)))
     if order != list(range(len(order))):
         said = ", ".join(map(str, order))
-        yield Signature(
+        yield (
             "rows in another order",
             f"the rows of the batch are mixed up: it holds the rows {said}",
             floor.multiples(e[order] - f),
@@ -199,14 +192,14 @@ def _rows(local: Local) -> Iterator[Signature]:
         )
 
 
-def _constant(local: Local) -> Iterator[Signature]:
+def _constant(local: Local) -> Iterator[Sign]:
     e, f, floor = _parts(local)
     if local.node.kind not in ("linear", "head", "layer_norm", "residual", "patch", "sum"):
         return
     if e.ndim != 3 or e.shape[0] * e.shape[1] < 3:
         return
     error = (f - e).reshape(-1, e.shape[-1])
-    yield Signature(
+    yield (
         "a constant vector",
         "every token differs by the same vector: a bias is another than it should be",
         floor.multiples(error - error.mean(axis=0)),
@@ -214,13 +207,13 @@ def _constant(local: Local) -> Iterator[Signature]:
     )
 
 
-def _zeros(local: Local) -> Iterator[Signature]:
+def _zeros(local: Local) -> Iterator[Sign]:
     e, f, _ = _parts(local)
     if e.any() and not f.any():
-        yield Signature("all zeros", "it is all zeros", 0.0, 1)
+        yield ("all zeros", "it is all zeros", 0.0, 1)
 
 
-def _few_bits(local: Local) -> Iterator[Signature]:
+def _few_bits(local: Local) -> Iterator[Sign]:
     """Values of float16 or bfloat16 in a tensor that should have more bits."""
     _, f, _ = _parts(local)
     if not any(np.array_equal(cast(f, p).astype(np.float64), f) for p in HALF):
@@ -228,7 +221,7 @@ def _few_bits(local: Local) -> Iterator[Signature]:
     for precision, floor in _half_floors(local):
         if np.array_equal(cast(f, precision).astype(np.float64), f) and np.any(f):
             text = f"its values are rounded to {precision}"
-            yield Signature(f"{precision} values", text, floor.multiples(f - local.exact), 2)
+            yield (f"{precision} values", text, floor.multiples(f - local.exact), 2)
 
 
 def _half_floors(local: Local) -> Iterator[tuple[str, Floor]]:

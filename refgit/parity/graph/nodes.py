@@ -2,17 +2,18 @@
 
 It reads like the figure: image encoder, projection, text embedding, joint sequence, decoder,
 head. The names are those of the hooks, which are the checkpoint's module paths. Nothing is computed
-here; `graph_recipes.py` says how.
+here; `recipes.py` says how.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from refgit.model.config import GitConfig
+from refgit.traces.names import TensorName
 
 VISION = "git.image_encoder.vision_model"
 PROJECTION = "git.visual_projection.visual_projection"
@@ -29,7 +30,7 @@ class Node:
     name : str
         As in a trace, "step.N." in front for the steps of decoding.
     kind : str
-        Which recipe makes it: a key of `graph_recipes.RECIPES`.
+        Which recipe makes it: a key of `recipes.RECIPES`.
     inputs : tuple of str
         Names of the tensors it is made from.
     parameters : str
@@ -44,40 +45,30 @@ class Node:
     parameters: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
+    def where(self) -> TensorName:
+        """The name taken apart: call, step, layer."""
+        return TensorName.parse(self.name)
+
+    @cached_property
     def block(self) -> str:
         """The layer it belongs to, as a prefix of names; "" outside the layers."""
-        found = re.match(r"(.*\.(?:layers|layer)\.\d+)\.?", self.name)
-        return found.group(1) if found else ""
+        return self.where.block
 
 
 def all_nodes(config: GitConfig, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Node]:
     """The nodes of the first call, of the steps on top of it, and of other calls."""
-    starts = ["", *sorted({m[0] for m in map(_call_prefix, shapes) if m}, key=_number)]
-    for start in starts:
+    names = [TensorName.parse(name) for name in shapes]
+    for call in (None, *sorted({name.call for name in names if name.call is not None})):
+        steps = {name.step for name in names if name.call == call and name.step is not None}
         chain: list[str] = []
         lengths: list[int] = []
-        for prefix in _chain(start, shapes):
+        for step in (None, *sorted(steps)):
+            prefix = TensorName(call, step).prefix
             length = _text_length(prefix, shapes)
-            if length is None:
-                continue
-            chain, lengths = [*chain, prefix], [*lengths, length]
-            yield from _call_nodes(config, shapes, tuple(chain), tuple(lengths))
-
-
-def _call_prefix(name: str) -> re.Match[str] | None:
-    return re.match(r"call\.\d+\.", name)
-
-
-def _number(prefix: str) -> int:
-    return int(prefix.split(".")[-2])
-
-
-def _chain(start: str, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """A first call and the steps that continue it, as prefixes."""
-    pattern = re.compile(re.escape(start) + r"step\.\d+\.")
-    found = {match[0] for match in map(pattern.match, shapes) if match}
-    return [start, *sorted(found, key=_number)]
+            if length is not None:
+                chain, lengths = [*chain, prefix], [*lengths, length]
+                yield from _call_nodes(config, shapes, tuple(chain), tuple(lengths))
 
 
 def _text_length(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int | None:

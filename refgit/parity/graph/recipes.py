@@ -8,8 +8,8 @@ the diagnosis are written against the same interface: a recipe with one thing ch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -29,26 +29,7 @@ from refgit.layers.position import (
 )
 from refgit.layers.sequence import join_image_and_text, string_frames
 from refgit.layers.softmax import softmax
-
-
-class NodeLike(Protocol):
-    """What a recipe reads of a node; see `graph.Node`."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of what it is made from."""
-
-    @property
-    def parameters(self) -> str:
-        """The branch of the checkpoint that belongs to it."""
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """Numbers the recipe needs."""
+from refgit.parity.graph.nodes import Node
 
 
 class ViewLike(Protocol):
@@ -63,7 +44,7 @@ class ViewLike(Protocol):
         """Return a parameter."""
 
 
-Recipe = Callable[[Any, Any], Array]
+Recipe: TypeAlias = Callable[[Node, Any], Array]
 
 
 # ---- image
@@ -76,19 +57,19 @@ def frames_apart(pixels: Array) -> Array:
     return array_namespace(pixels).reshape(pixels, (-1, *pixels.shape[2:]))
 
 
-def patch(node: NodeLike, view: ViewLike) -> Array:
+def patch(node: Node, view: ViewLike) -> Array:
     """Pixels to patch tokens: (B, C, height, width) -> (B, n, D)."""
     pixels = frames_apart(view[node.inputs[0]])
     return patch_embedding(pixels, view.weight(f"{node.parameters}.weight"))
 
 
-def grid(node: NodeLike, view: ViewLike) -> tuple[int, int]:
+def grid(node: Node, view: ViewLike) -> tuple[int, int]:
     """Rows and columns of patches of the images of this call."""
     height, width = view[node.inputs[1]].shape[-2:]
     return height // node.options["patch_size"], width // node.options["patch_size"]
 
 
-def positions_for(node: NodeLike, view: ViewLike) -> Array:
+def positions_for(node: Node, view: ViewLike) -> Array:
     """The position table of the images of this call: (N, D), stretched if their size asks."""
     table = view.weight(f"{node.parameters}.position_embedding.weight")
     rows, columns = grid(node, view)
@@ -97,19 +78,19 @@ def positions_for(node: NodeLike, view: ViewLike) -> Array:
     return table
 
 
-def class_position(node: NodeLike, view: ViewLike) -> Array:
+def class_position(node: Node, view: ViewLike) -> Array:
     """Class token in front, positions added: (B, n, D) -> (B, N, D)."""
     x = prepend_class_token(view[node.inputs[0]], view.weight(f"{node.parameters}.class_embedding"))
     return add_absolute_positions(x, positions_for(node, view))
 
 
-def times_of(node: NodeLike, view: ViewLike) -> list[Array]:
+def times_of(node: Node, view: ViewLike) -> list[Array]:
     """The time vectors of a video model, (1, 1, D) each."""
     count = node.options["times"]
     return [view.weight(f"{node.parameters}.{i}") for i in range(count)]
 
 
-def frames(node: NodeLike, view: ViewLike) -> Array:
+def frames(node: Node, view: ViewLike) -> Array:
     """Frames with their times, strung together: (B F, N, D) -> (B, F N, D)."""
     x = view[node.inputs[0]]
     count = view[node.inputs[1]].shape[1]
@@ -120,12 +101,12 @@ def frames(node: NodeLike, view: ViewLike) -> Array:
 # ---- text
 
 
-def embedding(node: NodeLike, view: ViewLike) -> Array:
+def embedding(node: Node, view: ViewLike) -> Array:
     """Rows of a table by id: (B, T) -> (B, T, D)."""
     return embed(view[node.inputs[0]], view.weight(f"{node.parameters}.weight"))
 
 
-def position_ids(node: NodeLike, view: ViewLike) -> Array:
+def position_ids(node: Node, view: ViewLike) -> Array:
     """Where the text tokens of this call stand, (B or 1, T): as told, else counted from 0."""
     given = view.get(node.inputs[0])
     if given is not None:
@@ -134,12 +115,12 @@ def position_ids(node: NodeLike, view: ViewLike) -> Array:
     return np.arange(sum(past), sum(past) + now)[None]
 
 
-def position(node: NodeLike, view: ViewLike) -> Array:
+def position(node: Node, view: ViewLike) -> Array:
     """Rows of the position table: (B or 1, T, D)."""
     return embed(position_ids(node, view), view.weight(f"{node.parameters}.weight"))
 
 
-def join(node: NodeLike, view: ViewLike) -> Array:
+def join(node: Node, view: ViewLike) -> Array:
     """Image tokens, then text tokens: (B', N, D), (B, T, D) -> (B, N + T, D)."""
     return join_image_and_text(view[node.inputs[0]], view[node.inputs[1]])
 
@@ -147,7 +128,7 @@ def join(node: NodeLike, view: ViewLike) -> Array:
 # ---- both towers
 
 
-def norm(node: NodeLike, view: ViewLike) -> Array:
+def norm(node: Node, view: ViewLike) -> Array:
     """Layer norm: (..., D) -> (..., D)."""
     return layer_norm(
         view[node.inputs[0]],
@@ -157,7 +138,7 @@ def norm(node: NodeLike, view: ViewLike) -> Array:
     )
 
 
-def affine(node: NodeLike, view: ViewLike) -> Array:
+def affine(node: Node, view: ViewLike) -> Array:
     """Linear map with bias: (..., I) -> (..., O)."""
     return linear(
         view[node.inputs[0]],
@@ -166,12 +147,12 @@ def affine(node: NodeLike, view: ViewLike) -> Array:
     )
 
 
-def activation(node: NodeLike, view: ViewLike) -> Array:
+def activation(node: Node, view: ViewLike) -> Array:
     """The non-linearity that the config names."""
     return DEFINITIONS.activation(node.options["act"])(view[node.inputs[0]])
 
 
-def add(node: NodeLike, view: ViewLike) -> Array:
+def add(node: Node, view: ViewLike) -> Array:
     """A residual connection, or words and positions: a + b."""
     return view[node.inputs[0]] + view[node.inputs[1]]
 
@@ -179,7 +160,7 @@ def add(node: NodeLike, view: ViewLike) -> Array:
 # ---- attention
 
 
-def scores(node: NodeLike, view: ViewLike) -> Array:
+def scores(node: Node, view: ViewLike) -> Array:
     """Scaled products of queries and keys, relative positions included: (B, H, Q, K)."""
     width = node.options["head_width"]
     scale = 1.0 / math.sqrt(width)
@@ -204,7 +185,7 @@ def in_heads(x: Array, width: int) -> Array:
 
 
 def relative_positions(
-    node: NodeLike, view: ViewLike, keys: list[Array], n_query: int
+    node: Node, view: ViewLike, keys: list[Array], n_query: int
 ) -> RelativePositions | None:
     """The distance vectors of a layer, or None for absolute positions."""
     kind = node.options["relative"]
@@ -217,18 +198,18 @@ def relative_positions(
     )
 
 
-def sees(node: NodeLike, like: Array) -> Array:
+def sees(node: Node, like: Array) -> Array:
     """Who sees whom in this call: (Q, K), bool; `like` are the scores."""
     n_query, n_key = like.shape[-2:]
     return image_text_mask(image_length(node, like), n_key, first_query=n_key - n_query, like=like)
 
 
-def image_length(node: NodeLike, like: Array) -> int:
+def image_length(node: Node, like: Array) -> int:
     """Image tokens N: all keys that are not text."""
     return int(like.shape[-1] - sum(node.options["lengths"]))
 
 
-def padding(node: NodeLike, view: ViewLike) -> Array | None:
+def padding(node: Node, view: ViewLike) -> Array | None:
     """The padding mask of all text so far, (B, T), or None where nothing is padding."""
     mask, past = None, 0
     for prefix, length in zip(node.options["calls"], node.options["lengths"], strict=True):
@@ -244,7 +225,7 @@ def padding(node: NodeLike, view: ViewLike) -> Array | None:
     return mask
 
 
-def probabilities(node: NodeLike, view: ViewLike) -> Array:
+def probabilities(node: Node, view: ViewLike) -> Array:
     """Softmax of the scores where a query sees, 0 elsewhere: (B, H, Q, K)."""
     x = view[node.inputs[0]]
     if node.options["masked"]:
@@ -252,7 +233,7 @@ def probabilities(node: NodeLike, view: ViewLike) -> Array:
     return silenced(node, view, softmax(x))
 
 
-def silenced(node: NodeLike, view: ViewLike, p: Array) -> Array:
+def silenced(node: Node, view: ViewLike, p: Array) -> Array:
     """Probabilities with the heads of the head mask set to 0."""
     mask = view.get(f"{node.options['prefix']}input.head_mask")
     if mask is None or not node.options["masked"]:
@@ -261,7 +242,7 @@ def silenced(node: NodeLike, view: ViewLike, p: Array) -> Array:
     return p * rows[None, :, None, None]
 
 
-def context(node: NodeLike, view: ViewLike) -> Array:
+def context(node: Node, view: ViewLike) -> Array:
     """Values averaged by the probabilities, heads side by side: (B, Q, D)."""
     width = node.options["head_width"]
     p = view[node.inputs[0]]

@@ -61,7 +61,7 @@ def of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         call=_on_operands,
     )  # fmt: skip
     if node.name.endswith((".query", ".q_proj", ".key", ".k_proj")):
-        config = graph.config.vision_config if "vision_model" in node.name else graph.config
+        config = graph.config.vision_config if node.where.is_image else graph.config
         root = math.sqrt(config.hidden_size // config.num_attention_heads)
         yield from mistakes(
             node,

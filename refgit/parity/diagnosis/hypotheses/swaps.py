@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from refgit.layers._array_api import Array
 from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis, Substitute, short
-from refgit.parity.diagnosis.places import layer_number
 from refgit.parity.graph.graph import Graph, MissingTensorError, View
 from refgit.parity.graph.nodes import PROJECTION, VISION, Node
 from refgit.parity.graph.recipes import RECIPES
+from refgit.traces.names import TensorName
 
 
 def of_weights(node: Node, graph: Graph) -> Iterator[Hypothesis]:
@@ -69,25 +69,22 @@ def _branches_like(branch: str, graph: Graph) -> list[str]:
     """Other branches that hold a weight: those of the same layer, then of the others."""
     tower = branch.split(".")[1] if branch.startswith("git.") else ""
     leaf = "distance_embedding.weight" if branch.endswith(".self") else "weight"
-    found = {
-        name.removesuffix(f".{leaf}")
-        for name in graph.parameters
-        if name.endswith(f".{leaf}")
-        and (name.split(".")[1] == tower or not layer_number(name))
-        and (layer_number(name) in (None, layer_number(branch)) or _same_role(name, branch, leaf))
-    }
+    own = TensorName.parse(branch)
+    found = set()
+    for name in graph.parameters:
+        other = TensorName.parse(name.removesuffix(f".{leaf}"))
+        if (
+            name.endswith(f".{leaf}")
+            and (name.split(".")[1] == tower or not other.layer)
+            and (other.layer in (None, own.layer) or other.kind == own.kind)
+        ):
+            found.add(str(other))
     return sorted(found - {branch}, key=lambda other: (_distance(branch, other), other))
-
-
-def _same_role(name: str, branch: str, leaf: str) -> bool:
-    """Whether a parameter is of the same kind as a branch, in another layer."""
-    plain = [part for part in name.removesuffix(f".{leaf}").split(".") if not part.isdigit()]
-    return plain == [part for part in branch.split(".") if not part.isdigit()]
 
 
 def _distance(one: str, other: str) -> int:
     """How many layers lie between two branches; 0 within a layer, 9 where there is no saying."""
-    a, b = layer_number(one), layer_number(other)
+    a, b = TensorName.parse(one).layer, TensorName.parse(other).layer
     if a is None or b is None:
         return 0 if a is b else 9
     return abs(a - b)
@@ -95,7 +92,7 @@ def _distance(one: str, other: str) -> int:
 
 def _swap_name(one: str, other: str, what: str) -> str:
     """One name for "a uses b's weights" and "b uses a's", whatever the layer."""
-    a, b = layer_number(one), layer_number(other)
+    a, b = TensorName.parse(one).layer, TensorName.parse(other).layer
     if a is not None and b is not None and a != b:
         return f"{what} of layer {b - a:+d}"
     ends = sorted(short(name) for name in (one, other))
@@ -129,8 +126,7 @@ def of_inputs(node: Node, graph: Graph) -> Iterator[Hypothesis]:
 
 def _neighbours(node: Node, graph: Graph) -> list[str]:
     """Tensors of the same layer and what goes into it; at the ends of a tower, all its layers."""
-    prefix = node.name[: node.name.index("git.")] if "git." in node.name else ""
-    prefix = node.name.removesuffix("output") if node.kind == "head" else prefix
+    prefix = node.where.prefix
     if node.block:
         inside = [n for n in graph.nodes.values() if n.block == node.block]
         names = [n.name for n in inside]

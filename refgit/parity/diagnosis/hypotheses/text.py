@@ -22,6 +22,7 @@ from refgit.parity.graph import recipes
 from refgit.parity.graph.graph import Graph, MissingTensorError, View
 from refgit.parity.graph.nodes import Node
 from refgit.parity.graph.recipes import RECIPES
+from refgit.traces.names import TensorName
 
 # ---- words and positions of the text
 
@@ -80,19 +81,18 @@ def _at_positions(ids: Make, node: Node, view: View) -> Array:
 
 def of_positions(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """Positions that count something else, or from elsewhere."""
-    prefix = node.inputs[0].removesuffix("input.position_ids")
-    first_call = prefix[: prefix.index("step.")] if "step." in prefix else prefix
+    prefix, chain = node.where.prefix, TensorName(node.where.call)
     *past, now = node.options["lengths"]
 
     def image_tokens(v: View) -> int:
-        pixels = v[f"{first_call}input.pixel_values"]
+        pixels = v[f"{chain.prefix}input.pixel_values"]
         side = graph.config.vision_config.patch_size
         frames = pixels.shape[1] if pixels.ndim == 5 else 1
         return int(frames * ((pixels.shape[-2] // side) * (pixels.shape[-1] // side) + 1))
 
     def behind_padding(own: Array, v: View) -> Array:
-        steps = (f"{first_call}step.{i}." for i in range(1, len(past)))
-        calls = (first_call, *steps, prefix) if past else (prefix,)
+        steps = (TensorName(chain.call, i).prefix for i in range(1, len(past)))
+        calls = (chain.prefix, *steps, prefix) if past else (prefix,)
         mask = recipes.padding(replace(node, options={**node.options, "calls": calls}), v)
         if mask is None or mask.all():
             raise MissingTensorError("nothing is padding.")

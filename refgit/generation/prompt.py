@@ -1,4 +1,4 @@
-"""What texts start with, without padding, and how long they may become."""
+"""What texts start with: the images, and the prompts without padding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from refgit.generation.config import DEFAULT_LENGTH, GenerationConfig
+from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.scores import Ids, Mask
 from refgit.generation.protocol import Cache, CaptionModel
 
@@ -130,52 +130,3 @@ def check_images(
         pixels.shape[0],
         lambda head_mask: model.encode_checked(pixels, head_mask=head_mask),
     )
-
-
-def with_lengths(
-    config: GenerationConfig, prompt: int, room: int, *, chosen: bool
-) -> GenerationConfig:
-    """Settle how long and how short a text is to become, for a prompt of so many tokens.
-
-    Parameters
-    ----------
-    config : GenerationConfig
-    prompt : int
-        Tokens of the prompt.
-    room : int
-        Text tokens that the model has positions for.
-    chosen : bool
-        Whether the caller gave `max_length`; where nobody did, 20 tokens are written after the
-        prompt, positions permitting.
-
-    Returns
-    -------
-    GenerationConfig
-        `max_length` and `min_length` count the prompt and hold.
-
-    Raises
-    ------
-    ValueError
-        The prompt leaves no room for a word, or the model has not so many positions.
-    """
-    longest = config.max_length
-    if config.max_new_tokens is not None:
-        longest = prompt + config.max_new_tokens
-    elif not chosen and longest == DEFAULT_LENGTH:
-        # transformers takes the default for the number of new tokens
-        longest = max(prompt + 1, min(prompt + DEFAULT_LENGTH, room))
-    if prompt >= longest:
-        raise ValueError(
-            f"input_ids has {prompt} tokens and max_length is {longest}; expected a larger "
-            "max_length, or max_new_tokens in its place."
-        )
-    if longest > room + 1:  # the last word written is never read
-        raise ValueError(
-            f"texts of {longest} tokens were asked for; this model has learned positions for "
-            f"{max(room, 0)} (config.max_position_embeddings, less the image's tokens with "
-            "relative positions). Lower max_length or max_new_tokens."
-        )
-    shortest = config.min_length
-    if config.min_new_tokens is not None:
-        shortest = prompt + config.min_new_tokens
-    return config.replace(max_length=longest, min_length=shortest)

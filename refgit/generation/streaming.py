@@ -1,4 +1,4 @@
-"""Streaming: each word as soon as it is chosen.
+"""Streaming: each token as soon as it is chosen.
 
 For a terminal that shows a caption as it grows, and for looking at how sure the model was and
 where on the image it looked.
@@ -12,39 +12,40 @@ from typing import Any
 
 import numpy as np
 
-from refgit.generation.api import Call, prepare, steps
+from refgit.generation.api import prepare
 from refgit.generation.logits.scores import Ids, log_probabilities
 from refgit.generation.protocol import CaptionModel
-from refgit.generation.search.token_by_token import Step
+from refgit.generation.search.token_by_token import Step, TokenSearch
+from refgit.generation.session import Call, Request
 
 Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
-class Word:
-    """One word of a text, just chosen.
+class StreamedToken:
+    """One token of a text, just chosen.
 
     Attributes
     ----------
     row : int
         Which text: as in the result of `generate`.
     token_id : int
-        The word; the last one of a text is often the end token.
+        The last one of a text is often the end token.
     token : str or None
         As the vocabulary writes it, where a tokenizer was given.
     ids : int64 array (n,)
-        All words of the text so far, this one included and the prompt not.
+        All tokens of the text so far, this one included and the prompt not.
     text : str or None
-        These in letters, without special tokens, where a tokenizer was given.
+        These as text, without special tokens, where a tokenizer was given.
     log_probability : float
-        What the model gave the word, natural logarithm, before any logits processor.
+        What the model gave the token, natural logarithm, before any logits processor.
     ended : bool
         Whether it is the text's last.
     attention : array (layers, H, N), or tuple of arrays (H, N), or None
-        Where asked for: how the token that the word was foretold from looked at the image tokens,
-        of each frame the class token and then the patches, row by row. What it gave to the text
-        makes up the rest to 1. A tuple with one array a layer where pruning has left the layers
-        unlike numbers of heads.
+        Where asked for: the attention probabilities of the position that predicted the token, over
+        the image tokens, of each frame the class token and then the patches, row by row. The rest
+        to 1 went to the text. A tuple with one array a layer where pruning has left the layers
+        different numbers of heads.
     """
 
     row: int
@@ -65,25 +66,26 @@ def stream(
     tokenizer: Any = None,
     output_attentions: bool = False,
     **options: Any,
-) -> Iterator[Word]:
-    """Write texts below images, and show each word as it comes.
+) -> Iterator[StreamedToken]:
+    """Write texts below images, and show each token as it comes.
 
     Parameters
     ----------
     model, pixel_values, input_ids
         See `generate`.
     tokenizer : BertTokenizer, optional
-        Gives the words in letters.
+        Gives the tokens as text.
     output_attentions : bool
         Whether to show where on the image the model looked.
     **options
-        As for `generate`, but for beams, which change their minds, and `streamer`.
+        As for `generate`, without `streamer`; and without beams, since beam search can revise
+        tokens that were already emitted.
 
     Returns
     -------
-    iterator of Word
+    iterator of StreamedToken
         Step by step, and within a step text by text; texts that have ended are no longer among
-        them. What is wrong with the arguments is said before it is returned.
+        them. Wrong arguments are refused before it is returned.
 
     Raises
     ------
@@ -93,30 +95,34 @@ def stream(
     for name in ("return_dict_in_generate", "output_scores", "output_logits"):
         if options.get(name):
             raise ValueError(
-                f"{name} is {options[name]}, which stream cannot heed: it yields each word with "
+                f"{name} is {options[name]}, which stream cannot heed: it yields each token with "
                 "its log-probability. Leave it out, or call generate."
             )
-    call = prepare(
-        model, pixel_values, input_ids, tokenizer=tokenizer, without_beams="stream", **options
-    )
-    return _words(call, tokenizer, output_attentions)
+    if "streamer" in options:
+        raise TypeError("stream has no argument 'streamer'; it is an iterator over the tokens.")
+    request = Request.of(pixel_values, input_ids, {**options, "tokenizer": tokenizer})
+    search, call = prepare(model, request, shown_by="stream")
+    assert isinstance(search, TokenSearch)  # `prepare` refused beams
+    return _tokens(search, call, tokenizer, output_attentions)
 
 
-def _words(call: Call, tokenizer: Any, with_attention: bool) -> Iterator[Word]:
+def _tokens(
+    search: TokenSearch, call: Call, tokenizer: Any, with_attention: bool
+) -> Iterator[StreamedToken]:
     written: dict[int, list[int]] = {}
-    for step in steps(call, keep_attentions=with_attention):
+    for step in search.steps(call, keep_attentions=with_attention):
         log_p = log_probabilities(step.logits)
         for i, row in enumerate(step.rows.tolist()):
-            word = int(step.words[i])
+            token = int(step.tokens[i])
             ids = written.setdefault(row, [])
-            ids.append(word)
-            yield Word(
+            ids.append(token)
+            yield StreamedToken(
                 row=row,
-                token_id=word,
-                token=None if tokenizer is None else tokenizer.convert_ids_to_tokens(word),
+                token_id=token,
+                token=None if tokenizer is None else tokenizer.convert_ids_to_tokens(token),
                 ids=np.array(ids),
                 text=None if tokenizer is None else tokenizer.decode(ids, skip_special_tokens=True),
-                log_probability=float(log_p[i, word]),
+                log_probability=float(log_p[i, token]),
                 ended=bool(step.ended[i]),
                 attention=_on_the_image(step, i, call.images.image_length)
                 if with_attention

@@ -10,8 +10,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from refgit.generation.api import generate
 from refgit.generation.classification.ranking import Classification, classify
 from refgit.generation.config import GenerationConfig
-from refgit.generation.streaming import Word, stream
-from refgit.generation.transition_scores import transition_scores
+from refgit.generation.results import transition_scores
+from refgit.generation.streaming import StreamedToken, stream
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Hook
 from refgit.layers.lm_head import language_model_loss, lm_head
@@ -249,7 +249,7 @@ class GitForCausalLM(PretrainedModel[GitConfig]):
 
     def stream(
         self, pixel_values: Any = None, input_ids: Any = None, **options: Any
-    ) -> Iterator[Word]:
+    ) -> Iterator[StreamedToken]:
         """Write texts below images and show each token as it comes; see `generation.stream`."""
         return stream(self, pixel_values, input_ids, **options)
 
@@ -266,7 +266,7 @@ class GitForCausalLM(PretrainedModel[GitConfig]):
         beam_indices: Any = None,
         normalize_logits: bool = False,
     ) -> Array:
-        """Pick each generated token's score; see `generation.transition_scores`."""
+        """Pick each generated token's score; see `generation.results.transition_scores`."""
         found = transition_scores(
             sequences, scores, beam_indices, normalize_logits=normalize_logits
         )

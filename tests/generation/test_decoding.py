@@ -281,7 +281,7 @@ def test_a_failing_block_takes_back_a_crop_and_what_was_appended_to_it() -> None
     ],
 )
 def test_beams_that_all_must_end_are_refused_in_a_sentence(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"of \d beams have a word to go on with"):
+    with pytest.raises(ValueError, match=r"of \d beams have a token to go on with"):
         tiny.tiny_model().generate(
             tiny.pixels(), max_length=9, eos_token_id=list(range(23)), **options
         )

@@ -162,7 +162,7 @@ def test_two_answers_to_how_long_a_text_may_be_are_refused() -> None:
     ],
 )
 def test_where_no_word_is_left_every_search_says_so(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="leave no word with a finite score"):
+    with pytest.raises(ValueError, match="leave no token with a finite score"):
         MODEL.generate(tiny.pixels(), max_length=6, suppress_tokens=list(range(23)), **options)
 
 

@@ -13,10 +13,18 @@ import pytest
 from refgit import CheckpointError
 from refgit import testing as tiny
 from refgit.generation.config import DEFAULTS, NAMES, NULLABLE, GenerationConfig
-from refgit.generation.resolve import NOT_HERE, check_combination, fill, merge, search_mode
-from refgit.generation.search.legacy.constraints import PhrasalConstraint
+from refgit.generation.config.checks import NOT_HERE
+from refgit.generation.config.constraints import PhrasalConstraint
+from refgit.generation.resolve import check_combination, fill, resolve
+from refgit.generation.search import choose
+from refgit.generation.session import Request
 
 PLAIN = GenerationConfig()
+
+
+def merge(defaults: GenerationConfig, given: dict[str, Any], **more: Any) -> GenerationConfig:
+    """The settings of a call, in a model that has room for any text."""
+    return resolve(defaults, Request(arguments=given, **more), room=10**6).config
 
 
 # ---- fields
@@ -378,10 +386,11 @@ def test_what_fits_together_is_taken(values: dict[str, Any]) -> None:
         ("group_beam", {"num_beams": 2, "num_beam_groups": 2}),
         ("constrained_beam", {"num_beams": 2, "force_words_ids": [[1]]}),
         ("constrained_beam", {"num_beams": 2, "constraints": [PhrasalConstraint([1])]}),
+        ("microsoft_beam", {"num_beams": 2, "beam_scoring": "microsoft"}),
     ],
 )
 def test_the_search_that_a_config_means(mode: str, values: dict[str, Any]) -> None:
-    assert search_mode(GenerationConfig(**values)) == mode
+    assert choose(GenerationConfig(**values)).name == mode
 
 
 # ---- a config given to the call

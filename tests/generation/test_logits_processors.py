@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refgit.generation.config import GenerationConfig
-from refgit.generation.logits import build as lp
-from refgit.generation.logits.scores import highest, log_probabilities, probabilities
-from refgit.generation.search.legacy.constraints import (
+from refgit.generation.config.constraints import (
     Constraint,
     ConstraintListState,
     DisjunctiveConstraint,
     PhrasalConstraint,
     forced_words,
 )
+from refgit.generation.logits import build as lp
+from refgit.generation.logits.scores import highest, log_probabilities, probabilities
 from refgit.generation.stopping import (
     EosToken,
     MaxLength,

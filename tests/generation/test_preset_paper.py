@@ -26,7 +26,7 @@ from refgit import GitForCausalLM, to_numpy
 from refgit import testing as tiny
 from refgit.generation import GenerationConfig
 from refgit.generation.logits.build import NoImmediateRepeat
-from refgit.generation.presets import PRESETS, with_preset
+from refgit.generation.resolve import PRESETS, with_preset
 
 Text = list[int]
 NextScores = Callable[[list[Text]], list[list[float]]]  # logits of the word after each text

@@ -13,7 +13,8 @@ import pytest
 
 from helpers import golden_cases as golden
 from refgit import GitConfig, GitForCausalLM, to_numpy
-from refgit.generation.resolve import merge, search_mode
+from refgit.generation.resolve import resolve
+from refgit.generation.session import Request
 from refgit_backends import Backend
 
 CASE = golden.MANIFEST["generation_modes"]
@@ -84,7 +85,7 @@ def test_the_runs_are_of_every_search_but_contrastive_and_end_unevenly() -> None
     defaults = model_defaults()
     for name, run in RUNS.items():
         arguments = {k: v for k, v in run.items() if k != "reads"}
-        kinds[search_mode(merge(defaults, arguments))] += 1
+        kinds[resolve(defaults, Request(arguments=arguments), room=99).search.name] += 1
         ids = TENSORS[f"ids.{name}"]
         ends = {int(np.argmax(row == 2)) if 2 in row else -1 for row in ids}
         uneven += len(ends) > 1

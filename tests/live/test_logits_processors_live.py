@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from helpers.oracle import torch, transformers
 from refgit.generation.config import NAMES, GenerationConfig
+from refgit.generation.config import constraints as ours_constraints
 from refgit.generation.logits import build as ours
-from refgit.generation.resolve import check_combination, fill, search_mode
-from refgit.generation.search.legacy import constraints as ours_constraints
+from refgit.generation.resolve import check_combination, fill
+from refgit.generation.search import choose
 from refgit.generation.stopping import EosToken, MaxLength, StopStrings
 from refgit.model.config import GitConfig
 from refgit.processing.text.tokenizer import BertTokenizer
@@ -733,8 +734,8 @@ def test_the_search_a_config_means_and_what_contradicts_itself(values: dict[str,
         "beam_sample": "beam_sample", "group_beam": "group_beam_search",
         "constrained_beam": "constrained_beam_search", "contrastive": "contrastive_search",
     }  # fmt: skip
-    assert modes[search_mode(mine)] == other.get_generation_mode().value
-    SEEN[search_mode(mine)] += 1
+    assert modes[choose(mine).name] == other.get_generation_mode().value
+    SEEN[choose(mine).name] += 1
 
 
 def test_every_search_was_seen_above() -> None:

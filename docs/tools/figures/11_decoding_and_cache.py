@@ -10,7 +10,8 @@ import style
 from refgit import GitConfig, GitForCausalLM, GitProcessor
 from refgit.demo import demo_path
 from refgit.generation.decoding import Decoding
-from refgit.generation.search.beam import BeamSearch, highest, search
+from refgit.generation.search.beam import BeamSearch, highest
+from refgit.generation.search.beams import run_beams
 from refgit.generation.session import Rules
 from refgit.generation.stopping import EosToken
 from refgit.processing import load_image
@@ -116,7 +117,7 @@ class Watched(BeamSearch):
         total = np.reshape(self.processed + scores[:, None], -1)
         going = {tuple(row) for row in self.ids.tolist()}
         candidates = []
-        for i in highest(total, self.num_candidates):
+        for i in highest(total, self.num_candidates(self.num_beams)):
             ids = (*before[i // size].tolist(), int(i % size))
             ended = any(text.finished and tuple(text.ids.tolist()) == ids for text in self.texts)
             fate = "ends" if ended else "goes on" if ids in going and not self.done else "dropped"
@@ -128,8 +129,9 @@ class Watched(BeamSearch):
 def beams(model: GitForCausalLM, pixels: np.ndarray, k: int) -> Watched:
     prompt = np.array([model.config.bos_token_id])
     end = model.config.eos_token_id
-    found = Watched(prompt, Rules([], [EosToken(end)], longest=12), num_beams=k)
-    search(Decoding(model, model.encode_image(pixels), [prompt]), [found])
+    rules = Rules([], [EosToken(end)], longest=12)
+    found = Watched(prompt, rules, num_beams=k, ends=np.array([end]))
+    run_beams(Decoding(model, model.encode_image(pixels), [prompt]), [found])
     return found
 
 

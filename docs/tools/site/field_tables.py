@@ -51,7 +51,7 @@ def _described(cls: type) -> dict[str, tuple[str, str]]:
 
 def _rules() -> dict[str, str]:
     """Return what each field of a GenerationConfig may be."""
-    from refgit.generation.fields import RULES
+    from refgit.generation.config.checks import RULES
 
     return {name: expected for names, expected, _ in RULES for name in names.split()}
 

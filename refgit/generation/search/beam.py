@@ -1,136 +1,31 @@
 r"""Beam search: the k likeliest beginnings of a text are carried on side by side.
 
-At each step every running beam may go on with every word; the best of all these go on. A text
+At each step every running beam may go on with every token; the best of all these go on. A text
 that ends is kept with the score
 
 .. math:: \frac{1}{n^{\alpha}} \sum_{t=1}^{n} \log p(y_t \mid y_{<t}, \text{image})
 
-where n counts its words without the prompt and alpha is `length_penalty`. (GIT paper, section
-4.1: beam size 4. Diverse groups and forced words stand in their own files.)
+where n counts its tokens without the prompt and alpha is `length_penalty`. (GIT paper, section
+4.1: beam size 4.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
-from refgit.generation.decoding import Decoding
-from refgit.generation.logits.scores import Ids, Mask, Scores, log_probabilities
-from refgit.generation.session import Rules, refuse_if_lost
-
-# Added to what must not be chosen: large, yet finite, so that sums with it stay numbers.
-NEVER = -1.0e9
-EarlyStopping = bool | str
-
-
-@dataclass
-class Hypothesis:
-    """A text, and where each of its words came from.
-
-    Attributes
-    ----------
-    ids : int64 array (T + n,)
-        Prompt and words.
-    score : float
-        Its log-probability over a power of its length.
-    origins : int64 array (n,)
-        The beam that each word was chosen in, from 0 to k - 1.
-    finished : bool
-        Whether it ended, or is what was running when the search stopped.
-    """
-
-    ids: Ids
-    score: float
-    origins: Ids
-    finished: bool = True
-
-
-class Beams(Protocol):
-    """The beams below one prompt: `search` feeds them scores, and they say who goes on."""
-
-    ids: Ids  # (k, T + n)
-    processed: Scores  # (k, V), what the last step was decided by
-    done: bool
-
-    def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
-        """Take scores (k, V) of the next word; return parents (k,) and words (k,)."""
-        ...
-
-    def best(self, n: int) -> list[Hypothesis]:
-        """Return the n best texts, best first."""
-        ...
-
-
-@dataclass
-class BeamStep:
-    """What a step of `search` was decided by; rows that are done hold zeros.
-
-    Attributes
-    ----------
-    rows : int64 array (R,)
-        The rows that still ran: text b has rows b k to b k + k - 1.
-    logits, scores : arrays (R, V)
-        Of the decoder, and log-probabilities after the processors.
-    parents : int64 array (R,)
-        Which row of the decoder's last call each of them came from.
-    """
-
-    rows: Ids
-    logits: Scores
-    scores: Scores
-    parents: Ids
-
-
-def search(
-    decoding: Decoding,
-    texts: Sequence[Beams],
-    watch: Callable[[BeamStep], None] | None = None,
-) -> None:
-    """Run the beams of all texts to their ends, in one call of the decoder a step.
-
-    Parameters
-    ----------
-    decoding : Decoding
-        Of the prompts, one for each of `texts`.
-    texts : sequence of Beams
-        They hold the results.
-    watch : callable, optional
-        Shown each step.
-    """
-    running = list(range(len(texts)))
-    parents = np.repeat(np.arange(len(texts)), [len(text.ids) for text in texts])
-    logits = decoding.read_prompts()[parents]
-    first_row = np.cumsum([0] + [len(text.ids) for text in texts])
-    while True:
-        log_p = log_probabilities(logits)
-        next_parents, words, rows, scores, start, still = [], [], [], [], 0, []
-        for b in running:
-            text = texts[b]
-            stop = start + len(text.ids)
-            origin, word = text.advance(log_p[start:stop])
-            scores.append(text.processed)
-            rows.append(first_row[b] + np.arange(len(word)))
-            if not text.done:
-                still.append(b)
-                next_parents.append(parents[start:stop][origin])
-                words.append(word)
-            start = stop
-        if watch is not None:
-            watch(BeamStep(np.concatenate(rows), logits, np.concatenate(scores), parents))
-        running = still
-        if not running:
-            return
-        logits = decoding.step(np.concatenate(next_parents), np.concatenate(words))
-        parents = np.arange(len(logits))
+from refgit.generation.config import GenerationConfig
+from refgit.generation.logits.scores import Ids, Mask, Scores
+from refgit.generation.search.base import BEAMS, SAMPLING
+from refgit.generation.search.beams import NEVER, BeamsSearch, Hypothesis, RunningBeams
+from refgit.generation.session import Call, Rules, refuse_if_lost
 
 
 def highest(scores: Scores, k: int) -> Ids:
-    """Where the k highest of (n,) stand, best first; of equals the first."""
+    """Places of the k highest of (n,), best first; of equals the first."""
     k = min(k, len(scores))
-    if k < len(scores) // 4:  # sorting all beams times all words would take longer than the model
+    if k < len(scores) // 4:  # sorting all beams times all tokens would take longer than the model
         border = _border(scores, k)
         if border == -np.inf:  # what may be chosen lies close together
             border = np.partition(scores, len(scores) - k)[len(scores) - k]
@@ -149,23 +44,13 @@ def _border(scores: Scores, k: int) -> float:
     return float(np.partition(runs, len(runs) - k)[len(runs) - k])
 
 
-class BeamSearch:
+class BeamSearch(RunningBeams):
     """Beam search below one prompt, or beam sampling with a random generator.
 
     Parameters
     ----------
-    prompt : int64 array (T,)
-    rules : Rules
-    num_beams : int
-        k.
-    num_ends : int
-        How many words end a text: as many more candidates are looked at for each beam, so that k
-        of them can go on.
-    length_penalty : float
-        alpha.
-    early_stopping : bool or "never"
-        True stops at k finished texts. False stops when no running beam would beat them if it
-        ended now; "never" when none can at any length.
+    prompt, rules, num_beams, ends, length_penalty, early_stopping
+        See `RunningBeams`.
     random : numpy.random.Generator, optional
         Draw the candidates without replacement in the place of taking the best.
     """
@@ -175,24 +60,13 @@ class BeamSearch:
         prompt: Ids,
         rules: Rules,
         *,
-        num_beams: int,
-        num_ends: int = 1,
-        length_penalty: float = 1.0,
-        early_stopping: EarlyStopping = False,
         random: np.random.Generator | None = None,
+        **options: Any,
     ) -> None:
-        self.rules, self.random = rules, random
-        self.num_beams, self.num_candidates = num_beams, max(2, 1 + num_ends) * num_beams
-        self.length_penalty, self.early_stopping = length_penalty, early_stopping
-        self.prompt_length = len(prompt)
-        self.ids = np.tile(prompt, (num_beams, 1))  # (k, T + n), the running beams
-        # Only the first counts at first: k equal beams would choose equal words.
-        self.scores = np.where(np.arange(num_beams) == 0, 0.0, NEVER).astype(np.float32)
-        self.origins = np.empty((num_beams, 0), np.int64)
+        super().__init__(prompt, rules, **options)
+        self.random = random
         placeholder = Hypothesis(prompt, NEVER, self.origins[0], finished=False)
-        self.texts = [placeholder] * num_beams  # best first
-        self.processed: Scores = np.empty(0)
-        self.done = False
+        self.texts = [placeholder] * self.num_beams  # best first
 
     def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
         """See `Beams`."""
@@ -202,26 +76,26 @@ class BeamSearch:
         size = total.shape[1]
         chosen = self._candidates(np.reshape(total, -1))  # (c,), best first
         total = np.reshape(total, -1)[chosen]
-        parents, words = chosen // size, chosen % size
-        ids = np.concatenate([self.ids[parents], words[:, None]], axis=1)  # (c, T + n)
-        origins = np.concatenate([self.origins[parents], parents[:, None]], axis=1)
+        parents, tokens = chosen // size, chosen % size
+        ids, origins = self.extended(parents, tokens)
         ended = self.rules.ended(ids, self.processed)
         self._keep(ids, origins, total, ended)
         going = total + np.where(ended, NEVER, 0.0).astype(total.dtype)
         order = highest(going, self.num_beams)
         self.ids, self.scores, self.origins = ids[order], going[order], origins[order]
         self.done = self._is_done() or bool(ended.all())
-        return parents[order], words[order]
+        return parents[order], tokens[order]
 
     def _candidates(self, total: Scores) -> Ids:
         """Which continuations of (k V,) are looked at."""
         if self.random is None:
-            return highest(total, self.num_candidates)
+            return highest(total, self.num_candidates(self.num_beams))
         # Drawing without replacement by probability is taking the highest after adding to each
         # a Gumbel number. (Kool et al., arXiv 1903.06059, section 2.)
         with np.errstate(divide="ignore"):
             gumbel = -np.log(-np.log(self.random.random(total.shape)))
-        return highest(total.astype(np.float64) + gumbel, self.num_candidates)
+        drawn = total.astype(np.float64) + gumbel
+        return highest(drawn, self.num_candidates(self.num_beams))
 
     def _keep(self, ids: Ids, origins: Ids, total: Scores, ended: Mask) -> None:
         """Keep the k best finished texts; only the k best candidates may come in."""
@@ -251,3 +125,36 @@ class BeamSearch:
     def best(self, n: int) -> list[Hypothesis]:
         """See `Beams`."""
         return self.texts[:n]
+
+
+def _start(call: Call, prompt: Ids, rules: Rules, **options: Any) -> BeamSearch:
+    random = call.random if call.config.do_sample else None
+    return BeamSearch(prompt, rules, random=random, **options)
+
+
+def end_filler(config: GenerationConfig) -> int:
+    """What follows the end of a text of plain beam search, as in transformers.
+
+    That takes a padding token of id 0 as none, and fills with the end token.
+    """
+    if not config.pad_token_id and config.eos_ids:
+        return config.eos_ids[0]
+    return config.filler_id
+
+
+BEAM = BeamsSearch(
+    name="beam",
+    kind="beam search",
+    asked_by=lambda config: config.num_beams > 1,
+    start=_start,
+    filler=end_filler,
+)
+BEAM_SAMPLE = BeamsSearch(
+    name="beam_sample",
+    kind="sampling",
+    asked_by=lambda config: config.num_beams > 1 and config.do_sample,
+    heeds=BEAMS | SAMPLING,
+    draws=True,
+    start=_start,
+    filler=end_filler,
+)

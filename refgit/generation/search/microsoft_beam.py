@@ -13,29 +13,29 @@ generativeimage2text/layers/decoder.py, the class that generativeimage2text/mode
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.scores import Ids, Mask, Scores
-from refgit.generation.search.beam import BeamSearch, EarlyStopping, Hypothesis
-from refgit.generation.session import Rules
+from refgit.generation.search.beam import BeamSearch, end_filler
+from refgit.generation.search.beams import BeamsSearch, Hypothesis
+from refgit.generation.session import Call, Rules
 
 
-class PaperBeamSearch(BeamSearch):
+class MicrosoftBeamSearch(BeamSearch):
     """Microsoft's beam search below one prompt.
 
-    A text that runs when the greatest length is reached ends there: its last word counts for the
-    score, and the end token stands in its place.
+    A text that runs when the greatest length is reached ends there: its last token counts for the
+    score, and the end token takes its place.
 
     Parameters
     ----------
-    prompt : int64 array (T,)
-    rules : Rules
-    num_beams : int
-        k.
+    prompt, rules, num_beams, ends
+        See `RunningBeams`.
     num_results : int
         How many finished texts are kept.
-    ends : int64 array
-        Words that end a text.
     length_penalty : float
         alpha, at least 0.
     early_stopping : bool or "never"
@@ -43,26 +43,9 @@ class PaperBeamSearch(BeamSearch):
         beat them at any length.
     """
 
-    def __init__(
-        self,
-        prompt: Ids,
-        rules: Rules,
-        *,
-        num_beams: int,
-        ends: Ids,
-        num_results: int = 1,
-        length_penalty: float = 0.6,
-        early_stopping: EarlyStopping = False,
-    ) -> None:
-        super().__init__(
-            prompt,
-            rules,
-            num_beams=num_beams,
-            num_ends=len(ends),
-            length_penalty=length_penalty,
-            early_stopping=early_stopping,
-        )
-        self.ends, self.num_results = ends, num_results
+    def __init__(self, prompt: Ids, rules: Rules, *, num_results: int, **options: Any) -> None:
+        super().__init__(prompt, rules, **options)
+        self.num_results = num_results
         self.texts: list[Hypothesis] = []  # best first
 
     def _keep(self, ids: Ids, origins: Ids, total: Scores, ended: Mask) -> None:
@@ -93,3 +76,27 @@ class PaperBeamSearch(BeamSearch):
             return True
         best = float(self.scores[0]) / self._norm(self.rules.longest - 1)
         return self.texts[-1].score >= best
+
+
+def _start(call: Call, prompt: Ids, rules: Rules, **options: Any) -> MicrosoftBeamSearch:
+    results = call.config.num_return_sequences
+    return MicrosoftBeamSearch(prompt, rules, num_results=results, **options)
+
+
+def _refuse(config: GenerationConfig) -> None:
+    if config.length_penalty < 0:
+        raise ValueError(
+            f'length_penalty is {config.length_penalty} and beam_scoring "microsoft"; expected a '
+            "length_penalty of at least 0."
+        )
+
+
+MICROSOFT_BEAM = BeamsSearch(
+    name="microsoft_beam",
+    kind="Microsoft's beam search",
+    asked_by=lambda config: config.num_beams > 1 and config.beam_scoring == "microsoft",
+    refuse=_refuse,
+    beam_scoring="microsoft",
+    start=_start,
+    filler=end_filler,
+)

@@ -1,38 +1,43 @@
-r"""Greedy search and sampling: each text goes on with one word a step, until it ends.
+r"""Greedy search and sampling: each text goes on with one token a step, until it ends.
 
 .. math:: \text{greedy: } y_t = \arg\max_v s_{t,v}, \qquad
           \text{sampling: } y_t \sim \operatorname{softmax}(s_t)
 
-with s the scores of the next word after the logits processors. (GIT paper, section 3.1.)
+with s the scores of the next token after the logits processors. (GIT paper, section 3.1.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from refgit.generation.config import GenerationConfig
 from refgit.generation.decoding import Decoding, Layers
 from refgit.generation.logits.scores import Ids, Mask, Scores
-from refgit.generation.session import Rules, ended, processed
+from refgit.generation.results import GenerateDecoderOnlyOutput, Output, Record
+from refgit.generation.search.base import SAMPLING, Search
+from refgit.generation.session import Call, Rules, ended, processed
+from refgit.layers._array_api import Array
 
-# Scores (R, V) of the next word to words (R,).
+# Scores (R, V) of the next token to tokens (R,).
 Choose = Callable[[Scores], Ids]
 
 
 @dataclass
 class Step:
-    """One word more for each text that had not ended.
+    """One token more for each text that had not ended.
 
     Attributes
     ----------
     rows : int64 array (R,)
         Which texts these are.
-    words : int64 array (R,)
+    tokens : int64 array (R,)
         What they go on with.
     ended : bool array (R,)
-        Whether this was their last word.
+        Whether this was their last token.
     logits, scores : arrays (R, V)
         Before and after the logits processors.
     attentions, hidden_states : tuple of arrays, or None
@@ -40,7 +45,7 @@ class Step:
     """
 
     rows: Ids
-    words: Ids
+    tokens: Ids
     ended: Mask
     logits: Scores
     scores: Scores
@@ -48,14 +53,71 @@ class Step:
     hidden_states: Layers | None
 
 
-def one_word_at_a_time(
+@dataclass(frozen=True, kw_only=True)
+class TokenSearch(Search):
+    """A search in which every text has one row, so that its tokens can be shown as they come.
+
+    Attributes
+    ----------
+    steps : callable
+        ``(call, **keep) -> iterator of Step``; `keep` is for `Decoding`. `choosing` makes one.
+    """
+
+    steps: Callable[..., Iterator[Step]]
+
+    def check(self, config: GenerationConfig) -> None:
+        """See `Search`; only what is drawn can give several texts."""
+        self.refuse(config)
+        count = config.num_return_sequences
+        if count > 1 and not self.draws:
+            raise ValueError(
+                f"num_return_sequences is {count}, num_beams 1 and do_sample False, which gives "
+                f"only one text; pass do_sample=True or num_beams={count}."
+            )
+
+    def write(self, call: Call, streamer: Any = None) -> Array | Output:
+        """See `Search`."""
+        config = call.config
+        prompts = np.repeat(call.prompts.ids, config.num_return_sequences, axis=0)
+        written = []
+        record = Record(config, len(prompts))
+        if streamer is not None:
+            streamer.put(prompts)
+        for step in self.steps(call):
+            tokens = np.full(len(prompts), config.filler_id, np.int64)
+            tokens[step.rows] = step.tokens
+            written.append(tokens)
+            record.add(step.rows, step.logits, step.scores, step.attentions, step.hidden_states)
+            if streamer is not None:
+                streamer.put(tokens)
+        if streamer is not None:
+            streamer.end()
+        backend = call.model.backend
+        ids = backend.asarray(np.concatenate([prompts, np.stack(written, axis=1)], axis=1))
+        if not config.return_dict_in_generate:
+            return ids
+        return GenerateDecoderOnlyOutput(ids, **record.on(backend), past_key_values=call.images)
+
+
+def choosing(choose: Callable[[Call], Choose]) -> Callable[..., Iterator[Step]]:
+    """Make the steps of a search that picks each token by the scores of that step only."""
+
+    def steps(call: Call, **keep: bool) -> Iterator[Step]:
+        copies = call.config.num_return_sequences
+        decoding = call.decoding(**keep)
+        return one_token_at_a_time(decoding, call.prompts.rows, call.rules, choose(call), copies)
+
+    return steps
+
+
+def one_token_at_a_time(
     decoding: Decoding,
     prompts: Sequence[Ids],
     rules: Sequence[Rules],
     choose: Choose,
     copies: int = 1,
 ) -> Iterator[Step]:
-    """Write texts word by word, those that have ended no longer among them.
+    """Write texts token by token, those that have ended no longer among them.
 
     Parameters
     ----------
@@ -65,7 +127,7 @@ def one_word_at_a_time(
     rules : sequence of Rules
         What each text must keep to, and where it ends.
     choose : callable
-        Picks the words: `likeliest`, or `draw` with a random generator.
+        Picks the tokens: `likeliest`, or `draw` with a random generator.
     copies : int
         Texts to write for each prompt; text b copies + j is the j-th of prompt b.
 
@@ -80,15 +142,15 @@ def one_word_at_a_time(
     logits = decoding.read_prompts()[parents]
     while len(rows):
         scores = processed(rules, rows // copies, [texts[row] for row in rows], logits)
-        words = choose(scores)
-        for row, word in zip(rows, words, strict=True):
-            texts[row] = np.append(texts[row], word)
+        tokens = choose(scores)
+        for row, token in zip(rows, tokens, strict=True):
+            texts[row] = np.append(texts[row], token)
         over = ended(rules, rows // copies, [texts[row] for row in rows], scores)
         kept = (_rows_of(decoding.attentions, parents), _rows_of(decoding.hidden_states, parents))
-        yield Step(rows, words, over, logits, scores, *kept)
+        yield Step(rows, tokens, over, logits, scores, *kept)
         going = np.flatnonzero(~over)
         if len(going):
-            logits = decoding.step(parents[going], words[going])
+            logits = decoding.step(parents[going], tokens[going])
         rows, parents = rows[going], np.arange(len(going))
 
 
@@ -98,15 +160,15 @@ def _rows_of(layers: Layers | None, parents: Ids) -> Layers | None:
 
 
 def likeliest(scores: Scores) -> Ids:
-    """Pick the best word of each row (R, V) -> (R,), the first among equals."""
+    """Pick the best token of each row (R, V) -> (R,), the first among equals."""
     best: Ids = np.argmax(scores, axis=-1)
     return best
 
 
 def draw(random: np.random.Generator) -> Choose:
-    r"""Draw words by their probability, the softmax of the scores.
+    r"""Draw tokens by their probability, the softmax of the scores.
 
-    The word is the first whose cumulative probability exceeds a uniform number u in [0, 1), one
+    The token is the first whose cumulative probability exceeds a uniform number u in [0, 1), one
     for each row in order: :math:`y = \min\{v : \sum_{w \le v} p_w > u\}`.
     """
 
@@ -114,7 +176,19 @@ def draw(random: np.random.Generator) -> Choose:
         p = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
         up_to = np.cumsum(p, axis=-1)  # (R, V), unnormalised
         u = random.random(len(scores))[:, None] * up_to[:, -1:]
-        words: Ids = np.argmax(up_to > u, axis=-1)
-        return words
+        tokens: Ids = np.argmax(up_to > u, axis=-1)
+        return tokens
 
     return choose
+
+
+GREEDY = TokenSearch(
+    name="greedy", asked_by=lambda config: True, steps=choosing(lambda call: likeliest)
+)
+SAMPLE = TokenSearch(
+    name="sample",
+    asked_by=lambda config: config.num_beams == 1 and config.do_sample,
+    heeds=SAMPLING,
+    draws=True,
+    steps=choosing(lambda call: draw(call.random)),
+)

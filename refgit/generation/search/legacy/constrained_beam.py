@@ -1,6 +1,6 @@
 r"""Beam search that must write given words: each beam counts how far it has come with them.
 
-Beside the likeliest continuations those are looked at that come a word closer to what is forced.
+Beside the likeliest continuations, those that come a token closer to what is forced are looked at.
 All are sorted into banks by how much they have fulfilled, and the best of each bank go on in turn.
 (Post and Vilar, arXiv 1804.06609, section 3, "dynamic beam allocation".)
 """
@@ -12,28 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from refgit.generation.config import GenerationConfig
+from refgit.generation.config.constraints import ConstraintListState, forced_words
 from refgit.generation.logits.scores import Ids, Scores
-from refgit.generation.search.beam import NEVER, EarlyStopping, Hypothesis, highest
-from refgit.generation.search.legacy.best_texts import BestTexts, enough
-from refgit.generation.search.legacy.constraints import ConstraintListState
-from refgit.generation.session import Rules, refuse_if_lost
+from refgit.generation.search.beams import BeamsSearch
+from refgit.generation.search.legacy.beams import LegacyBeams
+from refgit.generation.session import Call, Rules, refuse_if_lost
 
 
-class ConstrainedBeamSearch:
+class ConstrainedBeamSearch(LegacyBeams):
     """Beam search with forced words below one prompt.
 
     Parameters
     ----------
-    prompt : int64 array (T,)
-    rules : Rules
+    prompt, rules, num_beams, ends, length_penalty, early_stopping
+        See `RunningBeams`.
     constraints : sequence
         See `constraints`.
-    num_beams, num_results : int
-        k, and how many texts will be asked for.
-    ends : int64 array
-        Words that end a text.
-    length_penalty, early_stopping
-        See `BeamSearch`.
+    num_results : int
+        How many texts will be asked for.
     """
 
     def __init__(
@@ -42,59 +39,30 @@ class ConstrainedBeamSearch:
         rules: Rules,
         *,
         constraints: Sequence[Any],
-        num_beams: int,
         num_results: int,
-        ends: Ids,
-        length_penalty: float = 1.0,
-        early_stopping: EarlyStopping = False,
+        **options: Any,
     ) -> None:
-        self.rules, self.ends, self.constraints = rules, ends, constraints
-        self.num_beams, self.num_results = num_beams, num_results
-        self.prompt_length = len(prompt)
-        self.ids = np.tile(prompt, (num_beams, 1))
-        self.scores = np.where(np.arange(num_beams) == 0, 0.0, NEVER).astype(np.float32)
-        self.origins = np.empty((num_beams, 0), np.int64)
-        longest = rules.longest - self.prompt_length
-        self.texts = BestTexts(num_beams, length_penalty, early_stopping, longest)
-        self.processed: Scores = np.empty(0)
-        self.done = False
+        super().__init__(prompt, rules, **options)
+        self.constraints, self.num_results = constraints, num_results
 
     def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
-        """See `Beams`."""
+        """See `Beams`; a text that ends counts if nothing forced is missing."""
         self.processed = self.rules.process(self.ids, log_probabilities)
         refuse_if_lost(log_probabilities, self.processed, all_rows=True)
         total = self.processed + self.scores[:, None]  # (k, V)
-        parents, words = self._likeliest(total)
-        parents, words = self._with_forced_words(total, parents, words)
-        full = self.done
-        self.scores = total[parents, words]
-        self.ids = np.concatenate([self.ids[parents], words[:, None]], axis=1)
-        self.origins = np.concatenate([self.origins[parents], parents[:, None]], axis=1)
-        if not full and self.rules.ended(self.ids, self.processed).all():
+        parents, tokens, self.done = self.choose(
+            self.groups[0],
+            np.arange(self.num_beams),
+            total,
+            lambda ids: self._state(ids).completed,
+        )
+        parents, tokens = self._with_forced_words(total, parents, tokens)
+        self.scores = total[parents, tokens]
+        self.ids, self.origins = self.extended(parents, tokens)
+        if not self.done and self.rules.ended(self.ids, self.processed).all():
             self._take_in_what_runs()
             self.done = True
-        return parents, words
-
-    def _likeliest(self, total: Scores) -> tuple[Ids, Ids]:
-        """As in plain beam search; a text that ends counts if nothing forced is missing."""
-        size = total.shape[1]
-        flat = np.reshape(total, -1)
-        candidates = highest(flat, max(2, 1 + len(self.ends)) * self.num_beams)
-        length = self.ids.shape[1] + 1 - self.prompt_length
-        going = []
-        for rank, candidate in enumerate(candidates):
-            parent = candidate // size
-            if candidate % size not in self.ends:
-                going.append(candidate)
-            elif rank < self.num_beams and self._state(self.ids[parent]).completed:
-                origins = np.append(self.origins[parent], parent)
-                score = float(flat[candidate])
-                self.texts.add(self.ids[parent], score, origins, length, finished=True)
-            if len(going) == self.num_beams:
-                break
-        self.done = self.texts.is_full(float(flat[candidates[0]]), length)
-        chosen = enough(going, self.num_beams, self.ends)
-        return chosen // size, chosen % size
+        return parents, tokens
 
     def _state(self, ids: Ids) -> ConstraintListState:
         """How far a text has come with what is forced."""
@@ -102,43 +70,36 @@ class ConstrainedBeamSearch:
         state.reset(ids.tolist())
         return state
 
-    def _with_forced_words(self, total: Scores, parents: Ids, words: Ids) -> tuple[Ids, Ids]:
+    def _with_forced_words(self, total: Scores, parents: Ids, tokens: Ids) -> tuple[Ids, Ids]:
         """Add continuations that come closer to what is forced, and take from bank after bank."""
-        texts = [[*self.ids[p].tolist(), int(w)] for p, w in zip(parents, words, strict=True)]
-        candidates = list(zip(parents.tolist(), words.tolist(), strict=True))
+        candidates = list(zip(parents.tolist(), tokens.tolist(), strict=True))
+        texts = [[*self.ids[parent].tolist(), token] for parent, token in candidates]
         banks = [self._state(np.array(text)).get_bank() for text in texts]
         for beam, ids in enumerate(self.ids):
             state = self._state(ids)
             if state.completed:
                 continue
-            for word in state.advance() or ():
+            for token in map(int, state.advance() or ()):
                 closer = state.copy(stateful=True)
-                closer.add(int(word))  # also for one that is dropped: alternatives share progress
-                text = [*ids.tolist(), int(word)]
+                closer.add(token)  # also for one that is dropped: alternatives share progress
+                text = [*ids.tolist(), token]
                 if text not in texts:
                     texts.append(text)
-                    candidates.append((beam, int(word)))
+                    candidates.append((beam, token))
                     banks.append(closer.get_bank())
         if len(candidates) == len(parents):
-            return parents, words
-        scores = np.array([total[beam, word] for beam, word in candidates])
+            return parents, tokens
+        scores = np.array([total[beam, token] for beam, token in candidates])
         order = _from_bank_after_bank(np.array(banks), scores)[: self.num_beams]
         chosen = np.array([candidates[i] for i in order])
         return chosen[:, 0], chosen[:, 1]
 
     def _take_in_what_runs(self) -> None:
         """At the greatest length running texts count, those with all that is forced first."""
-        length = self.ids.shape[1] - self.prompt_length
         complete = [bool(self._state(ids).completed) for ids in self.ids]
         waiting = sorted(range(self.num_beams), key=lambda beam: not complete[beam])
-        for beam in waiting:
-            if complete[beam] or sum(complete) < self.num_results:
-                ids, score = self.ids[beam], float(self.scores[beam])
-                self.texts.add(ids, score, self.origins[beam], length, finished=False)
-
-    def best(self, n: int) -> list[Hypothesis]:
-        """See `Beams`; finished texts are without the word that ended them."""
-        return self.texts.best()[:n]
+        enough = sum(complete) >= self.num_results
+        self.take_in(self.groups[0], [beam for beam in waiting if complete[beam] or not enough])
 
 
 def _from_bank_after_bank(banks: Ids, scores: Scores) -> Ids:
@@ -150,3 +111,41 @@ def _from_bank_after_bank(banks: Ids, scores: Scores) -> Ids:
         rank[i] = rank[i - 1] + 1 if same else 0
     ordered: Ids = order[np.argsort(rank, kind="stable")]
     return ordered
+
+
+def _start(call: Call, prompt: Ids, rules: Rules, **options: Any) -> ConstrainedBeamSearch:
+    config = call.config
+    constraints = list(config.constraints or ())
+    if config.force_words_ids is not None:
+        constraints += forced_words(config.force_words_ids)
+    results = config.num_return_sequences
+    return ConstrainedBeamSearch(
+        prompt, rules, constraints=constraints, num_results=results, **options
+    )
+
+
+def _refuse(config: GenerationConfig) -> None:
+    what = "constraints" if config.constraints is not None else "force_words_ids"
+    for name, holds, expected in (
+        ("num_beams", config.num_beams > 1, "more than 1"),
+        ("do_sample", not config.do_sample, "False"),
+        ("num_beam_groups", config.num_beam_groups == 1, "1"),
+    ):
+        if not holds:
+            raise ValueError(
+                f"{what} was given and {name} is {getattr(config, name)}; expected {name} to be "
+                f"{expected} in constrained beam search."
+            )
+
+
+def _asked_by(config: GenerationConfig) -> bool:
+    return config.constraints is not None or config.force_words_ids is not None
+
+
+CONSTRAINED_BEAM = BeamsSearch(
+    name="constrained_beam",
+    kind="forced words",
+    asked_by=_asked_by,
+    refuse=_refuse,
+    start=_start,
+)

@@ -1,9 +1,9 @@
-r"""Contrastive search: of the k likeliest words the one that is least like what was said already.
+r"""Contrastive search: of the k likeliest tokens the one that is least like those before it.
 
 .. math:: y_t = \arg\max_{v \in V_k} \; (1 - \alpha) \, p(v) - \alpha \max_{j < t} \cos(h_v, h_j)
 
-where h_v is what the decoder makes of the word v in this place, and h_j what it made of the words
-before, prompt included. (Su et al., arXiv 2202.06417, equation 5.)
+where h_v is the last hidden state of the token v in this place, and h_j that of a token before it,
+prompt included. (Su et al., arXiv 2202.06417, equation 5.)
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from refgit.generation.config import GenerationConfig
 from refgit.generation.decoding import Decoding
 from refgit.generation.logits.scores import Ids, Scores, probabilities
-from refgit.generation.search.token_by_token import Step
-from refgit.generation.session import Rules, ended, processed
+from refgit.generation.search.token_by_token import Step, TokenSearch
+from refgit.generation.session import Call, Rules, ended, processed
 
 Vectors = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -24,7 +25,7 @@ Vectors = np.ndarray[Any, np.dtype[np.floating[Any]]]
 def contrastive_search(
     decoding: Decoding, prompts: Sequence[Ids], rules: Sequence[Rules], *, alpha: float, k: int
 ) -> Iterator[Step]:
-    """Write texts word by word.
+    """Write texts token by token.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def contrastive_search(
     alpha : float
         Weight of the likeness, `penalty_alpha`.
     k : int
-        Words to choose among, `top_k`.
+        Tokens to choose among, `top_k`.
 
     Yields
     ------
@@ -44,7 +45,7 @@ def contrastive_search(
         One for each call of the decoder, until all texts have ended.
     """
     rows, texts = np.arange(len(prompts)), list(prompts)
-    place = rows  # where each text stands in the decoder's last call
+    place = rows  # of each text, its row in the decoder's last call
     logits = decoding.read_prompts()
     states = decoding.hidden_states or ()
     said = [_unit(states[-1][b, -len(prompt) :]) for b, prompt in enumerate(prompts)]
@@ -64,11 +65,11 @@ def contrastive_search(
             worth = (1 - alpha) * p[i, candidates[i]] - alpha * likeness
             best[i] = np.argmax(np.where(p[i, candidates[i]] > 0, worth, -np.inf))
             said[row] = np.concatenate([said[row], mine[best[i]][None]])
-        words = candidates[np.arange(len(rows)), best]
-        for row, word in zip(rows, words, strict=True):
-            texts[row] = np.append(texts[row], word)
+        tokens = candidates[np.arange(len(rows)), best]
+        for row, token in zip(rows, tokens, strict=True):
+            texts[row] = np.append(texts[row], token)
         over = ended(rules, rows, [texts[row] for row in rows], scores)
-        yield Step(rows, words, over, logits, scores, kept[0], kept[1])
+        yield Step(rows, tokens, over, logits, scores, kept[0], kept[1])
         going = np.flatnonzero(~over)
         place = going * size + best[going]
         logits, rows = after[place], rows[going]
@@ -79,3 +80,23 @@ def _unit(x: Vectors) -> Vectors:
     wide: Scores = x.astype(np.promote_types(x.dtype, np.float32))
     length = np.sqrt((wide * wide).sum(axis=-1, keepdims=True))
     return np.asarray(wide / np.maximum(length, np.finfo(wide.dtype).tiny))
+
+
+def _steps(call: Call, **keep: bool) -> Iterator[Step]:
+    decoding = call.decoding(**(keep | {"keep_hidden_states": True}))
+    alpha, k = call.config.penalty_alpha or 0.0, call.config.top_k or 1
+    return contrastive_search(decoding, call.prompts.rows, call.rules, alpha=alpha, k=k)
+
+
+def _asked_by(config: GenerationConfig) -> bool:
+    several = (config.top_k or 0) > 1 and (config.penalty_alpha or 0) > 0
+    return several and config.num_beams == 1 and not config.do_sample
+
+
+CONTRASTIVE = TokenSearch(
+    name="contrastive",
+    asked_by=_asked_by,
+    heeds=frozenset(["penalty_alpha", "top_k"]),
+    reads_last_token=True,
+    steps=_steps,
+)

@@ -1,10 +1,11 @@
-"""What each field of a GenerationConfig may be."""
+"""What each argument of `generate` may be: fields of GenerationConfig, and what refgit lacks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from refgit.generation.search.legacy.constraints import Constraint, are_forced_words
+from refgit.generation.config.constraints import Constraint, are_forced_words
 from refgit.validation import (
     Rule,
     are_id_lists,
@@ -64,7 +65,7 @@ RULES: tuple[Rule, ...] = (
      or_none(are_id_lists)),
     ("force_words_ids", "None or a list of phrases (lists of token ids), or of lists of phrases",
      or_none(are_forced_words)),
-    ("constraints", "None or a list of refgit.generation.search.legacy.constraints.Constraint",
+    ("constraints", "None or a list of refgit.generation.config.constraints.Constraint",
      or_none(_are_constraints)),
     ("forced_bos_token_id pad_token_id bos_token_id",
      "None or a token id, which is an integer of at least 0", or_none(is_integer)),
@@ -77,3 +78,40 @@ RULES: tuple[Rule, ...] = (
     ("sequence_bias", "None, a mapping of tuples of token ids to numbers, or a list of such pairs",
      or_none(is_biases)),
 )  # fmt: skip
+
+# Arguments of transformers that refgit does not have: values that ask for nothing, and the reason.
+_SPEED = "it changes only speed, and refgit has nothing like it"
+_DRAFTS = "refgit has no speculative decoding; the texts are the same without"
+_ENCODER = "GIT has no text encoder"
+NOT_HERE: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "cache_implementation": ((None, "dynamic"), _SPEED),
+    "cache_config": ((None,), _SPEED),
+    "return_legacy_cache": ((None, False), "refgit has one kind of cache"),
+    "prefill_chunk_size": ((None,), _SPEED),
+    "compile_config": ((None,), _SPEED),
+    "disable_compile": ((None, False, True), _SPEED),
+    "low_memory": ((None, False), _SPEED),
+    "synced_gpus": ((None, False), "refgit runs on one device"),
+    "assistant_model": ((None,), _DRAFTS),
+    "assistant_tokenizer": ((None,), _DRAFTS),
+    "assistant_early_exit": ((None,), _DRAFTS),
+    "assistant_confidence_threshold": ((None, 0.4), _DRAFTS),
+    "assistant_lookbehind": ((None, 10), _DRAFTS),
+    "target_lookbehind": ((None, 10), _DRAFTS),
+    "is_assistant": ((None, False), _DRAFTS),
+    "num_assistant_tokens": ((None, 20), _DRAFTS),
+    "num_assistant_tokens_schedule": ((None, "constant"), _DRAFTS),
+    "prompt_lookup_num_tokens": ((None,), _DRAFTS),
+    "max_matching_ngram_size": ((None,), _DRAFTS),
+    "decoder_start_token_id": ((None,), f"{_ENCODER}; use bos_token_id or input_ids"),
+    "decoder_input_ids": ((None,), f"{_ENCODER}; use input_ids"),
+    "decoder_attention_mask": ((None,), f"{_ENCODER}; use attention_mask"),
+    "encoder_outputs": ((None,), f"{_ENCODER}; use past_key_values of model.encode_image"),
+    "token_healing": ((None, False), "refgit does not rewrite prompts"),
+    "watermarking_config": ((None,), "refgit marks no texts"),
+    "dola_layers": ((None,), "transformers 4.56 cannot do so either without code of others"),
+    "custom_generate": ((None,), "refgit runs no code of others"),
+    "trust_remote_code": ((None, False), "refgit runs no code of others"),
+}
+# Those a file may hold to no effect on the text are passed over there; these are not.
+CHANGES_THE_TEXT = ("token_healing", "watermarking_config", "dola_layers")

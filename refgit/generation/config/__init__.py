@@ -14,8 +14,8 @@ from typing import Any, Protocol, Self
 
 from refgit.errors import CheckpointError
 from refgit.files import json_text, read_json, write_whole
-from refgit.generation.fields import RULES
-from refgit.generation.search.legacy.constraints import Constraint
+from refgit.generation.config.checks import RULES
+from refgit.generation.config.constraints import Constraint
 from refgit.validation import make_plain, require, require_mapping, require_rules
 
 DEFAULT_LENGTH = 20
@@ -102,7 +102,7 @@ class GenerationConfig:
     renormalize_logits : bool
         Make the scores log probabilities again after all processors.
     constraints : list of Constraint or None
-        What each text must contain; see `refgit.generation.search.legacy.constraints`.
+        What each text must contain; see `refgit.generation.config.constraints`.
     forced_bos_token_id, forced_eos_token_id : int, (the latter) list of int, or None
         The token behind an opening token alone; the last one that `max_length` leaves room for.
     remove_invalid_values : bool

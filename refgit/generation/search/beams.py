@@ -1,0 +1,273 @@
+"""What all beam searches share: rows that run side by side, the loop over steps, the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from refgit.generation.config import GenerationConfig
+from refgit.generation.decoding import Decoding
+from refgit.generation.logits.scores import Ids, Scores, log_probabilities
+from refgit.generation.results import GenerateBeamDecoderOnlyOutput, Output, Record
+from refgit.generation.search.base import BEAMS, Search
+from refgit.generation.session import NOTHING_LEFT, Call, Rules
+from refgit.layers._array_api import Array
+
+# Added to what must not be chosen: large, yet finite, so that sums with it stay numbers.
+NEVER = -1.0e9
+EarlyStopping = bool | str
+
+
+@dataclass
+class Hypothesis:
+    """A text, and where each of its tokens came from.
+
+    Attributes
+    ----------
+    ids : int64 array (T + n,)
+        Prompt and what was written.
+    score : float
+        Its log-probability over a power of its length.
+    origins : int64 array (n,)
+        The beam that each token was chosen in, from 0 to k - 1.
+    finished : bool
+        Whether it ended, or is what was running when the search stopped.
+    """
+
+    ids: Ids
+    score: float
+    origins: Ids
+    finished: bool = True
+
+
+class Beams(Protocol):
+    """The beams below one prompt: `run_beams` feeds them scores, and they say who goes on."""
+
+    ids: Ids  # (k, T + n)
+    processed: Scores  # (k, V), what the last step was decided by
+    done: bool
+
+    def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
+        """Take scores (k, V) of the next token; return parents (k,) and tokens (k,)."""
+        ...
+
+    def best(self, n: int) -> list[Hypothesis]:
+        """Return the n best texts, best first."""
+        ...
+
+
+class RunningBeams:
+    """The state of the beams below one prompt, from which each beam search derives.
+
+    Parameters
+    ----------
+    prompt : int64 array (T,)
+    rules : Rules
+    num_beams : int
+        k.
+    ends : int64 array
+        Tokens that end a text: as many more candidates are looked at for each beam, so that k of
+        them can go on.
+    length_penalty : float
+        alpha.
+    early_stopping : bool or "never"
+        True stops at k finished texts. False stops when no running beam would beat them if it
+        ended now; "never" when none can at any length.
+    num_groups : int
+        Equal groups that the beams are divided into.
+    """
+
+    def __init__(
+        self,
+        prompt: Ids,
+        rules: Rules,
+        *,
+        num_beams: int,
+        ends: Ids,
+        length_penalty: float = 1.0,
+        early_stopping: EarlyStopping = False,
+        num_groups: int = 1,
+    ) -> None:
+        self.rules, self.num_beams, self.ends = rules, num_beams, ends
+        self.length_penalty, self.early_stopping = length_penalty, early_stopping
+        self.num_groups = num_groups
+        self.prompt_length = len(prompt)
+        self.ids = np.tile(prompt, (num_beams, 1))  # (k, T + n), the running beams
+        # Only the first of a group counts at first: equal beams would choose equal tokens.
+        first = np.arange(num_beams) % (num_beams // num_groups) == 0
+        self.scores = np.where(first, 0.0, NEVER).astype(np.float32)
+        self.origins = np.empty((num_beams, 0), np.int64)
+        self.processed: Scores = np.empty(0)
+        self.done = False
+
+    def num_candidates(self, beams: int) -> int:
+        """How many continuations of so many beams are looked at."""
+        return max(2, 1 + len(self.ends)) * beams
+
+    def extended(self, parents: Ids, tokens: Ids) -> tuple[Ids, Ids]:
+        """Ids and origins of beams `parents` (c,), each longer by one of `tokens` (c,)."""
+        ids = np.concatenate([self.ids[parents], tokens[:, None]], axis=1)  # (c, T + n)
+        return ids, np.concatenate([self.origins[parents], parents[:, None]], axis=1)
+
+
+@dataclass
+class BeamStep:
+    """What a step of `run_beams` was decided by.
+
+    Attributes
+    ----------
+    rows : int64 array (R,)
+        The rows that still ran: text b has rows b k to b k + k - 1.
+    logits, scores : arrays (R, V)
+        Of the decoder, and log-probabilities after the processors.
+    parents : int64 array (R,)
+        Which row of the decoder's last call each of them came from.
+    """
+
+    rows: Ids
+    logits: Scores
+    scores: Scores
+    parents: Ids
+
+
+def run_beams(
+    decoding: Decoding,
+    texts: Sequence[Beams],
+    on_step: Callable[[BeamStep], None] | None = None,
+) -> None:
+    """Run the beams of all texts to their ends, in one call of the decoder a step.
+
+    Parameters
+    ----------
+    decoding : Decoding
+        Of the prompts, one for each of `texts`.
+    texts : sequence of Beams
+        They hold the results.
+    on_step : callable, optional
+        Called with each step.
+    """
+    running = list(range(len(texts)))
+    parents = np.repeat(np.arange(len(texts)), [len(text.ids) for text in texts])
+    logits = decoding.read_prompts()[parents]
+    first_row = np.cumsum([0] + [len(text.ids) for text in texts])
+    while True:
+        log_p = log_probabilities(logits)
+        next_parents, tokens, rows, scores, start, still = [], [], [], [], 0, []
+        for b in running:
+            text = texts[b]
+            stop = start + len(text.ids)
+            origin, token = text.advance(log_p[start:stop])
+            scores.append(text.processed)
+            rows.append(first_row[b] + np.arange(len(token)))
+            if not text.done:
+                still.append(b)
+                next_parents.append(parents[start:stop][origin])
+                tokens.append(token)
+            start = stop
+        if on_step is not None:
+            on_step(BeamStep(np.concatenate(rows), logits, np.concatenate(scores), parents))
+        running = still
+        if not running:
+            return
+        logits = decoding.step(np.concatenate(next_parents), np.concatenate(tokens))
+        parents = np.arange(len(logits))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamsSearch(Search):
+    """A search in which every text has as many rows as beams.
+
+    Attributes
+    ----------
+    start : callable
+        ``(call, prompt, rules, **options) -> Beams``: the beams of one prompt. The options are
+        those of `RunningBeams` that a config has.
+    kind : str
+        What it is called in messages.
+    beam_scoring : str
+        The only value of that field that goes with it.
+    filler : callable
+        ``(config) -> token`` that follows the end of a text.
+    """
+
+    start: Callable[..., Beams]
+    kind: str
+    heeds: frozenset[str] = BEAMS
+    in_place_of: str = "beam"
+    beam_scoring: str = "transformers"
+    filler: Callable[[GenerationConfig], int] = lambda config: config.filler_id
+
+    def check(self, config: GenerationConfig) -> None:
+        """See `Search`; there are no more texts than beams."""
+        self.refuse(config)
+        if config.beam_scoring != self.beam_scoring:
+            raise ValueError(
+                f'beam_scoring is "{config.beam_scoring}" and the other arguments ask for '
+                f"{self.kind}; expected do_sample=False, num_beam_groups=1 and no forced words, or "
+                f'beam_scoring="{self.beam_scoring}".'
+            )
+        count, beams = config.num_return_sequences, config.num_beams
+        if count > beams:
+            raise ValueError(
+                f"num_return_sequences is {count} and num_beams {beams}; expected at most as many "
+                "texts as beams."
+            )
+
+    def write(self, call: Call, streamer: Any = None) -> Array | Output:
+        """See `Search`; there is no streamer, as beams revise tokens that were already emitted."""
+        config, prompts = call.config, call.prompts.rows
+        options = {
+            "num_beams": config.num_beams,
+            "ends": np.array(config.eos_ids, np.int64),
+            "length_penalty": config.length_penalty,
+            "early_stopping": config.early_stopping,
+        }
+        texts = [
+            self.start(call, prompt, rules, **options)
+            for prompt, rules in zip(prompts, call.rules, strict=True)
+        ]
+        decoding = call.decoding()
+        record = Record(config, len(prompts) * config.num_beams)
+
+        def keep(step: BeamStep) -> None:
+            layers = (decoding.attentions, decoding.hidden_states)
+            kept = (None if x is None else tuple(y[step.parents] for y in x) for x in layers)
+            record.add(step.rows, step.logits, step.scores, *kept)
+
+        run_beams(decoding, texts, keep)
+        best = [text.best(config.num_return_sequences) for text in texts]
+        if any(text.score == -np.inf for found in best for text in found):
+            raise ValueError(NOTHING_LEFT)
+        written = [
+            text.ids[len(prompt) :]
+            for prompt, found in zip(prompts, best, strict=True)
+            for text in found
+        ]
+        sequences = _filled(written, self.filler(config))
+        above = np.repeat(call.prompts.ids, config.num_return_sequences, axis=0)
+        backend = call.model.backend
+        ids = backend.asarray(np.concatenate([above, sequences], axis=1))
+        if not config.return_dict_in_generate:
+            return ids
+        scores = np.array([text.score for found in best for text in found], np.float32)
+        origins = [
+            text.origins + b * config.num_beams for b, found in enumerate(best) for text in found
+        ]
+        return GenerateBeamDecoderOnlyOutput(
+            ids,
+            sequences_scores=backend.asarray(scores) if config.output_scores else None,
+            beam_indices=backend.asarray(_filled(origins, -1, sequences.shape[1])),
+            **record.on(backend),
+            past_key_values=call.images,
+        )
+
+
+def _filled(rows: Sequence[Ids], filler: int, length: int = 0) -> Ids:
+    """Put rows of unequal lengths below one another, (R, length), and fill after their ends."""
+    whole = np.full((len(rows), length or max(map(len, rows))), filler, np.int64)
+    for line, row in zip(whole, rows, strict=True):
+        line[: len(row)] = row
+    return whole

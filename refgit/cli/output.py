@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unicodedata import category
 
 from refgit.cli.terminal import make_way
+from refgit.errors import MediaFileError
+from refgit.errors import reason as reason_of
 
 # Unicode categories: control characters, halves of surrogate pairs, line and paragraph separators.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
@@ -47,25 +51,57 @@ def put(text: str = "", *, end: str = "\n") -> None:
 
 
 def reason(error: Exception) -> str:
-    """Say what went wrong; an error that refgit did not foresee comes with its type."""
-    if isinstance(error, OSError) and error.strerror:  # Python's own text begins with [Errno 2]
-        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
-    if isinstance(error, ValueError | OSError | NotImplementedError | ImportError):
-        return str(error)
-    return f"{type(error).__name__}: {error} (--debug shows where)"
+    """Say what went wrong; an error that refgit does not raise itself comes with its type."""
+    return reason_of(error, " (--debug shows where)")
 
 
-def say_failure(error: Exception, file: str, *, as_json: bool) -> None:
-    """Say of one file of several why it failed, under its name; with --json on stdout as well."""
-    from refgit.processing import ImageFileError, VideoFileError
+class Failures:
+    """What failed among several things asked for; see `tolerated`.
 
-    named = isinstance(error, ImageFileError | VideoFileError)
-    why = reason(error)
-    if not named and not why.startswith(f"{file}:"):
-        why = f"{file}: {why}"
-    say(why)
-    if as_json:
-        print_json(image=file, error=why)
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        With --debug the first failure is raised; with --json each is on stdout as well.
+
+    Attributes
+    ----------
+    count : int
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.debug, self.json = arguments.debug, arguments.json
+        self.count = 0
+
+    @contextmanager
+    def tolerated(self, name: str, **entries: Any) -> Iterator[None]:
+        """Say on stderr why the block failed, under a name, and go on after it.
+
+        Parameters
+        ----------
+        name : str
+            What the block is about.
+        **entries
+            Of the JSON object, besides the error.
+        """
+        try:
+            yield
+        except OutputError:
+            raise
+        except Exception as error:
+            if self.debug:
+                raise
+            self.count += 1
+            why = reason(error)
+            if not isinstance(error, MediaFileError) and not why.startswith(f"{name}:"):
+                why = f"{name}: {why}"
+            say(why)
+            if self.json:
+                print_json(**entries, error=why)
+
+    @property
+    def exit_code(self) -> int:
+        """1 where something failed."""
+        return 1 if self.count else 0
 
 
 def one_line(text: str) -> str:
@@ -88,17 +124,17 @@ def print_as_it_comes(texts: Iterator[str], before: str = "") -> None:
     texts : iterator of str
         The text so far, again and again.
     before : str
-        What stands in front of it on the line.
+        What the line begins with.
     """
     live, shown, text = sys.stdout is not None and sys.stdout.isatty(), "", ""
     for text in texts:
         # The last word may still grow, and what is written apart turn out to belong together.
-        sure = text[: max(text.rfind(" "), 0)]
-        if live and len(sure) > len(shown) and sure.startswith(shown):
-            put((before if not shown else "") + sure[len(shown) :], end="")
-            shown = sure
+        settled = text[: max(text.rfind(" "), 0)]
+        if live and len(settled) > len(shown) and settled.startswith(shown):
+            put((before if not shown else "") + settled[len(shown) :], end="")
+            shown = settled
     if text.startswith(shown):
         put(("" if shown else before) + text[len(shown) :])
-    else:  # over what was shown, if it stands on one line of the terminal
-        alone = len(before + shown) < shutil.get_terminal_size().columns
-        put(("\r" if alone else "\n") + before + text)
+    else:  # over what was shown, if that is a single line of the terminal
+        single = len(before + shown) < shutil.get_terminal_size().columns
+        put(("\r" if single else "\n") + before + text)

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from refgit.jobs.captioner import Captioner, Pixels
-from refgit.jobs.errors import JobError, reason
+from refgit.errors import reason
+from refgit.jobs.errors import JobError
 from refgit.jobs.parquet import content_of
+from refgit.pipeline import Captioner
 
 
 def caption_dataset(
@@ -107,20 +108,15 @@ class CaptionActor:
         backend: str | None,
         dtype: str,
     ) -> None:
-        from refgit.demo import NAME, demo_path
-        from refgit.hub import find_checkpoint
-        from refgit.model.causal_lm import GitForCausalLM
-        from refgit.processing import GitProcessor
-
-        folder = demo_path() if model in (None, NAME) else find_checkpoint(str(model))
-        loaded = GitForCausalLM.from_pretrained(folder, backend=backend, dtype=dtype)
-        if loaded.generation_config.do_sample:
+        self.captioner = Captioner.from_pretrained(
+            model, max_length=max_length, backend=backend, dtype=dtype
+        )
+        if self.captioner.model.generation_config.do_sample:
             raise JobError(
                 f"the generation_config.json of {model} asks for words to be drawn at random "
                 "(do_sample), so captions would depend on Ray's order; expected a checkpoint "
                 "without it."
             )
-        self.captioner = Captioner(loaded, GitProcessor.from_pretrained(folder), max_length)
         self.column = column
         self._pool = ThreadPoolExecutor(workers, "refgit-decode")
 
@@ -155,22 +151,8 @@ class CaptionActor:
             )
 
     def _captions(self, contents: Sequence[str | bytes | None]) -> list[str | Exception]:
+        sources = [ValueError("there is no image.") if x is None else x for x in contents]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # here, once: filters belong to all threads
-            read = list(self._pool.map(self._read, contents))
-        good = [i for i, pixels in enumerate(read) if not isinstance(pixels, Exception)]
-        pixels = [p for p in read if not isinstance(p, Exception)]
-        found: list[str | Exception] = [p if isinstance(p, Exception) else "" for p in read]
-        for i, text in zip(good, self.captioner.write(pixels, good), strict=True):
-            found[i] = text
-        return found
-
-    def _read(self, content: str | bytes | None) -> Pixels | Exception:
-        try:
-            return self.captioner.read(
-                ValueError("there is no image.") if content is None else content
-            )
-        except (ImportError, MemoryError):
-            raise
-        except Exception as error:
-            return error
+            images = list(self._pool.map(self.captioner.read_or_error, sources))
+        return self.captioner.write(images)

@@ -14,11 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 
+from refgit.errors import reason
 from refgit.jobs.batching import BatchSize
-from refgit.jobs.captioner import Captioner, Pixels
-from refgit.jobs.errors import JobError, reason
+from refgit.jobs.errors import JobError
 from refgit.jobs.journal import Journal, Row, row_of
 from refgit.jobs.sources import Item, Part, items
+from refgit.pipeline import Captioner, Pixels
 
 Decoded = tuple[Item, Pixels | Exception]
 
@@ -95,7 +96,7 @@ def decode_ahead(
     Raises
     ------
     ImportError, MemoryError
-        It is not the image that is at fault.
+        The image is not to blame.
     """
     pool = ThreadPoolExecutor(workers, "refgit-decode")
     waiting: deque[tuple[Item, Future[Pixels]]] = deque()
@@ -123,21 +124,16 @@ def _result(item: Item, future: Future[Pixels]) -> Decoded:
 
 def _caption(batch: list[Decoded], captioner: Captioner, batch_size: BatchSize) -> list[Row]:
     """The rows of a batch; an image that fails has its error in the place of a caption."""
-    good = [(item, pixels) for item, pixels in batch if not isinstance(pixels, Exception)]
+    good = [item for item, pixels in batch if not isinstance(pixels, Exception)]
     started = time.perf_counter()
     try:
-        texts = captioner.write([pixels for _, pixels in good], [item.index for item, _ in good])
+        texts = captioner.write([pixels for _, pixels in batch], [item.index for item, _ in batch])
     except MemoryError as error:
         raise JobError(
-            f"there is not enough memory to caption a single image, {good[0][0].name} or one "
-            "after it."
+            f"there is not enough memory to caption a single image, {good[0].name} or one after it."
         ) from error
     batch_size.record(len(good), time.perf_counter() - started, captioner.largest)
-    found: dict[int, str | Exception] = {
-        item.index: pixels for item, pixels in batch if isinstance(pixels, Exception)
-    }
-    found |= {item.index: text for (item, _), text in zip(good, texts, strict=True)}
-    return [_row(item, found[item.index]) for item, _ in batch]
+    return [_row(item, text) for (item, _), text in zip(batch, texts, strict=True)]
 
 
 def _row(item: Item, found: str | Exception) -> Row:

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from refgit.errors import MediaFileError
 from refgit.jobs.errors import JobError
+from refgit.jobs.parquet import Table
+from refgit.processing.media import find_media
 
 LIST, TABLE = ".txt", ".parquet"
-# By name, since what is inside is for PyAV to find out, and that is an extra.
-_VIDEOS = (
-    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,6 @@ def parts_of(inputs: Sequence[str], *, recursive: bool, column: str, videos: boo
                 "standard input does not allow. Write it to a file, or leave --out away."
             )
         if Path(name).suffix.lower() == TABLE and not os.path.isdir(name):
-            from refgit.jobs.parquet import Table
-
             parts.append(Table(name, column))
             continue
         names = _paths(name, recursive=recursive, videos=videos)
@@ -159,41 +155,14 @@ def _listed_in(file: str) -> list[str]:
 
 
 def _found_in(directory: str, *, recursive: bool, videos: bool) -> list[str]:
-    """Image files of a directory, sorted by name, and what lies in the directories within."""
-    wanted = suffixes(videos=videos)
-    names: list[str] = []
-    for folder, inner, files in os.walk(directory, onerror=_raise):
-        inner[:] = sorted(inner) if recursive else []
-        paths = (os.path.join(folder, file) for file in sorted(files))
-        names += [p for p in paths if Path(p).suffix.lower() in wanted and os.path.isfile(p)]
-    if not names:
+    """The images of a directory; see `find_media`."""
+    try:
+        return find_media(directory, videos=videos, recursive=recursive)
+    except MediaFileError as error:
         where = "Nor do those within it." if recursive else "For those within it add --recursive."
-        tables = any(Path(file).suffix.lower() == TABLE for file in os.listdir(directory))
-        if tables:
+        if any(Path(file).suffix.lower() == TABLE for file in os.listdir(directory)):
             where = f"Its tables are named one by one, as in {os.path.join(directory, '*.parquet')}"
-        raise JobError(
-            f"{directory} holds no image files; expected some whose names end in .png, .jpg or "
-            f"another such suffix. {where}"
-        )
-    return names
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def suffixes(*, videos: bool) -> set[str]:
-    """How the names of image files end, such as .png, and with `videos` those of videos too."""
-    from PIL import Image
-
-    formats = Image.registered_extensions()  # {".png": "PNG", ...}, those to write only as well
-    images = {suffix for suffix, name in formats.items() if name in Image.OPEN}
-    return images | set(_VIDEOS) if videos else images
-
-
-def is_video(name: str) -> bool:
-    """Whether a file's name says that it is a video."""
-    return Path(name).suffix.lower() in _VIDEOS
+        raise JobError(f"{error} {where}") from error
 
 
 def count(parts: Sequence[Part]) -> int:

@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from helpers.command_line import (  # noqa: F401  # fixtures
     process,
 )
 from refgit.cli import main as cli
-from refgit.cli.commands import caption as caption_command
+from refgit.pipeline import Captioner
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
 
@@ -286,14 +286,14 @@ def test_what_was_not_foreseen_stays_one_line_and_one_image(
     run: Run, captions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, last = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 1)
-    real = caption_command.captions
+    real = Captioner.stream
 
-    def fail(image: str, *others: Any) -> str:
-        if image == str(first):
+    def fail(self: Captioner, source: Any) -> Iterator[str]:
+        if source == str(first):
             raise KeyError("some\nthing")
-        return real(image, *others)
+        return real(self, source)
 
-    monkeypatch.setattr(caption_command, "captions", fail)
+    monkeypatch.setattr(Captioner, "stream", fail)
     code, out, (line,) = run(first, last)
     assert (code, out) == (1, [f"{last}\t{captions[1]}"])
     assert str(first) in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 import signal
@@ -114,7 +115,7 @@ def test_without_rich_a_bar_is_a_line_that_goes(model: Path, pictures: Sequence[
 
 
 def test_a_bar_is_gone_after_an_interrupt(model: Path) -> None:
-    first = "from refgit.cli.commands import caption; caption.captions = stop"
+    first = "from refgit.pipeline import Captioner; Captioner.stream = stop"
     stop = "def stop(*a):\n time.sleep(0.3)\n raise KeyboardInterrupt"
     first = f"import time; exec({stop!r}); {first}"
     code, printed, sent = on_terminal(
@@ -364,7 +365,7 @@ def test_standard_input_is_not_read_twice(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert "stands 2 times" in err
+    assert "occurs 2 times" in err
 
 
 def test_an_interrupt_is_silent_and_exit_code_130() -> None:
@@ -424,8 +425,10 @@ def test_an_error_of_the_system_is_said_without_its_number(
     missing = FileNotFoundError(2, "No such file or directory", "a.bin")
     assert output.reason(missing) == "a.bin: No such file or directory."
     assert output.reason(OSError(28, "No space left on device")) == "No space left on device."
-    output.say_failure(missing, "a.bin", as_json=False)
-    output.say_failure(missing, "b.bin", as_json=False)
+    failures = output.Failures(argparse.Namespace(debug=False, json=False))
+    for name in ("a.bin", "b.bin"):
+        with failures.tolerated(name):
+            raise missing
     assert capsys.readouterr().err.splitlines() == [
         "refgit: a.bin: No such file or directory.",
         "refgit: b.bin: a.bin: No such file or directory.",

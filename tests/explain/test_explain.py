@@ -687,7 +687,7 @@ def test_text_only_prints_and_writes_nothing(run: Run, tmp_path: Path) -> None:
         (["p.png", "--out", "p.png"], "p.png is there, and no report"),
         (["p.png", "--out", ""], "is no file"),
         (["p.png", "--out", "x.html", "--text-only"], "not allowed with argument"),
-        (["p.png", "--max-length", "1"], "no integer of 2 or more"),
+        (["p.png", "--max-length", "1"], "not an integer of 2 or more"),
         (["clip.mp4"], "this model takes images only"),
         ([], "required: IMAGE"),
     ],

@@ -728,8 +728,8 @@ def test_unknown_words_are_warned_of(run: Run, letters: Path, tmp_path: Path) ->
     [
         ("", "holds no labels"),
         ("\n \n\n", "holds no labels"),
-        (b"a\n\xff\n", "no text in UTF-8 (byte 2 is 0xff)"),
-        ("star\n".encode("utf-16"), "no text in UTF-8"),
+        (b"a\n\xff\n", "not a text in UTF-8 (byte 2 is 0xff)"),
+        ("star\n".encode("utf-16"), "not a text in UTF-8"),
         (b"a\0b\n", "zero bytes"),
         ("a\n\nb [SEP] c\n", "labels.txt:3: 'b [SEP] c' holds 2, the token that ends a text"),
         ("a\n\u200b\n", r"labels.txt:2: '\u200b' has no words"),

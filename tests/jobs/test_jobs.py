@@ -41,11 +41,12 @@ from refgit.cli.terminal import Bar
 from refgit.demo import demo_path
 from refgit.jobs import batching, journal
 from refgit.jobs.batching import BatchSize
-from refgit.jobs.captioner import Captioner, Pixels, fingerprint
 from refgit.jobs.errors import JobError
+from refgit.jobs.job import fingerprint
 from refgit.jobs.journal import Journal, row_of
 from refgit.jobs.run import decode_ahead
 from refgit.jobs.sources import Item
+from refgit.pipeline import Captioner, Pixels
 
 __all__ = ["captions", "model"]  # fixtures
 IMAGES = ROOT / "docs" / "images"
@@ -237,7 +238,7 @@ def test_each_row_of_a_batch_is_what_it_is_alone(
 def test_images_of_several_sizes_come_back_in_their_order(
     captioner: Captioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(captioner, "_any_size", lambda: True)
+    monkeypatch.setattr(GitProcessor, "keeps_aspect_ratio", True)
     rng = np.random.default_rng(0)
     images = [rng.standard_normal((1, 3, *size), np.float32) for size in [(8, 8), (8, 12)] * 3]
     found = captioner.write(images, range(6))
@@ -248,15 +249,15 @@ def test_images_of_several_sizes_come_back_in_their_order(
 def test_a_batch_for_which_memory_is_short_is_done_in_halves(
     captioner: Captioner, alone: list[str | Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate, sizes = captioner._generate, []
+    texts, sizes = captioner._texts, []
 
     def short(pixels: Pixels, seed: int) -> list[str]:
         sizes.append(len(pixels))
         if len(pixels) > 3:
             raise MemoryError
-        return generate(pixels, seed)
+        return texts(pixels, seed)
 
-    monkeypatch.setattr(captioner, "_generate", short)
+    monkeypatch.setattr(captioner, "_texts", short)
     monkeypatch.setattr(captioner, "largest", None)
     images = [captioner.read(encoded(seed)) for seed in range(12)]
     assert captioner.write(images, range(12)) == alone
@@ -267,14 +268,14 @@ def test_a_batch_for_which_memory_is_short_is_done_in_halves(
 def test_an_image_that_the_model_refuses_does_not_take_its_batch_with_it(
     captioner: Captioner, alone: list[str | Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate = captioner._generate
+    texts = captioner._texts
 
     def strict(pixels: Pixels, seed: int) -> list[str]:
         if np.isnan(pixels).any():
             raise ValueError("these are no numbers")
-        return generate(pixels, seed)
+        return texts(pixels, seed)
 
-    monkeypatch.setattr(captioner, "_generate", strict)
+    monkeypatch.setattr(captioner, "_texts", strict)
     images = [captioner.read(encoded(seed)) for seed in range(5)]
     images[1] = images[1] * np.float32(np.nan)
     images[3] = images[3][..., :4]
@@ -664,7 +665,7 @@ def test_a_name_that_cannot_be_written_is_refused(
         (["a.png", "--restart"], "--restart belongs to a job"),
         (["list.txt"], "its images are captioned into a file"),
         (["a.png", "--out", "c.jsonl", "--batch-size", "0"], "neither auto nor an integer"),
-        (["a.png", "--out", "c.jsonl", "--workers", "0"], "no integer of 1 or more"),
+        (["a.png", "--out", "c.jsonl", "--workers", "0"], "not an integer of 1 or more"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
@@ -699,7 +700,7 @@ def test_memory_that_is_short_for_a_single_image_ends_the_job_and_loses_nothing(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Captioner, "_generate", short)
+        patch.setattr(Captioner, "_texts", short)
         assert "not enough memory to caption a single image" in refused(job(*files, "--out", out))
     assert job(*files, "--out", out)[0] == 0
 

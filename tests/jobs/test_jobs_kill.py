@@ -85,7 +85,7 @@ def test_ctrl_c_keeps_the_rows_and_says_how_to_go_on(
     out = tmp_path / "captions.jsonl"
     code = (
         "import sys, time\nfrom refgit.cli import main as cli\n"
-        "from refgit.jobs.captioner import Captioner\n"
+        "from refgit.pipeline import Captioner\n"
         "write = Captioner.write\n"
         "def slow(*arguments):\n    time.sleep(0.2)\n    return write(*arguments)\n"
         "Captioner.write = slow\nsys.exit(cli.main(sys.argv[1:]))"

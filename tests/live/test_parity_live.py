@@ -16,12 +16,12 @@ import pytest
 
 from helpers.golden_cases import make_weights
 from helpers.oracle import torch, transformers
-from refgit import GitConfig, GitForCausalLM, GitProcessor
-from refgit.cli.arguments import read_pixels
+from refgit import GitConfig, GitForCausalLM
 from refgit.demo import demo_path
 from refgit.parity import Comparison, capture_torch, compare
 from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.noise import NoiseFloor
+from refgit.pipeline import Captioner
 from refgit.traces.container import Trace, record
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
@@ -171,7 +171,7 @@ def test_no_false_alarm_in_decode_steps_of_the_bundled_model() -> None:
     theirs = transformers.GitForCausalLM.from_pretrained(
         demo_path(), attn_implementation="eager", dtype=torch.float32
     ).eval()
-    star = read_pixels(str(STAR), GitProcessor.from_pretrained(demo_path()), None)
+    star = Captioner.from_pretrained().read(str(STAR))
     found = []
     for seed in (0, 14, 26):  # those that had
         noise = np.random.default_rng(seed).normal(size=star.shape) * 0.3 * bool(seed)

@@ -34,8 +34,8 @@ from refgit import GitForCausalLM, GitProcessor
 from refgit.bench import machine
 from refgit.bench.checkpoint import default_model
 from refgit.demo import demo_path
-from refgit.jobs.captioner import Captioner
 from refgit.jobs.journal import Journal, row_of
+from refgit.pipeline import Captioner
 
 PAGE = Path(__file__).parents[2] / "scale.md"
 BEGIN, END = "<!-- scale: made by a script -->", "<!-- /scale -->"

@@ -6,15 +6,18 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from refgit.cli.arguments import add_debug, count_of
+from refgit.bench import machine
+from refgit.bench.checkpoint import default_model
+from refgit.bench.peers import Peer, parse_peers
+from refgit.bench.report import legend, table
+from refgit.bench.run import Plan, measure_plan
+from refgit.cli.arguments import DTYPES, add_debug, count_of
 from refgit.cli.output import one_line, put, say
 from refgit.cli.table import print_table
 from refgit.cli.terminal import waiting
-
-if TYPE_CHECKING:
-    from refgit.bench.peers import Peer
+from refgit.demo import find_model
 
 DESCRIPTION = (
     "Measure how long refgit takes on this machine, against what the machine "
@@ -49,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="float32",
-        choices=("float16", "bfloat16", "float32", "float64"),
+        choices=DTYPES,
         help="what to compute in (default: float32)",
     )
     parser.add_argument(
@@ -81,10 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    from refgit.bench import machine
-    from refgit.bench.peers import parse_peers
-    from refgit.bench.report import legend, table
-
     peers = parse_peers(arguments.peers, arguments.peer_python)
     threads = arguments.threads or (1 if arguments.clock == "processor" else machine.cores())
     if arguments.clock == "processor" and threads > 1:
@@ -119,10 +118,8 @@ def _measure(
     arguments: argparse.Namespace, peers: list[Peer], threads: int
 ) -> tuple[dict[str, Any], bool]:
     """Start the workers, let them take turns, and let them go."""
-    from refgit.bench.run import Plan, measure_plan
-
     plan = Plan(
-        model=_model(arguments.model),
+        model=default_model(say) if arguments.model is None else find_model(arguments.model),
         backend=arguments.backend,
         dtype=arguments.dtype,
         threads=threads,
@@ -133,14 +130,3 @@ def _measure(
     )
     with tempfile.TemporaryDirectory(prefix="refgit-bench-") as folder:
         return measure_plan(plan, Path(folder), say, waiting)
-
-
-def _model(name: str | None) -> Path:
-    """The checkpoint's folder."""
-    from refgit.bench.checkpoint import default_model
-    from refgit.demo import NAME, demo_path
-    from refgit.hub import find_checkpoint
-
-    if name is None:
-        return default_model(say)
-    return demo_path() if name == NAME else Path(find_checkpoint(name))

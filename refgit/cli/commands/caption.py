@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from refgit.cli.arguments import (
-    add_images,
-    add_model_options,
-    add_output_options,
-    any_size,
-    count_of,
-    files_of,
-    load_model,
-    read_pixels,
-    refuse_stdin_twice,
-)
+from refgit.cli.arguments import add_images, add_model_options, add_output_options, count_of
 from refgit.cli.commands import caption_job
-from refgit.cli.output import (
-    OutputError,
-    one_line,
-    print_as_it_comes,
-    print_json,
-    say_failure,
+from refgit.cli.inputs import (
+    is_one_image,
+    load_captioner,
+    opened,
+    refuse_stdin_twice,
+    sources_of,
 )
+from refgit.cli.output import Failures, one_line, print_as_it_comes, print_json
 from refgit.cli.terminal import progress
-from refgit.cli.writing import write_one
-
-if TYPE_CHECKING:
-    from refgit.model.causal_lm import GitForCausalLM
-    from refgit.processing import GitProcessor
 
 DESCRIPTION = "Say in words what is on each image or video."
 EPILOG = """\
@@ -79,60 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
         return caption_job.run(arguments)
     caption_job.refuse_without_out(arguments)
     refuse_stdin_twice(arguments.images)
-    model, processor = load_model(arguments)
-    frames = model.config.num_image_with_embedding
-    image_tokens = model.config.vision_config.num_positions * (frames or 1)
-    longest = min(arguments.max_length, model.config.text_room(image_tokens))
-    alone = len(arguments.images) == 1 and not os.path.isdir(arguments.images[0])
-    failures = 0
-    files = list(files_of(arguments.images, videos=frames is not None))
-    for file in progress(files, len(files), "captioning"):
-        try:
-            texts = captions(file, model, processor, longest)
+    captioner = load_captioner(arguments, max_length=arguments.max_length)
+    sources = sources_of(arguments.images, videos=captioner.frames is not None)
+    single = is_one_image(arguments.images)
+    failures = Failures(arguments)
+    for file, source in progress(sources, len(sources), "captioning"):
+        with failures.tolerated(file, image=file):
+            texts = captioner.stream(opened(source))
             if arguments.json:
                 *_, text = texts
                 print_json(image=file, caption=text)
             else:
-                print_as_it_comes(texts, "" if alone else f"{one_line(file)}\t")
-        except OutputError:
-            raise
-        except Exception as error:
-            if arguments.debug:
-                raise
-            failures += 1
-            say_failure(error, file, as_json=arguments.json)
-    return 1 if failures else 0
-
-
-def captions(
-    file: str, model: GitForCausalLM, processor: GitProcessor, max_length: int
-) -> Iterator[str]:
-    """Caption one image or video.
-
-    Parameters
-    ----------
-    file : str
-        File name, or - for standard input.
-    model : GitForCausalLM
-    processor : GitProcessor
-    max_length : int
-        Longest caption in tokens.
-
-    Returns
-    -------
-    iterator of str
-        The caption so far, a word longer each time.
-
-    Raises
-    ------
-    refgit.processing.ImageFileError, refgit.processing.VideoFileError
-        The file is missing, truncated or no image or video.
-    """
-    pixels = read_pixels(file, processor, model.config.num_image_with_embedding)
-    return write_one(
-        model,
-        processor,
-        pixel_values=pixels,
-        max_length=max_length,
-        interpolate_pos_encoding=any_size(processor),
-    )
+                print_as_it_comes(texts, "" if single else f"{one_line(file)}\t")
+    return failures.exit_code

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from refgit.cli.arguments import count_of, load_model
+from refgit.cli.arguments import count_of
+from refgit.cli.inputs import load_captioner
 from refgit.cli.output import say
 from refgit.cli.terminal import waiting
-
-if TYPE_CHECKING:
-    from refgit.jobs.sources import Part
-    from refgit.model.causal_lm import GitForCausalLM
+from refgit.demo import NAME, find_model
+from refgit.jobs.batching import BatchSize
+from refgit.jobs.job import describe_job, fingerprint
+from refgit.jobs.journal import Journal, check_out
+from refgit.jobs.run import run_job
+from refgit.jobs.sources import LIST, TABLE, count, parts_of
+from refgit.model.config import GitConfig
 
 _DEFAULTS = {
     "batch_size": None, "workers": None, "column": None, "recursive": False, "restart": False
@@ -81,7 +83,7 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
                 "--out captions.jsonl."
             )
     for name in arguments.images:
-        if Path(name).suffix.lower() in (".txt", ".parquet") and os.path.isfile(name):
+        if Path(name).suffix.lower() in (LIST, TABLE) and os.path.isfile(name):
             raise ValueError(
                 f"{name} is a list or a table; its images are captioned into a file. Add --out, "
                 "such as --out captions.jsonl."
@@ -90,28 +92,40 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Begin a job, or go on with it."""
-    from refgit.jobs.batching import BatchSize
-    from refgit.jobs.captioner import Captioner
-    from refgit.jobs.journal import Journal, check_out
-    from refgit.jobs.run import run_job
-    from refgit.jobs.sources import count
-
     if arguments.json:
         raise ValueError(
             "--json prints to standard output and --out writes a file; expected one of the two. "
             "A file that ends in .jsonl has a JSON object on each line."
         )
     check_out(arguments.out)
-    checkpoint = _pin(arguments)
-    parts = _parts(arguments, checkpoint)
-    model, processor = load_model(arguments)
-    captioner = Captioner(model, processor, arguments.max_length)
-    job = {**_facts(arguments, parts, checkpoint, model), "max_length": captioner.max_length}
+    name, column = arguments.model or NAME, arguments.column or _COLUMN
+    checkpoint = find_model(name)
+    if name != NAME:
+        arguments.model = str(checkpoint)  # one from the hub is looked up once: it cannot change
+    config = GitConfig.from_pretrained(checkpoint)
+    parts = parts_of(
+        arguments.images,
+        recursive=arguments.recursive,
+        column=column,
+        videos=config.num_image_with_embedding is not None,
+    )
+    captioner = load_captioner(arguments, max_length=arguments.max_length)
+    with waiting("reading the model's files"):
+        digest = fingerprint(checkpoint)
+    job = describe_job(
+        parts,
+        captioner,
+        model=name,
+        model_sha256=digest,
+        dtype=arguments.dtype,
+        column=column,
+    )
     journal = Journal(arguments.out, job, restart=arguments.restart)
     done = journal.complete
     try:
         if not done:
-            _say_where_it_begins(journal.rows, count(parts))
+            if journal.rows:
+                say(f"going on after {journal.rows} of {count(parts)} rows.")
             size = arguments.batch_size
             with waiting("captioning", "images") as bar:
                 run_job(
@@ -132,69 +146,11 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         journal.close()
     wrote = f"{arguments.out} is complete:" if done else f"wrote {arguments.out}:"
-    return _say_how_it_went(wrote, journal.rows, journal.failures)
-
-
-def _pin(arguments: argparse.Namespace) -> Path:
-    """The model's directory; one from the hub is looked up once, so that it cannot change."""
-    from refgit.demo import NAME, demo_path
-    from refgit.hub import find_checkpoint
-
-    arguments.model_name = arguments.model or NAME
-    if arguments.model in (None, NAME):
-        return demo_path()
-    folder = find_checkpoint(arguments.model)
-    arguments.model = str(folder)
-    return folder
-
-
-def _parts(arguments: argparse.Namespace, checkpoint: Path) -> list[Part]:
-    from refgit.jobs.sources import parts_of
-    from refgit.model.config import GitConfig
-
-    config = GitConfig.from_pretrained(checkpoint)
-    return parts_of(
-        arguments.images,
-        recursive=arguments.recursive,
-        column=arguments.column or _COLUMN,
-        videos=config.num_image_with_embedding is not None,
-    )
-
-
-def _facts(
-    arguments: argparse.Namespace, parts: Sequence[Part], checkpoint: Path, model: GitForCausalLM
-) -> dict[str, Any]:
-    """All that the rows depend on."""
-    from refgit.jobs.captioner import fingerprint
-    from refgit.jobs.sources import count
-
-    with waiting("reading the model's files"):
-        digest = fingerprint(checkpoint)
-    return {
-        "model": arguments.model_name,
-        "model_sha256": digest,
-        "backend": model.backend.name,
-        "dtype": arguments.dtype,
-        "column": arguments.column or _COLUMN,
-        "directory": os.getcwd() if any(part.relative for part in parts) else None,
-        "inputs": [part.identity() for part in parts],
-        "rows": count(parts),
-    }
+    failed = f", {journal.failures} of them without a caption; their error says why"
+    say(f"{wrote} {journal.rows} rows{failed if journal.failures else ''}.")
+    return 1 if journal.failures else 0
 
 
 def _cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _say_where_it_begins(rows: int, total: int) -> None:
-    if rows:
-        say(f"going on after {rows} of {total} rows.")
-
-
-def _say_how_it_went(wrote: str, rows: int, failures: int) -> int:
-    if failures:
-        say(f"{wrote} {rows} rows, {failures} of them without a caption; their error says why.")
-        return 1
-    say(f"{wrote} {rows} rows.")
-    return 0

@@ -7,29 +7,21 @@ the image. (GIT paper, section 4.5.)
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
-from refgit.cli.arguments import (
-    add_images,
-    add_model_options,
-    add_output_options,
-    any_size,
-    count_of,
-    files_of,
-    load_model,
-    read_pixels,
+from refgit.cli.arguments import add_images, add_model_options, add_output_options, count_of
+from refgit.cli.inputs import (
+    is_one_image,
+    load_captioner,
+    opened,
     refuse_stdin_twice,
+    sources_of,
 )
-from refgit.cli.output import one_line, print_json, put, say, say_failure
+from refgit.cli.output import Failures, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
-
-if TYPE_CHECKING:
-    from refgit.generation.classification.trie import Trie
-    from refgit.model.causal_lm import GitForCausalLM
-    from refgit.processing import BertTokenizer, GitProcessor
+from refgit.generation.classification.trie import LabelError
+from refgit.pipeline import Captioner, Labels, RankedLabel
 
 DESCRIPTION = "Rank labels by their probability as the text below each image or video."
 EPILOG = """\
@@ -83,93 +75,42 @@ def run(arguments: argparse.Namespace) -> int:
     """Classify what the arguments name; a file that fails does not stop the others."""
     refuse_stdin_twice(arguments.images)
     lines = read_labels(arguments.labels)
-    model, processor = load_model(arguments)
-    prompt = prompt_ids(arguments.prompt, processor.tokenizer)
-    labels = as_tokens(lines, arguments.labels, processor.tokenizer)
-    trie = make_trie(labels, arguments.labels, model, len(prompt))
-    frames = model.config.num_image_with_embedding
-    alone = len(arguments.images) == 1 and not os.path.isdir(arguments.images[0])
-    files = list(files_of(arguments.images, videos=frames is not None))
-    failures = 0
+    captioner = load_captioner(arguments)
+    prompt = captioner.prompt(arguments.prompt, "--prompt")
+    labels = prepared(lines, arguments.labels, captioner, prompt)
+    single = is_one_image(arguments.images)
+    sources = sources_of(arguments.images, videos=captioner.frames is not None)
+    failures = Failures(arguments)
     with waiting("classifying") as bar:
-        for i, file in enumerate(files):
+        for i, (file, source) in enumerate(sources):
 
             def progress(done: float, total: float, i: int = i) -> None:
-                bar.advance(i + done / total, len(files))
+                bar.advance(i + done / total, len(sources))
 
             progress(0, 1)
-            try:
-                found = ranking(file, model, processor, trie, prompt, arguments, progress)
-            except Exception as error:
-                if arguments.debug:
-                    raise
-                failures += 1
-                say_failure(error, file, as_json=arguments.json)
-                continue
-            print_ranking(file, found, labels, arguments, alone=alone)
-    return 1 if failures else 0
+            with failures.tolerated(file, image=file):
+                found = captioner.classify(
+                    opened(source),
+                    labels,
+                    top=arguments.top,
+                    batch_size=arguments.batch_size,
+                    progress=progress,
+                )
+                print_ranking(file, found, arguments, single=single)
+    return failures.exit_code
 
 
 def print_ranking(
-    file: str,
-    found: Sequence[tuple[int, float, float, float]],
-    labels: Sequence[Label],
-    arguments: argparse.Namespace,
-    *,
-    alone: bool,
+    file: str, found: Sequence[RankedLabel], arguments: argparse.Namespace, *, single: bool
 ) -> None:
     """Print the best labels of one file, whose name is left out where it is the only one."""
     if arguments.json:
-        keys = ("label", "probability", "log_probability", "share")
-        named_labels = ((labels[i].text, *numbers) for i, *numbers in found)
-        entries = [dict(zip(keys, entry, strict=True)) for entry in named_labels]
-        print_json(image=file, labels=entries)
+        print_json(image=file, labels=[asdict(ranked) for ranked in found])
         return
-    for i, probability, _, share in found:
-        shown = f"{share if arguments.share else probability:.4g}"
-        before = "" if alone else f"{one_line(file)}\t"
-        put(f"{before}{shown}\t{one_line(labels[i].text)}")
-
-
-def ranking(
-    file: str,
-    model: GitForCausalLM,
-    processor: GitProcessor,
-    trie: Trie,
-    prompt: Sequence[int],
-    arguments: argparse.Namespace,
-    progress: Callable[[float, float], None],
-) -> list[tuple[int, float, float, float]]:
-    """Rank the labels below one image or video.
-
-    Returns
-    -------
-    list of (label, probability, log probability, share), best first
-
-    Raises
-    ------
-    refgit.processing.ImageFileError, refgit.processing.VideoFileError
-        The file is missing, truncated or no image or video.
-    """
-    import numpy as np
-
-    from refgit.generation.classification.ranking import classify
-
-    pixels = read_pixels(file, processor, model.config.num_image_with_embedding)
-    found = classify(
-        model,
-        pixels,
-        trie,
-        prompt,
-        top=arguments.top,
-        batch_size=arguments.batch_size,
-        interpolate_pos_encoding=any_size(processor),
-        progress=progress,
-    )
-    home = model.backend.to_numpy
-    log_p = home(found.log_probabilities)[0]
-    columns = (home(found.labels)[0], np.exp(log_p), log_p, home(found.shares)[0])
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+    for ranked in found:
+        shown = f"{ranked.share if arguments.share else ranked.probability:.4g}"
+        before = "" if single else f"{one_line(file)}\t"
+        put(f"{before}{shown}\t{one_line(ranked.label)}")
 
 
 # ---- labels
@@ -177,11 +118,10 @@ def ranking(
 
 @dataclass(frozen=True)
 class Label:
-    """A line of the file of labels: its number, from 1, its text, and the token ids of that."""
+    """A line of the file of labels: its number, from 1, and its text."""
 
     line: int
     text: str
-    ids: Sequence[int] = ()
 
     @property
     def name(self) -> str:
@@ -195,7 +135,7 @@ def read_labels(file: str) -> list[Label]:
     Raises
     ------
     ValueError
-        The file cannot be read, is no text in UTF-8, or holds no label.
+        The file cannot be read, is not a text in UTF-8, or holds no label.
     """
     try:
         with open(file, encoding="utf-8-sig") as stream:
@@ -204,11 +144,11 @@ def read_labels(file: str) -> list[Label]:
         raise ValueError(f"{file} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{file} is no text in UTF-8 (byte {error.start} is {error.object[error.start]:#x}); "
-            "expected a label a line."
+            f"{file} is not a text in UTF-8 (byte {error.start} is "
+            f"{error.object[error.start]:#x}); expected a label a line."
         ) from error
     if any("\0" in line for line in lines):
-        raise ValueError(f"{file} is no text, it holds zero bytes; expected a label a line.")
+        raise ValueError(f"{file} is not a text, it holds zero bytes; expected a label a line.")
     labels = [Label(i, line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
     if not labels:
         raise ValueError(f"{file} holds no labels; expected one a line.")
@@ -218,73 +158,37 @@ def read_labels(file: str) -> list[Label]:
     return labels
 
 
-def as_tokens(labels: Sequence[Label], file: str, tokenizer: BertTokenizer) -> list[Label]:
-    """Give labels their token ids; those that read as an earlier one are left out.
+def prepared(
+    lines: Sequence[Label], file: str, captioner: Captioner, prompt: Sequence[int]
+) -> Labels:
+    """Turn the labels into tokens; those that read as an earlier one are left out.
 
     stderr says what was left out, and which labels have words that the tokenizer does not know.
 
     Raises
     ------
     ValueError
-        A label has no words.
+        A label has no words or does not fit the model; the message has its line. Or the model has
+        no end token.
     """
-    texts = [label.text for label in labels]
-    all_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    first: dict[tuple[int, ...], Label] = {}
-    again, unknown = [], []
-    for label, ids in zip(labels, all_ids, strict=True):
-        if not ids:
-            raise ValueError(f"{file}:{label.line}: {label.name} has no words to read.")
-        earlier = first.setdefault(tuple(ids), Label(label.line, label.text, ids))
-        if earlier.line != label.line:
-            again.append(f"{label.name} on line {label.line}, as on line {earlier.line}")
-        elif tokenizer.unk_token_id in ids:
-            unknown.append(f"{label.name} on line {label.line}")
+    try:
+        labels = captioner.labels([label.text for label in lines], prompt)
+    except LabelError as error:
+        label = lines[error.label]
+        raise ValueError(f"{file}:{label.line}: {label.name} {error.why}") from error
+    again = [
+        f"{lines[i].name} on line {lines[i].line}, as on line {lines[earlier].line}"
+        for i, earlier in labels.repeated
+    ]
+    unknown = [f"{lines[i].name} on line {lines[i].line}" for i in labels.unknown]
     if again:
         say(f"{file}: duplicates skipped: {_some(again)}.")
     if unknown:
         say(f"{file}: words that this model's tokenizer does not know, in {_some(unknown)}.")
-    return list(first.values())
+    return labels
 
 
 def _some(things: Sequence[str]) -> str:
     """The first of many things, and how many more there are."""
     more = len(things) - 1
     return things[0] + (f", and {more} more" if more else "")
-
-
-def prompt_ids(text: str | None, tokenizer: BertTokenizer) -> list[int]:
-    """Tokens that stand before the label: the opening one, and those of the prompt."""
-    words: list[int] = []
-    if text is not None:
-        words = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not words:
-            raise ValueError("--prompt has no words; expected some, in quotes.")
-    return [tokenizer.cls_token_id, *words]  # type: ignore[list-item]  # every BERT has one
-
-
-def make_trie(labels: Sequence[Label], file: str, model: GitForCausalLM, prompt: int) -> Trie:
-    """Put the labels in a trie, once they are found to fit the model below its images.
-
-    Raises
-    ------
-    ValueError
-        A label does not fit; the message has its line. Or the model has no end token.
-    """
-    from refgit.generation.classification.ranking import check_labels, trie_of
-    from refgit.generation.classification.trie import LabelError
-
-    if not model.generation_config.eos_ids:
-        raise ValueError(
-            "the model names no token that ends a text; expected eos_token_id in its "
-            "generation_config.json or config.json."
-        )
-    frames = model.config.num_image_with_embedding or 1
-    try:
-        trie = trie_of(model, [label.ids for label in labels])
-        n_image = model.config.vision_config.num_positions * frames
-        check_labels(trie, model.config, prompt, n_image)
-    except LabelError as error:
-        label = labels[error.label]
-        raise ValueError(f"{file}:{label.line}: {label.name} {error.why}") from error
-    return trie

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from refgit.checkpoint.microsoft.convert import MicrosoftModel, read_microsoft
+from refgit.checkpoint.video_files import save_weights_and_config
 from refgit.cli.arguments import add_debug
 from refgit.cli.output import one_line, put, reason, say
 from refgit.cli.terminal import waiting
 from refgit.errors import CheckpointError
 from refgit.files import whole_directory, write_json
-
-if TYPE_CHECKING:
-    from refgit.checkpoint.microsoft.convert import MicrosoftModel
-    from refgit.model.config import GitConfig
-    from refgit.processing import BertTokenizer
+from refgit.hub import find_checkpoint
+from refgit.model.config import GitConfig
+from refgit.processing import BertTokenizer, CLIPImageProcessor, VideoMAEImageProcessor
+from refgit.processing.image.processor import CLIP_MEAN, CLIP_STD
 
 _BERT = "bert-base-uncased"  # what all of Microsoft's models were trained with
 _BERT_ON_THE_HUB = f"google-bert/{_BERT}"
@@ -71,9 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert the file; what is wrong with it is found before anything is written."""
-    from refgit.checkpoint.microsoft.convert import read_microsoft
-    from refgit.model.config import GitConfig
-
     target = _free_directory(arguments.out, force=arguments.force)
     given = None if arguments.tokenizer is None else load_tokenizer(arguments.tokenizer)
     with waiting(f"reading {one_line(arguments.file)}"):
@@ -119,8 +116,6 @@ def _summary(model: MicrosoftModel, config: GitConfig) -> str:
 
 def save_model(model: MicrosoftModel, config: GitConfig, folder: Path) -> None:
     """Write generation_config.json, the weights and config.json, in this order."""
-    from refgit.checkpoint.video_files import save_weights_and_config
-
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     write_json(folder / "generation_config.json", {name: model.config[name] for name in ids})
     save_weights_and_config(folder, model.parameters, config.to_json_dict())
@@ -142,9 +137,6 @@ def load_tokenizer(name: str) -> BertTokenizer:
     CheckpointError
         There is none, or it is broken.
     """
-    from refgit.hub import find_checkpoint
-    from refgit.processing import BertTokenizer
-
     old_name = name == _BERT and not os.path.isdir(name)
     cached = _cached(name) if old_name else None
     path = cached or find_checkpoint(_BERT_ON_THE_HUB if old_name else name, weights=False)
@@ -165,12 +157,11 @@ def _cached(name: str) -> Path | None:
 
 def _check_tokenizer(tokenizer: BertTokenizer, config: GitConfig) -> None:
     """Refuse a vocabulary that the weights were not trained with."""
-    rows = config.vocab_size
-    words = tokenizer.backend.get_vocab_size(with_added_tokens=True)
-    if words != rows:
+    known = tokenizer.backend.get_vocab_size(with_added_tokens=True)
+    if known != config.vocab_size:
         raise CheckpointError(
-            f"The tokenizer has {words} tokens and the model {rows} words; expected as many of "
-            f"either, as with {_BERT}."
+            f"The tokenizer has {known} tokens and the model {config.vocab_size}; expected as many "
+            f"of either, as with {_BERT}."
         )
     wanted = {
         "cls_token_id": config.bos_token_id,
@@ -196,12 +187,9 @@ def save_processor(model: MicrosoftModel, tokenizer: BertTokenizer | None, folde
     ----------
     model : MicrosoftModel
     tokenizer : BertTokenizer or None
-        Without one its settings are written alone, so that vocab.txt is all that is missing.
+        Without one only its settings are written, so that vocab.txt is all that is missing.
     folder : Path
     """
-    from refgit.processing import CLIPImageProcessor, VideoMAEImageProcessor
-    from refgit.processing.image.processor import CLIP_MEAN, CLIP_STD
-
     size = model.config["vision_config"]["image_size"]
     owner = "GitProcessor"
     if model.config["num_image_with_embedding"]:

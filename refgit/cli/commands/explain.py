@@ -9,21 +9,15 @@ import argparse
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
 
-from refgit.cli.arguments import (
-    STDIN,
-    add_debug,
-    add_model_options,
-    count_of,
-    load_model,
-    read_pixels,
-)
+from refgit.cli.arguments import STDIN, add_debug, add_image, add_model_options, count_of
+from refgit.cli.inputs import load_captioner, opened
 from refgit.cli.output import one_line, put, say
 from refgit.cli.terminal import has_colours, waiting
-
-if TYPE_CHECKING:
-    from refgit.explain import Explanation
+from refgit.demo import NAME
+from refgit.explain.explanation import Explanation, require_free
+from refgit.explain.record import explain_pixels
+from refgit.explain.text import lacks_blocks
 
 _DEFAULT = "report.html"
 DESCRIPTION = (
@@ -45,7 +39,7 @@ exit codes: 0 all well, 2 nothing could be started or written
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("image", metavar="IMAGE", help="image or video file, or - for stdin")
+    add_image(parser)
     parser.add_argument(
         "--text", metavar="TEXT", help="explain this text; by default what the model writes"
     )
@@ -70,15 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain one text below one image."""
-    from refgit.explain.explanation import require_free
-    from refgit.explain.record import explain_pixels
-
     if not arguments.text_only:
         require_free(arguments.out)
-    model, processor = load_model(arguments)
+    captioner = load_captioner(arguments)
     with waiting("explaining"):
-        pixels = read_pixels(arguments.image, processor, model.config.num_image_with_embedding)
-        found = explain_pixels(model, processor, pixels, arguments.text, arguments.max_length)
+        pixels = captioner.read(opened(arguments.image))
+        found = explain_pixels(
+            captioner.model, captioner.processor, pixels, arguments.text, arguments.max_length
+        )
     if arguments.text_only:
         put(_in_letters(found), end="")
         return 0
@@ -95,8 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _in_letters(found: Explanation) -> str:
     """As wide as the terminal, and with the letters and colours that it has."""
-    from refgit.explain.text import lacks_blocks
-
     return found.to_text(
         width=shutil.get_terminal_size().columns,
         ascii_only=lacks_blocks(getattr(sys.stdout, "encoding", None)),
@@ -106,8 +97,6 @@ def _in_letters(found: Explanation) -> str:
 
 def _model_name(name: str | None) -> str:
     """What the page calls the model: the bundled one, a repository's id, or a directory's name."""
-    from refgit.demo import NAME
-
     if name is None:
         return NAME
     return os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name

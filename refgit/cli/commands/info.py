@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from refgit.cli.arguments import add_debug, count_of
 from refgit.cli.output import one_line, print_json, put
 from refgit.cli.table import print_table
-
-if TYPE_CHECKING:
-    from refgit.model.config import GitConfig
+from refgit.demo import NAME, find_model
+from refgit.errors import CheckpointError
+from refgit.files import CONFIG_NAME
+from refgit.model.config import GitConfig
+from refgit.sizes import caption_flops, caption_memory, parameters_by_part, read_stored
 
 DESCRIPTION = (
     "Describe a model: its architecture, its parameters part by part, its bytes on "
@@ -70,14 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Describe the model that the arguments name."""
-    from refgit.demo import NAME, demo_path
-    from refgit.model.config import GitConfig
-
-    bundled = arguments.model in (None, NAME)
-    path = demo_path() if bundled else find_directory(arguments.model)
+    name = arguments.model or NAME
+    path = find_directory(name)
     config = GitConfig.from_pretrained(path)
-    found = describe(config, path, arguments.tokens, arguments.dtype)
-    found = {"model": NAME if bundled else arguments.model, **found}
+    found = {"model": name, **describe(config, path, arguments.tokens, arguments.dtype)}
     if arguments.json:
         print_json(**found)
     else:
@@ -86,17 +84,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def find_directory(name: str) -> Path:
-    """Find the directory of a model, downloading its small files alone.
+    """Find the directory of a model; of one on the hub only the small files are downloaded.
 
     Raises
     ------
     CheckpointError
         There is none, or it holds a checkpoint of another kind.
     """
-    from refgit.errors import CheckpointError
-    from refgit.files import CONFIG_NAME
-    from refgit.hub import find_checkpoint
-
     path = Path(name)
     others = [*path.glob("*.pt"), *path.glob("snapshot/*.pt")]  # as Microsoft's downloads lie
     if path.is_file() and path.suffix == ".pt":
@@ -106,7 +100,7 @@ def find_directory(name: str) -> Path:
             f"{others[0]} is a checkpoint of Microsoft's code, which has no {CONFIG_NAME}; "
             f"expected a directory with one. Make one first: refgit convert {others[0]} --out DIR."
         )
-    return find_checkpoint(name, weights=False)
+    return find_model(name, weights=False)
 
 
 # ---- what there is to say
@@ -132,8 +126,6 @@ def describe(config: GitConfig, directory: Path, tokens: int, dtype: str) -> dic
     CheckpointError
         A file of weights is broken.
     """
-    from refgit.sizes import parameters_by_part, read_stored
-
     parts = parameters_by_part(config)
     stored = read_stored(directory, config)
     return {
@@ -201,8 +193,6 @@ def _weights(stored: Any) -> dict[str, Any]:
 
 def memory(config: GitConfig, dtype: str, tokens: int) -> dict[str, Any]:
     """Say how many bytes the weights take in each dtype, and a caption in one."""
-    from refgit.sizes import caption_memory
-
     found = caption_memory(config, dtype)
     return {
         "weights": {name: caption_memory(config, name).weights for name in _DTYPES},
@@ -220,8 +210,6 @@ def memory(config: GitConfig, dtype: str, tokens: int) -> dict[str, Any]:
 
 def flops(config: GitConfig, tokens: int) -> dict[str, Any]:
     """Say how many operations a caption takes, part by part."""
-    from refgit.sizes import caption_flops
-
     frames = config.num_image_with_embedding or 1
     room = config.text_room(frames * config.vision_config.num_positions)
     if tokens > room:

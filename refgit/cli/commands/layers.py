@@ -17,6 +17,7 @@ from refgit.cli.arguments import add_debug
 from refgit.cli.output import print_json, put
 from refgit.cli.table import print_table
 from refgit.cli.terminal import has_colours, rich_console
+from refgit_backends import BackendError, available, get_backend
 
 DESCRIPTION = (
     "List the functions that are the model's mathematics, or show one: its "
@@ -29,8 +30,8 @@ examples:
   refgit layers attention | less
   refgit layers softmax --json
 
-A layer is a function of arrays, and stands in a file of its own in refgit/layers. Equations are
-written in LaTeX. In the shapes B is the batch, T text tokens, N image tokens, L all tokens, D the
+A layer is a function of arrays, in a file of its own in refgit/layers. Equations are written in
+LaTeX. In the shapes B is the batch, T text tokens, N image tokens, L all tokens, D the
 width, H the heads, F the width inside the feed-forward network, V the vocabulary, Q queries, K
 keys, C channels and P the side of a patch. A kernel is a faster version of an operation that a
 backend brings along; the definition shown here is what it must equal.
@@ -169,8 +170,6 @@ def entries(layer: Layer) -> dict[str, Any]:
 
 def kernels_for(name: str) -> dict[str, bool | None]:
     """Say of each backend whether it has a kernel; None where it does not run here."""
-    from refgit_backends import BackendError, available, get_backend
-
     found: dict[str, bool | None] = {}
     for backend in available():
         try:

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 from refgit.cli.arguments import (
     add_model_options,
     add_output_options,
-    any_size,
     count_of,
-    load_model,
-    read_pixels,
 )
+from refgit.cli.inputs import load_captioner, opened
 from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 
@@ -106,8 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = Path(arguments.out)
     check_target(out)
-    model, processor = load_model(arguments, photographs=False)
-    pixels = read_pixels(arguments.image, processor, model.config.num_image_with_embedding)
+    captioner = load_captioner(arguments, photographs=False)
+    model, processor = captioner.model, captioner.processor
+    pixels = captioner.read(opened(arguments.image))
     started = time.perf_counter()
     with waiting("recording"):
         found = record(
@@ -117,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
             tokens=arguments.tokens,
             select=arguments.select,
             max_bytes=arguments.max_bytes,
-            interpolate_pos_encoding=any_size(processor),
+            interpolate_pos_encoding=processor.keeps_aspect_ratio,
         )
     recorded = time.perf_counter()
     precisions = _NOISE[arguments.noise]

@@ -1,0 +1,111 @@
+"""What the arguments name: a model with its processor, images and videos."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import IO
+
+from refgit.cli.arguments import STDIN
+from refgit.cli.output import say
+from refgit.cli.terminal import waiting
+from refgit.demo import FOR_PHOTOGRAPHS, NAME, find_model
+from refgit.errors import MediaFileError
+from refgit.pipeline import Captioner
+from refgit.processing.media import find_media
+
+
+def load_captioner(
+    arguments: argparse.Namespace, *, max_length: int = 50, photographs: bool = True
+) -> Captioner:
+    """Load the model that the arguments name, with its processor.
+
+    Where they name none, a line on stderr says that it is the bundled one, and with `photographs`
+    which model would do for these.
+    """
+    name = NAME if arguments.model in (None, NAME) else arguments.model
+    if arguments.model is None:
+        hint = f"; for photographs pass --model {FOR_PHOTOGRAPHS}" if photographs else ""
+        say(f"using the bundled model {NAME}, which knows emoji only{hint}.")
+    path = find_model(name)  # the hub's client draws bars of its own
+    with waiting(f"loading {name}"):
+        return Captioner.from_pretrained(
+            path, max_length=max_length, backend=arguments.backend, dtype=arguments.dtype
+        )
+
+
+def refuse_stdin_twice(names: Sequence[str]) -> None:
+    """Refuse to read standard input more than once: the second time it is empty.
+
+    Raises
+    ------
+    ValueError
+        Two of the names are -.
+    """
+    count = sum(name == STDIN for name in names)
+    if count > 1:
+        raise ValueError(
+            f"- occurs {count} times among the images; expected it once at most, since standard "
+            "input can be read once. Name the other images as files."
+        )
+
+
+def is_one_image(names: Sequence[str]) -> bool:
+    """Whether the names are one image, so that results need not say which it is."""
+    return len(names) == 1 and not os.path.isdir(names[0])
+
+
+def sources_of(names: Sequence[str], *, videos: bool) -> list[tuple[str, str | Exception]]:
+    """Return name and source of each image: of the files named, and of those in directories.
+
+    Parameters
+    ----------
+    names : sequence of str
+    videos : bool
+        Whether the videos in directories count.
+
+    Returns
+    -------
+    list of (str, str or Exception)
+        The name twice, or with the error for a directory that has none or cannot be read.
+    """
+    found: list[tuple[str, str | Exception]] = []
+    for name in names:
+        if name == STDIN or not os.path.isdir(name):
+            found.append((name, name))
+            continue
+        try:
+            found += [(file, file) for file in find_media(name, videos=videos)]
+        except MediaFileError as error:
+            text = f"{error} Directories within it are not searched."
+            found.append((name, MediaFileError(text)))
+        except OSError as error:
+            found.append((name, error))
+    return found
+
+
+class _StandardInput(io.BytesIO):
+    name = "standard input"  # what errors call it
+
+
+def opened(source: str | Exception) -> str | Exception | IO[bytes]:
+    """Return a source as `Captioner.read` takes it: - is an image on standard input.
+
+    Raises
+    ------
+    MediaFileError
+        Standard input is closed or empty.
+    """
+    if source != STDIN:
+        return source
+    if sys.stdin is None:
+        raise MediaFileError(
+            "standard input: it is closed; expected an image, as in refgit caption - < photo.jpg."
+        )
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise MediaFileError("standard input is empty (0 bytes); expected an encoded image.")
+    return _StandardInput(data)

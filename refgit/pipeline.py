@@ -1,0 +1,556 @@
+"""From images and videos to text: a model with its processor, and the way between file and text.
+
+    captioner = Captioner.from_pretrained()  # the bundled model
+    captioner.caption("docs/images/star.png")
+    captioner.ask("docs/images/star.png", "what kind of thing is this?")
+
+The commands, jobs on one machine and on many, and the explorer all take this way.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refgit.demo import find_model
+from refgit.generation.classification.ranking import check_labels, trie_of
+from refgit.generation.classification.trie import LabelError, Trie
+from refgit.model.cache import KeyValueCache
+from refgit.model.causal_lm import GitForCausalLM
+from refgit.processing import GitProcessor, VideoFileError, load_image, read_video
+from refgit.processing.media import is_video
+
+Pixels: TypeAlias = NDArray[np.float32]
+# A path, an encoded image (bytes or a binary stream), a PIL image, an array, the frames of a video,
+# or the error for which there is none of these.
+Source: TypeAlias = Any
+
+
+class Captioner:
+    """Write texts for images and videos.
+
+    Parameters
+    ----------
+    model : GitForCausalLM
+    processor : GitProcessor
+    max_length : int
+        Longest caption in tokens, the opening one included; less where the model has fewer
+        positions.
+
+    Attributes
+    ----------
+    largest : int or None
+        The largest batch that there is memory for, once a larger one has failed.
+
+    Examples
+    --------
+    >>> from refgit.pipeline import Captioner
+    >>> captioner = Captioner.from_pretrained()
+    >>> captioner.caption("docs/images/star.png")
+    'star'
+
+    Notes
+    -----
+    A *source* is a path, an encoded image as bytes or as a binary stream, a PIL image, an array
+    (H, W, 3), or the frames of a video. An error in the place of a source is raised when it is
+    read. Texts are written as the checkpoint's generation_config.json says, one per image.
+    """
+
+    def __init__(
+        self, model: GitForCausalLM, processor: GitProcessor, max_length: int = 50
+    ) -> None:
+        self.model, self.processor = model, processor
+        self.max_length = min(max_length, model.config.text_room(self._image_tokens))
+        self.largest: int | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        *,
+        max_length: int = 50,
+        backend: str | None = None,
+        dtype: str = "float32",
+    ) -> Captioner:
+        """Load a model and its processor.
+
+        Parameters
+        ----------
+        name : str or Path, optional
+            Checkpoint directory or name on the model hub; the bundled model by default.
+        max_length : int
+            See `Captioner`.
+        backend, dtype : str, optional
+            As for `GitForCausalLM.from_pretrained`.
+
+        Raises
+        ------
+        CheckpointError
+            There is no such checkpoint, or it is broken.
+        refgit_backends.BackendError
+            The backend cannot run here.
+        """
+        path = find_model(name)
+        processor = GitProcessor.from_pretrained(path)
+        model = GitForCausalLM.from_pretrained(path, backend=backend, dtype=dtype)
+        return cls(model, processor, max_length)
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames of a video the model reads; None where it reads images."""
+        return self.model.config.num_image_with_embedding
+
+    @property
+    def _image_tokens(self) -> int:
+        return self.model.config.vision_config.num_positions * (self.frames or 1)
+
+    # ---- images
+
+    def read(self, source: Source) -> Pixels:
+        """Decode and prepare one image or video; several threads may do so at once.
+
+        Parameters
+        ----------
+        source
+            See `Captioner`.
+
+        Returns
+        -------
+        float32 array (1, 3, H, W), or (1, F, 3, H, W) where the model reads videos
+
+        Raises
+        ------
+        refgit.processing.ImageFileError, refgit.processing.VideoFileError
+            The file is missing, truncated or not an image or a video, or the model reads no
+            videos.
+        ImportError
+            It is a video and PyAV is not installed.
+        ValueError, TypeError
+            The processor cannot take it.
+        """
+        if isinstance(source, Exception):
+            raise source
+        if isinstance(source, str | os.PathLike) and is_video(source):
+            source = self._read_video(source)
+        elif isinstance(source, str | os.PathLike | bytes):
+            source = load_image(source)
+        elif hasattr(source, "read"):  # Pillow goes back and forth, which a pipe cannot
+            source = load_image(source if source.seekable() else io.BytesIO(source.read()))
+        pixels: Pixels = self.processor(images=source, return_tensors="np")["pixel_values"]
+        if self.frames is not None and pixels.ndim == 4:  # a CLIP processor: frames are its batch
+            pixels = pixels[None]  # (F, 3, H, W) -> (1, F, 3, H, W)
+        return pixels
+
+    def read_or_error(self, source: Source) -> Pixels | Exception:
+        """Do as `read`, but return what is wrong with the source.
+
+        Raises
+        ------
+        ImportError, MemoryError
+            The source is not to blame.
+        """
+        try:
+            return self.read(source)
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:
+            return error
+
+    def _read_video(self, file: str | os.PathLike[str]) -> Any:
+        if self.frames is None:
+            raise VideoFileError(
+                f"{file} is a video; this model takes images only (its num_image_with_embedding "
+                "is null). Use a video model, such as microsoft/git-base-vatex."
+            )
+        return read_video(file, self.frames)
+
+    # ---- captions
+
+    def caption(self, source: Source, seed: int | None = None) -> str:
+        """Caption one image or video.
+
+        Parameters
+        ----------
+        source
+            See `Captioner`.
+        seed : int, optional
+            Of the random numbers, where the checkpoint samples.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError
+            As `read`; or the model cannot take the image.
+        """
+        (text,) = self.write([self.read(source)], None if seed is None else [seed])
+        if isinstance(text, Exception):
+            raise text
+        return text
+
+    def captions(self, sources: Iterable[Source]) -> list[str | Exception]:
+        """Caption images and videos, those of equal size in one batch.
+
+        Returns
+        -------
+        list of str or Exception
+            A caption for each source, or what is wrong with it.
+
+        Raises
+        ------
+        ImportError, MemoryError
+            As `read_or_error`; or there is not enough memory for a single image.
+        """
+        return self.write([self.read_or_error(source) for source in sources])
+
+    def write(
+        self, images: Sequence[Pixels | Exception], seeds: Sequence[int] | None = None
+    ) -> list[str | Exception]:
+        """Caption images that have been read, those of equal size in one batch.
+
+        The captions do not depend on which images share a batch: a batch row is computed as it is
+        alone, up to rounding in the last bits.
+
+        Parameters
+        ----------
+        images : sequence of arrays
+            As `read_or_error` returns them.
+        seeds : sequence of int, optional
+            One per image; they matter where the checkpoint samples.
+
+        Returns
+        -------
+        list of str or Exception
+            A caption for each image, or the error: the one given, or the model's.
+
+        Raises
+        ------
+        MemoryError
+            There is not enough for a single image.
+        """
+        results: list[str | Exception] = [x if isinstance(x, Exception) else "" for x in images]
+        batches: dict[Any, list[tuple[int, Pixels]]] = {}
+        for i, pixels in enumerate(images):
+            if not isinstance(pixels, Exception):
+                # Sampling several batch rows from one generator would tie each to its neighbours.
+                own = i if self.model.generation_config.do_sample else None
+                batches.setdefault((pixels.shape, own), []).append((i, pixels))
+        for (_, own), batch in batches.items():
+            seed = None if own is None or seeds is None else seeds[own]
+            texts = self._write_equal([pixels for _, pixels in batch], seed)
+            for (i, _), text in zip(batch, texts, strict=True):
+                results[i] = text
+        return results
+
+    def _write_equal(self, images: list[Pixels], seed: int | None) -> list[str | Exception]:
+        """Caption images of one size; a batch that fails is tried in halves, down to one image."""
+        size = len(images)
+        if self.largest is None or size <= self.largest:
+            try:
+                return [*self._texts(np.concatenate(images), seed)]
+            except MemoryError:
+                if size == 1:
+                    raise
+                self.largest = min(self.largest or size, size - size // 2)
+            except Exception as error:
+                if size == 1:
+                    return [error]
+        half = size - size // 2
+        return self._write_equal(images[:half], seed) + self._write_equal(images[half:], seed)
+
+    def _texts(self, pixels: Pixels, seed: int | None) -> list[str]:
+        ids = [row[1:] for row in self.token_ids(pixels, seed)]
+        texts = self.processor.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def token_ids(self, pixels: Pixels, seed: int | None = None) -> list[list[int]]:
+        """Caption images of one size, in token ids.
+
+        Parameters
+        ----------
+        pixels : float32 array (B, 3, H, W) or (B, F, 3, H, W)
+        seed : int, optional
+            Of the random numbers, where the checkpoint samples.
+
+        Returns
+        -------
+        list of B lists of int
+            The opening token, the caption, and its end token unless `max_length` cut it off.
+        """
+        model = self.model
+        found = model.generate(
+            **self._image(pixels),
+            max_length=self.max_length,
+            num_return_sequences=1,
+            return_dict_in_generate=False,
+            tokenizer=self.processor.tokenizer,
+            seed=seed,
+        )
+        ends = model.generation_config.eos_ids
+        return [_until_end(ids, ends) for ids in model.backend.to_numpy(found).tolist()]
+
+    def stream(self, source: Source) -> Iterator[str]:
+        """Caption one image or video, token by token.
+
+        Parameters
+        ----------
+        source
+            See `Captioner`; it is read before this returns.
+
+        Returns
+        -------
+        iterator of str
+            The caption so far, a token longer each time; only the whole one with beam search, which
+            can revise tokens that were already emitted.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError
+            As `caption`.
+        """
+        return self._stream(**self._image(self.read(source)), max_length=self.max_length)
+
+    def _image(self, pixels: Pixels) -> dict[str, Any]:
+        """The arguments of the model that an image is."""
+        return {
+            "pixel_values": pixels,
+            "interpolate_pos_encoding": self.processor.keeps_aspect_ratio,
+        }
+
+    def _stream(self, **options: Any) -> Iterator[str]:
+        """Write one text, as it grows; the options are `generate`'s."""
+        model, tokenizer = self.model, self.processor.tokenizer
+        options |= {"num_return_sequences": 1, "tokenizer": tokenizer}
+        if model.generation_config.num_beams == 1:
+            return ((token.text or "").strip() for token in model.stream(**options))
+        found = model.generate(**options, return_dict_in_generate=False)
+        prompt = len(options.get("input_ids", [[0]])[0])
+        ids = model.backend.to_numpy(found)[:, prompt:]
+        return iter([self.processor.batch_decode(ids, skip_special_tokens=True)[0].strip()])
+
+    # ---- questions
+
+    def encode(self, source: Source) -> KeyValueCache:
+        """Read an image or video once, to `ask` several questions about it.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError
+            As `read`; or the model cannot take the image.
+        """
+        return self.model.encode_image(**self._image(self.read(source)))
+
+    def ask(self, image: Source | KeyValueCache, question: str, max_new_tokens: int = 20) -> str:
+        """Answer a question about an image or video; see `stream_answer`."""
+        *_, text = "", *self.stream_answer(image, question, max_new_tokens)
+        return text
+
+    def stream_answer(
+        self, image: Source | KeyValueCache, question: str, max_new_tokens: int = 20
+    ) -> Iterator[str]:
+        """Answer a question about an image or video, token by token.
+
+        Parameters
+        ----------
+        image
+            What `encode` returned, which is left as it was, or a source; see `Captioner`.
+        question : str
+        max_new_tokens : int
+            Longest answer; less where the model has fewer positions.
+
+        Returns
+        -------
+        iterator of str
+            The answer so far; see `stream`.
+
+        Raises
+        ------
+        ValueError
+            The question is empty, or leaves no positions for an answer.
+        """
+        prompt = self.prompt(question, "the question")
+        cache = image if isinstance(image, KeyValueCache) else self.encode(image)
+        room = self.model.config.text_room(cache.image_length) - len(prompt)
+        if room < 1:
+            raise ValueError(
+                f"the question is {len(prompt)} tokens, its opening one included; this model has "
+                f"positions for {len(prompt) + room}, the answer included. Ask a shorter one."
+            )
+        return self._stream(
+            past_key_values=cache,
+            input_ids=[prompt],
+            attention_mask=[[1] * len(prompt)],  # a question may contain [PAD]
+            max_new_tokens=min(max_new_tokens, room),
+        )
+
+    def prompt(self, text: str | None, name: str = "the prompt") -> list[int]:
+        """Return the token ids that a text is to begin with: the opening token, then `text`.
+
+        Parameters
+        ----------
+        text : str or None
+        name : str
+            What an error calls the text.
+
+        Raises
+        ------
+        ValueError
+            The text has no tokens.
+        """
+        tokenizer = self.processor.tokenizer
+        ids: list[int] = [] if text is None else tokenizer(text, add_special_tokens=False).input_ids
+        if text is not None and not ids:
+            raise ValueError(f"{name} has no words; expected some, in quotes.")
+        return [tokenizer.cls_token_id, *ids]  # type: ignore[list-item]  # every BERT has one
+
+    # ---- labels
+
+    def labels(self, texts: Sequence[str], prompt: Sequence[int] | None = None) -> Labels:
+        """Prepare labels for `classify`.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        prompt : sequence of int, optional
+            Token ids before each label, from `prompt`; by default the opening token.
+
+        Raises
+        ------
+        LabelError
+            A label has no tokens, or more than the model has positions for.
+        ValueError
+            The model has no end token.
+        """
+        model, tokenizer = self.model, self.processor.tokenizer
+        if not model.generation_config.eos_ids:
+            raise ValueError(
+                "the model names no token that ends a text; expected eos_token_id in its "
+                "generation_config.json or config.json."
+            )
+        first: dict[tuple[int, ...], int] = {}
+        repeated, unknown = [], []
+        for i, ids in enumerate(tokenizer(list(texts), add_special_tokens=False)["input_ids"]):
+            if not ids:
+                raise LabelError(i, "has no words to read.")
+            earlier = first.setdefault(tuple(ids), i)
+            if earlier != i:
+                repeated.append((i, earlier))
+            elif tokenizer.unk_token_id in ids:
+                unknown.append(i)
+        numbers = tuple(first.values())
+        before = tuple(self.prompt(None) if prompt is None else prompt)
+        try:
+            trie = trie_of(model, list(first))
+            check_labels(trie, model.config, len(before), self._image_tokens)
+        except LabelError as error:
+            raise LabelError(numbers[error.label], error.why) from error
+        return Labels(tuple(texts), numbers, trie, before, tuple(repeated), tuple(unknown))
+
+    def classify(
+        self,
+        source: Source,
+        labels: Labels | Sequence[str],
+        *,
+        top: int = 5,
+        batch_size: int = 128,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[RankedLabel]:
+        """Rank labels by their probability as the text below one image or video.
+
+        Parameters
+        ----------
+        source
+            See `Captioner`.
+        labels : Labels or sequence of str
+            As `labels` returns them, or texts.
+        top : int
+            How many to return.
+        batch_size : int
+            Prefixes of labels that the model reads at once; fewer take less memory.
+        progress : callable, optional
+            Called with how many prefixes have been read, of how many.
+
+        Returns
+        -------
+        list of RankedLabel
+            The likeliest first.
+
+        Raises
+        ------
+        ValueError, TypeError, ImportError
+            As `read` and `labels`.
+        """
+        known = labels if isinstance(labels, Labels) else self.labels(labels)
+        found = self.model.classify(
+            labels=known.trie,
+            prompt=known.prompt,
+            top=top,
+            batch_size=batch_size,
+            progress=progress,
+            **self._image(self.read(source)),
+        )
+        host = self.model.backend.to_numpy
+        log_p = host(found.log_probabilities)[0]
+        columns = (host(found.labels)[0], np.exp(log_p), log_p, host(found.shares)[0])
+        return [
+            RankedLabel(known.texts[known.numbers[label]], *numbers)
+            for label, *numbers in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels for `Captioner.classify`, from `Captioner.labels`.
+
+    Attributes
+    ----------
+    texts : tuple of str
+        As they were given.
+    numbers : tuple of int
+        Which of the texts each label of the trie is, from 0; a text of the same tokens as an
+        earlier one is left out.
+    trie : Trie
+    prompt : tuple of int
+        Token ids before each label.
+    repeated : tuple of (int, int)
+        Texts that are left out, and the earlier ones of the same tokens.
+    unknown : tuple of int
+        Texts with words that the tokenizer does not know.
+    """
+
+    texts: tuple[str, ...]
+    numbers: tuple[int, ...]
+    trie: Trie
+    prompt: tuple[int, ...]
+    repeated: tuple[tuple[int, int], ...]
+    unknown: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RankedLabel:
+    """A label and how well it fits an image.
+
+    Attributes
+    ----------
+    label : str
+    probability, log_probability : float
+        Of this label among all texts, its end included and the prompt not.
+    share : float
+        The probability divided by the sum over all labels.
+    """
+
+    label: str
+    probability: float
+    log_probability: float
+    share: float
+
+
+def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """Leave out the padding that a batch row has because its neighbours are longer."""
+    stop = next((i for i, token in enumerate(ids) if i and token in ends), len(ids))
+    return ids[: stop + 1]

@@ -91,7 +91,7 @@ def test_kernels_are_those_of_the_backends(run: Run) -> None:
 
 def test_uses_are_places_in_which_the_name_stands(run: Run) -> None:
     for name, caller in (
-        ("layer_norm", "vision_block"), ("embed", "_words"), ("softmax", "attention"),
+        ("layer_norm", "vision_block"), ("embed", "_embedded"), ("softmax", "attention"),
         ("multi_head_attention", "decoder_block"), ("relative_scores", "attention"),
     ):  # fmt: skip
         (line,) = run(name, "--json")[1]

@@ -134,7 +134,7 @@ def test_image_norms_are_those_of_the_image_encoder(
     model.encode_image(
         pixels,
         interpolate_pos_encoding=ratio,
-        hook=lambda name, x: seen.setdefault(name, model.backend.to_numpy(x)),
+        hook=lambda name, x: seen.update({name: model.backend.to_numpy(x)}),
     )
     root = "git.image_encoder.vision_model."
     names = ["pre_layrnorm", *(f"encoder.layers.{i}" for i in range(2))]

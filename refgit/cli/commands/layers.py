@@ -182,7 +182,7 @@ def kernels_for(name: str) -> dict[str, bool | None]:
 def uses_of(name: str) -> Iterator[str]:
     """Say which functions of the model call a layer, as refgit/model/vision.py:56 image_encoder."""
     root = _REFGIT
-    files = [root / "model" / f"{part}.py" for part in ("vision", "decoder", "git")]
+    files = [root / "model" / f"{part}.py" for part in ("vision", "decoder", "git", "causal_lm")]
     for path in (*files, *sorted((root / "layers").glob("*.py"))):
         text = path.read_text(encoding="utf-8")
         if name not in text:

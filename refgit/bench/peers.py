@@ -1,7 +1,7 @@
 """The peers: which they are, and the Python that runs each.
 
 A peer has an environment of its own, made on first use with pinned versions, or one that the user
-names. What it needs never comes into refgit's.
+names. What it needs is never installed into refgit's. An earlier commit of refgit is a peer, too.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from refgit.bench import BenchError
 from refgit.bench.checkpoint import cache_folder
-from refgit.bench.errors import BenchError
+from refgit.bench.history import commit_of, extract, libraries
 
 TORCH = "torch==2.13.0"
 
@@ -36,6 +38,8 @@ class Peer:
         The interpreter, if the user names one.
     paths : tuple of str
         Where its worker is imported from, if it does not lie in `workers/`.
+    commit : str
+        The commit of refgit's own history that is installed besides; empty for none.
     """
 
     name: str
@@ -43,6 +47,12 @@ class Peer:
     requirements: tuple[str, ...]
     python: str | None = None
     paths: tuple[str, ...] = ()
+    commit: str = ""
+
+    @property
+    def installed(self) -> tuple[str, ...]:
+        """All that its environment has, for messages."""
+        return (*self.requirements, self.name) if self.commit else self.requirements
 
 
 KNOWN = {
@@ -61,12 +71,12 @@ KNOWN = {
 
 
 def parse_peers(names: str, pythons: Sequence[str] = ()) -> list[Peer]:
-    """Read ``--peers transformers,onnxruntime==1.32.0`` and ``--peer-python NAME=PATH``.
+    """Read ``--peers onnxruntime==1.32.0,refgit@COMMIT`` and ``--peer-python NAME=PATH``.
 
     Raises
     ------
     BenchError
-        A name is unknown, or an interpreter is given for a peer that is not asked for.
+        A name or a commit is unknown, or an interpreter is given for a peer that is not asked for.
     """
     peers = [_peer(name.strip()) for name in names.split(",") if name.strip()]
     chosen = dict(_python(text) for text in pythons)
@@ -82,11 +92,15 @@ def parse_peers(names: str, pythons: Sequence[str] = ()) -> list[Peer]:
 
 
 def _peer(name: str) -> Peer:
+    if name.startswith("refgit@"):
+        commit = commit_of(name.removeprefix("refgit@"))
+        # Its own engine knows its own layers; serve.py and the cases are ours.
+        return Peer(name, "refgit.bench.engine", libraries(), commit=commit)
     plain, equal, version = name.partition("==")
     if plain not in KNOWN:
         raise BenchError(
             f"--peers names {plain!r}; expected some of {', '.join(KNOWN)}, each with ==VERSION "
-            "if you like."
+            "if you like, or refgit@COMMIT."
         )
     peer = KNOWN[plain]
     if not equal:
@@ -104,7 +118,7 @@ def _python(text: str) -> tuple[str, str]:
     return name, path
 
 
-def python_of(peer: Peer, say: Callable[[str], None], pip: Mapping[str, str] | None = None) -> str:
+def python_of(peer: Peer, say: Callable[[str], None]) -> str:
     """The interpreter of a peer; its environment is made if it has none.
 
     Raises
@@ -114,22 +128,32 @@ def python_of(peer: Peer, say: Callable[[str], None], pip: Mapping[str, str] | N
     """
     if peer.python is not None:
         return peer.python
-    key = hashlib.sha256(" ".join((sys.version, *peer.requirements)).encode()).hexdigest()[:10]
-    folder = cache_folder() / "environments" / f"{peer.name}-{key}"
+    text = " ".join((sys.version, *peer.requirements, peer.commit))
+    key = hashlib.sha256(text.encode()).hexdigest()[:10]
+    folder = cache_folder() / "environments" / f"{peer.name.replace('/', '-')}-{key}"
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if (folder / "ready").exists():
         return str(python)
-    say(f"installing {', '.join(peer.requirements)} into {folder} (once)")
+    say(f"installing {', '.join(peer.installed)} into {folder} (once)")
     shutil.rmtree(folder, ignore_errors=True)
+    _run(peer, [sys.executable, "-m", "venv", str(folder)])
     install = [str(python), "-m", "pip", "install", "--quiet", *peer.requirements]
-    for command in ([sys.executable, "-m", "venv", str(folder)], install):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
-            raise BenchError(
-                f"{peer.name}: its environment cannot be made, {' '.join(command[1:4])} ended "
-                f"with exit code {done.returncode} and said: {said[-1]} -- name an interpreter "
-                f"that has {', '.join(peer.requirements)}: --peer-python {peer.name}=PATH."
-            )
+    with tempfile.TemporaryDirectory(prefix="refgit-bench-") as source:
+        if peer.commit:
+            extract(peer.commit, Path(source))
+            install.append(source)
+        _run(peer, install)
     (folder / "ready").touch()
     return str(python)
+
+
+def _run(peer: Peer, command: list[str]) -> None:
+    """Run a step of making a peer's environment."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
+        raise BenchError(
+            f"{peer.name}: its environment cannot be made, {' '.join(command[1:4])} ended with "
+            f"exit code {done.returncode} and said: {said[-1]} -- name an interpreter that has "
+            f"{', '.join(peer.installed)}: --peer-python {peer.name}=PATH."
+        )

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from refgit.bench.errors import BenchError
+from refgit.bench import BenchError
 from refgit.openblas import SPINNING
 
 SERVE = Path(__file__).parent / "workers" / "serve.py"
@@ -25,6 +25,8 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+# With it a checkout would be compiled at every cold start; what pip installs is compiled already.
+_UNCOMPILED = "PYTHONDONTWRITEBYTECODE"
 PATIENCE = 900.0  # seconds for one answer
 
 
@@ -158,7 +160,7 @@ class Worker:
 
 def environment(threads: int, paths: tuple[str, ...]) -> Mapping[str, str]:
     """Variables of this process with equal threads for all, and no download of anything."""
-    dropped = ("PYTHONPATH", "PYTHONHOME", "REFGIT_NUM_THREADS")
+    dropped = ("PYTHONPATH", "PYTHONHOME", "REFGIT_NUM_THREADS", _UNCOMPILED)
     variables = SPINNING | {k: v for k, v in os.environ.items() if k not in dropped}
     variables |= dict.fromkeys(THREAD_VARIABLES, str(threads))
     variables |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -7,9 +7,9 @@ from statistics import median
 from typing import Any
 
 from refgit.bench.cases import Case, limit_of
-from refgit.bench.limits import step_bytes
 from refgit.bench.rounds import OURS, Results, Series
 from refgit.model.config import GitConfig
+from refgit.sizes.products import step_bytes
 
 
 def summary(

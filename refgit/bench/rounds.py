@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from refgit.bench import BenchError
 from refgit.bench.cases import Case
-from refgit.bench.errors import BenchError
 from refgit.bench.process import Worker
 
 Show = Callable[[str], AbstractContextManager[object]]

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import refgit
 import refgit_backends
+from refgit.bench import BenchError
 from refgit.bench.cases import Case, limit_cases, make_cases
 from refgit.bench.checkpoint import cache_folder
-from refgit.bench.errors import BenchError
 from refgit.bench.peers import Peer, python_of
 from refgit.bench.process import PATIENCE, Worker
 from refgit.bench.report import summary
@@ -139,5 +138,5 @@ def settings_of(plan: Plan) -> dict[str, Any]:
 
 def our_paths() -> tuple[str, ...]:
     """Where refgit and its backends are imported from."""
-    packages = (refgit, refgit_backends)
-    return tuple(str(Path(str(p.__file__)).parent.parent) for p in packages)
+    packages = (Path(__file__).parents[1], Path(str(refgit_backends.__file__)).parent)
+    return tuple(str(package.parent) for package in packages)

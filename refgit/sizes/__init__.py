@@ -2,6 +2,7 @@
 
     parts.py    parameters, by the part of the model they belong to
     flops.py    multiply-adds of one caption, by part, as formulas
+    products.py its matrix products, one by one
     memory.py   bytes of the weights, of the cache, and of what lies between
     stored.py   what a checkpoint's files hold, read from their headers
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,14 +21,26 @@ import pytest
 from helpers.backends import ROOT
 from refgit import GitConfig
 from refgit import testing as tiny
-from refgit.bench import cases, checkpoint, limits, machine, peers, process, report, rounds, run
+from refgit.bench import (
+    BenchError,
+    cases,
+    checkpoint,
+    history,
+    limits,
+    machine,
+    peers,
+    process,
+    report,
+    rounds,
+    run,
+)
 from refgit.bench.engine import Engine, wait_for
-from refgit.bench.errors import BenchError
 from refgit.bench.peers import Peer
 from refgit.bench.rounds import Series
 from refgit.bench.workers.serve import Server
 from refgit.cli import main as cli
 from refgit.model.parameters import causal_lm_shapes
+from refgit.sizes import products
 
 WORKERS = sorted((ROOT / "refgit" / "bench" / "workers").glob("*.py"))
 
@@ -105,7 +118,7 @@ def test_json_is_one_object_with_every_figure(
         assert ("products" in row["limits"]) == bounded
     decode = data["cases"][names.split(",").index("decode")]
     assert decode["meaning"] == f"one more token at {tiny.IMAGE_TOKENS + cases.TEXT} keys"
-    assert decode["limits"]["read"]["bytes"] == limits.step_bytes(tiny.CONFIG, 4)
+    assert decode["limits"]["read"]["bytes"] == products.step_bytes(tiny.CONFIG, 4)
     assert data["machine"]["threads"] == 1
     assert {"cpu", "cores", "numpy", "blas", "date"} <= set(data["machine"])
     assert data["programs"]["refgit"]["backend"] == "numpy"
@@ -305,6 +318,131 @@ def test_what_pip_says_ends_the_message(tmp_path: Path, monkeypatch: pytest.Monk
         peers.python_of(peers.KNOWN["onnxruntime"], print)
 
 
+# ---- earlier commits as peers
+
+
+def git(folder: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
+    command = ["git", "-C", str(folder), *who, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of two commits, from which refgit seems to run."""
+    root = tmp_path / "checkout"
+    room = root / "refgit" / "bench"
+    room.mkdir(parents=True)
+    git(root, "init", "--quiet", "--initial-branch=main")
+    for text in ("old", "new"):
+        (root / "refgit" / "speed.txt").write_text(text)
+        git(root, "add", ".")
+        git(root, "commit", "--quiet", "-m", text)
+    git(root, "tag", "v1", "HEAD~1")
+    monkeypatch.setattr(history, "__file__", str(room / "history.py"))
+    return root
+
+
+def test_a_commit_is_found_by_hash_branch_or_tag(repository: Path) -> None:
+    old = git(repository, "rev-parse", "v1")
+    (peer,) = peers.parse_peers(f"refgit@{old[:7]}")
+    assert (peer.name, peer.commit, peer.module) == (
+        f"refgit@{old[:7]}", old, "refgit.bench.engine"
+    )  # fmt: skip
+    assert f"numpy=={np.__version__}" in peer.requirements
+    assert history.commit_of("v1") == history.commit_of("main~1") == old
+    assert [p.name for p in peers.parse_peers("refgit@v1,transformers")] == [
+        "refgit@v1", "transformers"
+    ]  # fmt: skip
+
+
+def test_a_commit_that_is_not_there_is_named(
+    repository: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = bench(capsys, "--model", model, "--peers", "refgit@v2")
+    assert (code, out) == (2, "")
+    assert f"the repository {repository} has no commit 'v2'; expected a hash" in err
+
+
+def test_outside_of_a_checkout_there_are_no_commits(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither without a repository, nor installed inside of another project's."""
+    inside = repository / "site-packages" / "refgit" / "bench"
+    inside.mkdir(parents=True)
+    for folder in (repository.parent / "away" / "refgit" / "bench", inside):
+        folder.mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(history, "__file__", str(folder / "history.py"))
+        with pytest.raises(BenchError, match=r"needs refgit to run from a checkout .* Clone"):
+            peers.parse_peers("refgit@main")
+
+
+def test_a_machine_without_git_is_told_so(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(repository))
+    with pytest.raises(BenchError, match="git cannot be run: No such file"):
+        peers.parse_peers("refgit@v1")
+
+
+def test_a_commit_is_installed_from_the_files_it_had(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    real, ran, found = subprocess.run, [], []
+
+    def pretend(command: list[str], **options: Any) -> Any:
+        if command[0] == "git":
+            return real(command, **options)
+        ran.append(command)
+        if "venv" in command:
+            Path(command[-1]).mkdir(parents=True)
+        else:
+            found.append((Path(command[-1]) / "refgit" / "speed.txt").read_text())
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(peers.subprocess, "run", pretend)
+    (peer,) = peers.parse_peers("refgit@v1")
+    said: list[str] = []
+    first = peers.python_of(peer, said.append)
+    assert found == ["old"]
+    assert peers.python_of(peer, said.append) == first
+    assert len(ran) == 2
+    assert "refgit@v1 into" in said[0]
+    git(repository, "tag", "--force", "v1", "HEAD")  # the tag moves, and so does the environment
+    assert peers.python_of(*peers.parse_peers("refgit@v1"), said.append) != first
+    assert found == ["old", "new"]
+
+
+def test_another_refgit_is_measured_like_any_peer(model: Path, tmp_path: Path) -> None:
+    peer = Peer("refgit@v1", "refgit.bench.engine", (), sys.executable, run.our_paths())
+    data, failed = measured(model, tmp_path, peer, "start", "vision-1", "decode")
+    assert not failed
+    assert [list(row["peers"]) for row in data["cases"]] == [["refgit@v1"]] * 3
+
+
+BEFORE = "8366953"  # the last commit before the modules moved to their rooms
+
+
+@pytest.mark.slow
+def test_the_commit_before_the_move_runs_every_case(model: Path, tmp_path: Path) -> None:
+    """Without pip: its tree is what the worker imports from."""
+    try:
+        commit = history.commit_of(BEFORE)
+    except BenchError as error:
+        pytest.skip(f"this checkout lacks the commit to compare with: {error}")
+    history.extract(commit, tmp_path / "before")
+    paths = (str(tmp_path / "before"), str(tmp_path / "before" / "backends"))
+    peer = Peer(f"refgit@{BEFORE}", "refgit.bench.engine", (), sys.executable, paths)
+    data, failed = measured(model, tmp_path, peer, *cases.MEANINGS)
+    assert not failed
+    assert data["notes"] == []
+    assert {row["case"] for row in data["cases"] if row["peers"]} == set(cases.MEANINGS)
+
+
+# ---- the workers' files
+
+
 @pytest.mark.parametrize("path", WORKERS, ids=lambda path: path.stem)
 def test_workers_import_nothing_of_refgit_and_nothing_heavy_by_statement(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -323,11 +461,13 @@ def test_all_programs_get_the_same_threads_and_no_path_of_ours(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/ours")
     monkeypatch.setenv("REFGIT_NUM_THREADS", "7")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # what pip installs is compiled already
     variables = process.environment(3, ())
     assert "REFGIT_NUM_THREADS" not in variables
     assert variables["OPENBLAS_THREAD_TIMEOUT"] == "22"  # as on refgit's command line
     assert {variables[name] for name in process.THREAD_VARIABLES} == {"3"}
     assert "PYTHONPATH" not in variables
+    assert "PYTHONDONTWRITEBYTECODE" not in variables
 
 
 # ---- the worker
@@ -395,12 +535,12 @@ def test_a_step_passes_by_every_matrix_of_the_decoder_once(config: GitConfig) ->
         name: int(np.prod(shape)) for name, shape in causal_lm_shapes(config).items()
         if len(shape) == 2 and (name.startswith("git.encoder.") or name == "output.weight")
     }  # fmt: skip
-    assert limits.step_bytes(config, 2) == 2 * sum(sizes.values())
+    assert products.step_bytes(config, 2) == 2 * sum(sizes.values())
 
 
 @pytest.mark.parametrize("config", [GitConfig(), tiny.CONFIG], ids=["base", "tiny"])
 def test_the_products_of_the_image_encoder_use_every_matrix_once(config: GitConfig) -> None:
-    weights = sum(p.inner * p.columns for p in limits.vision_products(config, 1) if p.stack == 1)
+    weights = sum(p.inner * p.columns for p in products.vision_products(config, 1) if p.stack == 1)
     matrices = sum(
         int(np.prod(shape)) for name, shape in causal_lm_shapes(config).items()
         if len(shape) > 1 and "image_encoder" in name and "position" not in name
@@ -409,10 +549,10 @@ def test_the_products_of_the_image_encoder_use_every_matrix_once(config: GitConf
 
 
 def test_images_multiply_the_work_and_words_do_not_grow_with_images_read() -> None:
-    one, eight = (limits.flops(limits.vision_products(tiny.CONFIG, n)) for n in (1, 8))
+    one, eight = (products.operations(products.vision_products(tiny.CONFIG, n)) for n in (1, 8))
     assert eight == 8 * one
-    more = limits.flops(limits.step_products(tiny.CONFIG, 1, 9))
-    assert more > limits.flops(limits.step_products(tiny.CONFIG, 1, 8))
+    more = products.operations(products.step_products(tiny.CONFIG, 1, 9))
+    assert more > products.operations(products.step_products(tiny.CONFIG, 1, 8))
 
 
 @pytest.mark.parametrize("backend", ["numpy", "strict"])
@@ -548,7 +688,7 @@ def test_a_straight_line_is_found_again(growth: Any) -> None:
 
 def test_growths_arithmetic_is_that_of_the_cases(growth: Any) -> None:
     config = GitConfig()
-    one = limits.flops(limits.prefill_products(config, 1))
+    one = products.operations(products.prefill_products(config, 1))
     assert growth.Point("batch", 1).gflop("read") * 1e9 == one
     assert growth.Point("batch", 8).gflop("read") == 8 * growth.Point("beams", 1).gflop("read")
     assert growth.Point("frames", 6).image_tokens() == 6 * 197

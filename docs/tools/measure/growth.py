@@ -74,22 +74,27 @@ class Point:
     def gflop(self, part: str) -> float:
         """Additions and multiplications of the matrix products, in thousands of millions."""
         from refgit import GitConfig
-        from refgit.bench.limits import flops, reading_products, step_products, vision_products
+        from refgit.sizes.products import (
+            operations,
+            reading_products,
+            step_products,
+            vision_products,
+        )
 
         config = GitConfig()
         vision = config.vision_config.replace(image_size=self.of("size", 224))
         config = config.replace(vision_config=vision)
         batch, prompt, n = self.of("batch", 1), self.of("prompt", 1), self.image_tokens()
         # Frames pass the encoder one by one, then stand in one row.
-        total = flops(vision_products(config, batch * self.of("frames", 1)))
-        total += flops(reading_products(config, batch, n))
+        total = operations(vision_products(config, batch * self.of("frames", 1)))
+        total += operations(reading_products(config, batch, n))
         for i in range(1, prompt + 1):
-            total += flops(step_products(config, batch, n + i))
+            total += operations(step_products(config, batch, n + i))
         total -= (prompt - 1) * head(config, batch)  # it looks at the last token alone
         if part == "caption":
             rows = batch * self.of("beams", 1)
             for i in range(1, TOKENS):
-                total += flops(step_products(config, rows, n + prompt + i))
+                total += operations(step_products(config, rows, n + prompt + i))
         return total / 1e9
 
 

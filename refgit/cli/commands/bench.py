@@ -30,6 +30,7 @@ examples:
   refgit bench --peers transformers,onnxruntime     # each in an environment of its own
   refgit bench --only vision-1,decode --json
   refgit bench --peers transformers --peer-python transformers=/opt/t5/bin/python
+  refgit bench --peers refgit@COMMIT                # has it become slower since? (in a checkout)
 
 Programs run in turns, A B A B, one at a time, with as many threads each, on the same weights.
 A peer whose result differs from refgit's is not timed. The ratio is refgit's time by the peer's,
@@ -59,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peers",
         default="",
         metavar="NAMES",
-        help="transformers, transformers4, onnxruntime; separated by commas, ==VERSION if you like",
+        help="transformers, transformers4, onnxruntime, each with ==VERSION if you like, or "
+        "refgit@COMMIT, an earlier commit of the checkout that refgit runs from; commas between",
     )
     parser.add_argument(
         "--peer-python",

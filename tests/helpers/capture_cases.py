@@ -1,58 +1,31 @@
-"""What the tests of capturing share: refgit's tiny model as a model of transformers, and calls.
-
-transformers is handed in, 4.56.2 by tests/live and 5 by tests/live.
-"""
+"""What the tests of capturing share: refgit's tiny model as a model of transformers, and calls."""
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from refgit import GitConfig, GitForCausalLM
+from helpers.oracle import at_work, tensors, theirs_of
+from refgit import GitConfig
 from refgit import testing as tiny
+from refgit.traces.capture.torch import capture_torch
 from refgit.traces.container import Trace, split_call
 
 TOLERANCE = 2e-5  # float32, relative to a tensor's largest magnitude
 FRAMES = 3
+STEPS = 3
 VIDEO = tiny.CONFIG.replace(num_image_with_embedding=FRAMES)
 # what one side may store and the other not: the default positions, a mask of ones
 OPTIONAL = ("input.position_ids", "input.attention_mask")
 Arrays = dict[str, np.ndarray]
 
 
-@contextlib.contextmanager
-def at_work(transformers: Any, torch: Any) -> Iterator[None]:
-    """No gradients, no warnings of theirs."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def pair(transformers: Any, config: GitConfig = tiny.CONFIG, **options: Any) -> tuple[Any, Any]:
+def pair(config: GitConfig = tiny.CONFIG, **options: Any) -> tuple[Any, Any]:
     """refgit's tiny model, and that of transformers with the same weights."""
     ours = tiny.tiny_model(config=config, **options)
-    return ours, theirs_of(transformers, ours)
-
-
-def theirs_of(transformers: Any, ours: GitForCausalLM) -> Any:
-    """The model of transformers that a file from refgit gives."""
-    respell = {"img_temperal_embedding": "img_temporal_embedding"}
-    extra = {"key_mapping": respell} if transformers.__version__.startswith("5.") else {}
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ours.save_pretrained(folder)
-        return transformers.GitForCausalLM.from_pretrained(
-            folder, attn_implementation="eager", **extra
-        ).eval()
+    return ours, theirs_of(ours)
 
 
 def image_call(rows: int = 2, length: int = 4) -> Arrays:
@@ -67,6 +40,21 @@ def video_call(rows: int = 2) -> Arrays:
 
 def padded_call() -> Arrays:
     return {**image_call(), "attention_mask": np.array([[1, 1, 1, 1], [0, 0, 1, 1]])}
+
+
+def captured(model: Any, call: Arrays, select: list[str] | None = None, **options: Any) -> Trace:
+    """What the hooks see in one forward pass."""
+    with at_work(), capture_torch(model, select=select) as found:
+        model(**tensors(call), **options)
+    return found
+
+
+def generated(model: Any, call: Arrays, tokens: int = STEPS, **options: Any) -> Trace:
+    """What the hooks see while so many tokens are generated behind the prompt."""
+    limits = {"max_new_tokens": tokens + 1, "min_new_tokens": tokens + 1, "do_sample": False}
+    with at_work(), capture_torch(model) as found:
+        model.generate(**tensors(call), **limits, **options)
+    return found
 
 
 def error(found: np.ndarray, expected: np.ndarray) -> float:

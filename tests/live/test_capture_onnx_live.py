@@ -19,14 +19,13 @@ from helpers.capture_cases import (
     VIDEO,
     Arrays,
     assert_agrees,
-    at_work,
     error,
     first_difference,
     image_call,
     pair,
     video_call,
 )
-from helpers.oracle import torch, transformers
+from helpers.oracle import at_work, only, tensors, torch
 from refgit import GitConfig
 from refgit import testing as tiny
 from refgit.parity import compare
@@ -38,6 +37,7 @@ EXTRA = "needs the extra onnx: pip install onnx onnxruntime onnxscript"
 onnx = pytest.importorskip("onnx", reason=EXTRA)
 pytest.importorskip("onnxruntime", reason=EXTRA)
 pytest.importorskip("onnxscript", reason=EXTRA)
+only("4")
 
 pytestmark = [pytest.mark.oracle]
 OLD, NEW = {"dynamo": False, "opset_version": 17}, {"dynamo": True, "opset_version": 20}
@@ -45,13 +45,15 @@ EXPORTERS = pytest.mark.parametrize("exporter", [OLD, NEW], ids=["torchscript", 
 
 
 def export(model: Any, call: Arrays, path: Path, exporter: dict[str, Any], **options: Any) -> Path:
-    tensors = tuple(torch.from_numpy(x) for x in call.values())
+    arguments = tuple(tensors(call).values())
     with (
-        at_work(transformers, torch),
+        at_work(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        torch.onnx.export(model, tensors, str(path), input_names=list(call), **exporter, **options)
+        torch.onnx.export(
+            model, arguments, str(path), input_names=list(call), **exporter, **options
+        )
     return path
 
 
@@ -79,7 +81,7 @@ def exported(
     path: Path, exporter: dict[str, Any], config: GitConfig = tiny.CONFIG, **options: Any
 ) -> tuple[Any, Path]:
     """refgit's model and the file of the same model."""
-    ours, theirs = pair(transformers, config)
+    ours, theirs = pair(config)
     call = image_call() if config is not VIDEO else video_call()
     return ours, export(Whole(theirs), call, path / "model.onnx", exporter, **options)
 
@@ -230,7 +232,7 @@ MISTAKES = [
 def test_a_mistake_in_the_exported_model_is_located(
     mistake: Any, layer: int, place: str, exporter: dict[str, Any], tmp_path: Path
 ) -> None:
-    ours, theirs = pair(transformers)
+    ours, theirs = pair()
     mistake(theirs, layer)
     path = export(Whole(theirs), image_call(), tmp_path / "model.onnx", exporter)
     found = capture_onnx(path, image_call())
@@ -283,7 +285,7 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]  # torch has no types
 def test_an_encoder_and_a_decoder_join_to_the_trace_of_a_step(
     exporter: dict[str, Any], tmp_path: Path
 ) -> None:
-    ours, theirs = pair(transformers)
+    ours, theirs = pair()
     theirs.git.encoder.config.return_dict = False
     call, reference = image_call(), record(ours, **image_call(), tokens=1)
     pixels, ids = call["pixel_values"], call["input_ids"]

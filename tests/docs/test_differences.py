@@ -1,7 +1,6 @@
 """docs/differences.md: each row leads to a section that shows its figure, and each can be run.
 
-What its sections quote of transformers is run in tests/live/test_differences_live.py and
-tests/live/test_differences5_live.py.
+What its sections quote of transformers is run in tests/live/test_differences_live.py.
 """
 
 from __future__ import annotations

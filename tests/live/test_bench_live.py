@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers.oracle import torch, transformers
+from helpers.oracle import only, torch, transformers
 from refgit import GitConfig
 from refgit import testing as tiny
 from refgit.bench import rounds
 from refgit.bench.checkpoint import write_model
 from refgit.cli import main as cli
+
+only("4")
 
 pytestmark = [pytest.mark.oracle]
 

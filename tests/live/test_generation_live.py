@@ -15,9 +15,7 @@ arguments; ids must be equal, and so must scores, logits, beams, attentions and 
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -28,11 +26,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
 
-from helpers.oracle import torch, transformers
+from helpers.oracle import at_work, only, torch, transformers
 from refgit import GitForCausalLM, to_numpy
 from refgit import testing as tiny
 from refgit.generation.search import beam as beam_module
 from refgit.processing.text.tokenizer import BertTokenizer
+
+only("4")
 
 pytestmark = [pytest.mark.oracle]
 
@@ -69,13 +69,6 @@ def models(positions: str, frames: int | None, seed: int, bias: float) -> tuple[
         ).eval()
     theirs.load_state_dict({k: torch.from_numpy(x) for k, x in weights.items()}, assign=True)
     return ours, exact, theirs
-
-
-@contextlib.contextmanager
-def oracle_at_work() -> Iterator[None]:
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -155,7 +148,7 @@ class Draw:
 
     def run_theirs(self, **more: Any) -> Any:
         options = {**self.shared, **self.other, **more}
-        with oracle_at_work():
+        with at_work():
             return self.theirs.generate(
                 pixel_values=torch.from_numpy(self.pixels),
                 input_ids=torch.from_numpy(self.ids),
@@ -824,7 +817,7 @@ def test_words_are_drawn_by_the_oracles_probabilities(warpers: Arguments) -> Non
     assert len(seconds) > 200
     for prompt, words in (([1, 4], ids[:, 2]), ([1, 4, commonest], seconds)):
         one = {**options, "max_new_tokens": 1, "return_dict_in_generate": True}
-        with oracle_at_work():
+        with at_work():
             out = theirs.generate(
                 pixel_values=torch.from_numpy(pixels), input_ids=torch.tensor([prompt]),
                 output_scores=True, **one,
@@ -859,7 +852,7 @@ def contrastive(draw: Draw, row: int, alpha: float, k: int, longest: int) -> np.
     processors = transformers.generation.logits_process
     n_image = None
     while ids.shape[1] < longest:
-        with oracle_at_work():
+        with at_work():
             out = draw.theirs(
                 input_ids=ids, pixel_values=pixels, use_cache=False, output_hidden_states=True
             )

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from helpers.microsoft import VOCABULARY, WORDS
-from helpers.oracle import torch, transformers
+from helpers.oracle import only, torch, transformers
 from refgit import BertTokenizer, GitConfig, GitForCausalLM, GitProcessor, to_numpy
 from refgit.cli import main as cli
+
+only("4")
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

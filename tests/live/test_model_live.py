@@ -20,10 +20,8 @@ missing, the module is skipped.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +33,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.golden_cases import make_weights
-from helpers.oracle import torch, transformers
+from helpers.oracle import at_work, only, tensors, torch, transformers
 from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
+
+only("4")
 
 pytestmark = pytest.mark.oracle
 
@@ -177,25 +177,6 @@ CLASSES = {
 }
 
 
-@contextlib.contextmanager
-def oracle_at_work(dtype: str = "float32") -> Iterator[None]:
-    """No gradients, no warnings of its own, and a softmax that leaves float64 as it is.
-
-    transformers' eager attention of the image encoder casts its softmax to float32 even in a
-    float64 model, which costs eight digits.
-    """
-    plain = torch.nn.functional.softmax
-
-    def softmax(x: Any, dim: int, dtype: Any = None) -> Any:
-        return plain(x, dim=dim, dtype=None if x.dtype == torch.float64 else dtype)
-
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if dtype == "float64":
-            patch.setattr(torch.nn.functional, "softmax", softmax)
-        yield
-
-
 def oracle_config(config: Any) -> Any:
     kind = getattr(transformers, type(config).__name__)
     return kind(**config.to_dict(), attn_implementation="eager")
@@ -205,21 +186,17 @@ def build(kind: Any, config: Any, seed: int, dtype: str = "float32") -> tuple[An
     """refgit's model and the oracle's, with the same weights."""
     weights = make_weights(kind.shapes(config), seed)
     ours = kind(config, dtype=dtype, _parameters=weights)
-    with oracle_at_work(), transformers.modeling_utils.no_init_weights():
+    with at_work(), transformers.modeling_utils.no_init_weights():
         theirs = getattr(transformers, CLASSES[kind])(oracle_config(config)).eval()
-    tensors = {name: torch.from_numpy(x) for name, x in weights.items()}
-    theirs.load_state_dict(tensors, assign=True)  # strict: the names are the same
+    state = {name: torch.from_numpy(x) for name, x in weights.items()}
+    theirs.load_state_dict(state, assign=True)  # strict: the names are the same
     return ours, theirs.to(getattr(torch, dtype))
 
 
 def ask(theirs: Any, dtype: str = "float32", **arguments: Any) -> Any:
     """The oracle's forward pass on copies: it adds the positions to inputs_embeds in place."""
-    tensors = {
-        name: torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else x
-        for name, x in arguments.items()
-    }
-    with oracle_at_work(dtype):
-        return theirs(**tensors)
+    with at_work(dtype):
+        return theirs(**tensors(arguments))
 
 
 def assert_close(found: Any, expected: Any, what: str) -> None:
@@ -354,12 +331,12 @@ def test_torch_tensors_give_what_arrays_give() -> None:
     ours, _ = build(GitForCausalLM, config, 2)
     call = any_inputs(GitForCausalLM, config)
     call |= {"labels": call["input_ids"], "attention_mask": np.ones((2, 6), np.int64)}
-    tensors = {name: torch.from_numpy(x) for name, x in call.items()}
-    plain, taken = ours(**call), ours(**tensors)
+    taken_call = tensors(call)
+    plain, taken = ours(**call), ours(**taken_call)
     np.testing.assert_array_equal(plain.logits, taken.logits)
     np.testing.assert_array_equal(plain.loss, taken.loss)
-    del call["labels"], tensors["labels"]
-    np.testing.assert_array_equal(ours.generate(**call), ours.generate(**tensors))
+    del call["labels"], taken_call["labels"]
+    np.testing.assert_array_equal(ours.generate(**call), ours.generate(**taken_call))
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=quickly)
@@ -506,12 +483,9 @@ class Tally:
 
 def written(theirs: Any, **arguments: Any) -> np.ndarray:
     """Ids of the oracle's greedy search."""
-    tensors = {
-        k: torch.from_numpy(x) if isinstance(x, np.ndarray) else x for k, x in arguments.items()
-    }
-    with oracle_at_work():
-        ids: np.ndarray = theirs.generate(**tensors, num_beams=1, do_sample=False).numpy()
-    return ids
+    with at_work():
+        ids = theirs.generate(**tensors(arguments), num_beams=1, do_sample=False)
+    return np.asarray(ids)
 
 
 def is_tie(ours: Any, theirs: Any, call: Arrays, found: np.ndarray, expected: np.ndarray) -> bool:
@@ -704,12 +678,12 @@ def own_config(kind: Any, config: GitConfig) -> Any:
 
 
 def save_theirs(theirs: Any, folder: Path | str, **options: Any) -> None:
-    with oracle_at_work():
+    with at_work():
         theirs.save_pretrained(folder, **options)
 
 
 def load_theirs(kind: Any, folder: Path | str, **options: Any) -> Any:
-    with oracle_at_work():
+    with at_work():
         cls = getattr(transformers, CLASSES[kind])
         return cls.from_pretrained(folder, attn_implementation="eager", **options)
 
@@ -754,7 +728,7 @@ def test_oracle_loads_what_refgit_writes(data: st.DataObject, kind: Any) -> None
 def test_tied_checkpoints_of_the_oracle_load(tmp_path: Path) -> None:
     """The oracle leaves the head's matrix out of the file."""
     config = GitConfig(**SMALL, tie_word_embeddings=True)
-    with oracle_at_work():
+    with at_work():
         theirs = transformers.GitForCausalLM(oracle_config(config)).eval()
     save_theirs(theirs, tmp_path)
     ours, call = GitForCausalLM.from_pretrained(tmp_path), any_inputs(GitForCausalLM, config)
@@ -816,7 +790,7 @@ def test_random_weights_are_distributed_as_the_oracles(kind: Any) -> None:
     config = GitConfig(**{**SMALL, "vision_config": vision}, initializer_range=0.05, pad_token_id=7)
     config = own_config(kind, config)
     torch.manual_seed(8)
-    with oracle_at_work():
+    with at_work():
         theirs = getattr(transformers, CLASSES[kind])(oracle_config(config)).state_dict()
     ours = kind(config, seed=8).state_dict()
     assert set(ours) == set(theirs)

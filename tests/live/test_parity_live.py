@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from helpers.golden_cases import make_weights
-from helpers.oracle import torch, transformers
+from helpers.oracle import ACTIVATIONS, only, torch, transformers
 from refgit import GitConfig, GitForCausalLM
 from refgit.demo import demo_path
 from refgit.parity import Comparison, capture_torch, compare
@@ -24,10 +24,11 @@ from refgit.parity.numerics.noise import NoiseFloor
 from refgit.pipeline import Captioner
 from refgit.traces.container import Trace, record
 
+only("4")
+
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 STAR = Path(__file__).parents[2] / "docs" / "images" / "star.png"
-ACTIVATIONS = ["quick_gelu", "gelu", "gelu_new", "relu", "silu"]
 
 
 def random_case(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import AddedToken
 
-from helpers.oracle import torch, transformers
+from helpers.oracle import only, torch, transformers
 from helpers.processing_draws import CONFIGS, VOCAB, arrays, pieces, sizes, squares, texts
 from refgit.processing import (
     BertTokenizer,
@@ -25,6 +25,8 @@ from refgit.processing import (
     GitProcessor,
     VideoMAEImageProcessor,
 )
+
+only("4")
 
 pytestmark = [
     pytest.mark.oracle,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from helpers.golden_cases import make_weights
-from helpers.oracle import torch, transformers
+from helpers.oracle import only, torch, transformers
 from helpers.surface import ROWS, names
 from refgit import (
     GitConfig,
@@ -26,6 +26,8 @@ from refgit import (
 )
 from refgit import testing as tiny
 from refgit.demo import demo_path
+
+only("4")
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.oracle import torch, transformers
+from helpers.oracle import only, torch, transformers
 from refgit import CheckpointError, GitForCausalLM, GitModel, GitVisionModel
 from refgit import testing as tiny
 from refgit.checkpoint import open_torch, read_torch
+
+only("4")
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 TWO_FORMATS = pytest.mark.parametrize("form", ["zip", "legacy"])

@@ -2,21 +2,12 @@
 
 Drawn models as in tests/live, in float32 to 2e-5 and float64 to 1e-10 of the largest magnitude;
 greedy ids equal; processors equal. Where transformers 5 loses something, the test says so.
-
-It needs an environment of its own, beside that of the oracle (4.56.2):
-
-    python3 -m venv /tmp/t5
-    /tmp/t5/bin/pip install torch==2.13.0 transformers==5.23.0 -e '.[test]'
-    OMP_NUM_THREADS=1 /tmp/t5/bin/python -m pytest tests/live
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,44 +19,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from helpers.golden_cases import make_weights
+from helpers.oracle import ACTIVATIONS, RESPELL, at_work, only, tensors, torch, transformers
 from refgit import GitConfig, GitForCausalLM, GitModel, GitProcessor, GitVisionModel, to_numpy
 
-INSTALL = "pip install torch==2.13.0 transformers==5.23.0 (see the head of this file)"
-torch = pytest.importorskip("torch", reason=f"needs torch: {INSTALL}")
-transformers = pytest.importorskip("transformers", reason=f"needs transformers 5: {INSTALL}")
-if not transformers.__version__.startswith("5."):
-    found = f"needs transformers 5, found {transformers.__version__}: {INSTALL}"
-    pytest.skip(found, allow_module_level=True)
+only("5")
 
 pytestmark = [pytest.mark.oracle]
 WEIGHTS = "model.safetensors"
 TOLERANCES = {"float32": 2e-5, "float64": 1e-10}
 KINDS = pytest.mark.parametrize("kind", [GitForCausalLM, GitModel, GitVisionModel])
-ACTIVATIONS = ["quick_gelu", "gelu", "gelu_new", "relu", "silu"]  # selu: KeyError there
 quickly = list(HealthCheck)
 Arrays = dict[str, Any]
 
 
 # -- the other side --------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def at_work() -> Iterator[None]:
-    """No gradients, no warnings, and a softmax that leaves float64 as it is.
-
-    The image encoder of transformers casts its softmax to float32, in float64 models too.
-    """
-    plain = torch.nn.functional.softmax
-
-    def softmax(x: Any, dim: int, dtype: Any = None) -> Any:
-        return plain(x, dim=dim, dtype=None if x.dtype == torch.float64 else dtype)
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        patch.setattr(torch.nn.functional, "softmax", softmax)
-        yield
 
 
 def load(kind: Any, folder: Path | str, **options: Any) -> tuple[Any, dict[str, Any]]:
@@ -84,11 +51,10 @@ def save(model: Any, folder: Path | str, **options: Any) -> None:
 
 def ask(model: Any, call: Arrays, **options: Any) -> Any:
     """A forward pass; with a cache its default positions would start behind the image."""
-    tensors = {name: torch.from_numpy(x.copy()) for name, x in call.items()}
     if "input_ids" in call:
         options.setdefault("use_cache", False)
-    with at_work():
-        return model(**tensors, **options)
+    with at_work(str(call["pixel_values"].dtype)):
+        return model(**tensors(call), **options)
 
 
 def error(found: Any, expected: Any) -> float:
@@ -277,11 +243,10 @@ def test_greedy_ids_equal_those_of_transformers_5(use_cache: bool) -> None:
         if prompt:
             rng = np.random.default_rng(seed)
             call["input_ids"] = rng.integers(3, config.vocab_size, (2, prompt))
-        tensors = {name: torch.from_numpy(x) for name, x in call.items()}
-        limit = {"max_new_tokens": 10}
+        options = {"max_new_tokens": 10, "do_sample": False, "use_cache": use_cache}
         with at_work():
-            expected = theirs.generate(**tensors, **limit, do_sample=False, use_cache=use_cache)
-        written = to_numpy(ours.generate(**call, **limit))
+            expected = theirs.generate(**tensors(call), **options)
+        written = to_numpy(ours.generate(**call, max_new_tokens=10))
         np.testing.assert_array_equal(written, expected.numpy())
         ended.add(bool((written[:, (prompt or 1) :] == config.eos_token_id).any()))
 
@@ -291,8 +256,6 @@ def test_greedy_ids_equal_those_of_transformers_5(use_cache: bool) -> None:
 
 # -- videos: transformers 4.57 and later spell the time embeddings otherwise -----------------------
 
-# What a user of theirs can pass to load the hub's checkpoints.
-RESPELL = {"img_temperal_embedding": "img_temporal_embedding"}
 HUB = {f"img_temperal_embedding.{i}" for i in range(FRAMES)}
 THEIRS = {f"img_temporal_embedding.{i}" for i in range(FRAMES)}
 VIDEO_KINDS = pytest.mark.parametrize(("kind", "root"), [(GitForCausalLM, "git."), (GitModel, "")])

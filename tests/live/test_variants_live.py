@@ -19,23 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.golden_cases import make_weights
-from helpers.oracle import torch, transformers
+from helpers.oracle import ACTIVATIONS, only, softmax_at_full_width, torch, transformers
 from refgit import GitConfig, GitForCausalLM, GitModel, to_numpy
+
+only("4")
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
-ACTIVATIONS = ["quick_gelu", "gelu", "gelu_new", "relu", "silu"]
-
 
 @pytest.fixture(autouse=True)
-def softmax_at_full_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oracle's image encoder casts its softmax to float32, in float64 models too."""
-    plain = torch.nn.functional.softmax
-
-    def softmax(x: Any, dim: int, dtype: Any = None) -> Any:
-        return plain(x, dim=dim, dtype=None if x.dtype == torch.float64 else dtype)
-
-    monkeypatch.setattr(torch.nn.functional, "softmax", softmax)
+def wide_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    softmax_at_full_width(monkeypatch)
 
 
 @st.composite

@@ -13,6 +13,9 @@ pytest.register_assert_rewrite("helpers")
 
 from helpers.backends import make_backend  # noqa: E402  # its asserts are rewritten as those of tests
 
+# Of models this small, threads would only wait for one another; tests of threads set their own.
+os.environ.setdefault("REFGIT_NUM_THREADS", "1")
+
 # A slow machine is not a failure, and a failure must come again: no deadline, fixed seed in CI.
 settings.register_profile("default", deadline=None, max_examples=40)
 settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)

@@ -182,7 +182,8 @@ def measured(
     return run.measure_plan(plan(model, *names, peers=[peer], **options), folder, print)
 
 
-@pytest.mark.parametrize("clock", ["wall", pytest.param("processor", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("clock", ["wall", "processor"])
 def test_a_peer_that_computes_the_same_is_timed_in_every_case(
     model: Path, tmp_path: Path, clock: str
 ) -> None:

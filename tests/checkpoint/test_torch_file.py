@@ -329,9 +329,10 @@ def test_known_names_called_in_other_ways_are_refused(
         b"\x80\x02X\xff\xff\xff\x7fabc.", b"\x80\x02\x8d\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
         b"\x80\x02\x8b\xff\xff\xff\x7f.", b"\x80\x02X\x01\x00\x00\x00\xff.", b"\xff", b"",
         b"\x80\x02Nr\xff\xff\xff\xffj\xff\xff\xff\xff.",  # a memo of 4 billion places
-        b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.",  # whose hash would overflow the stack
+        # whose hash would overflow the stack
+        pytest.param(b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.", marks=pytest.mark.slow),
         b"\x80\x02})q\x00" + b"h\x00\x86q\x00" * 60 + b"Ns.",  # whose hash would take for ever
-        b"\x80\x02" + b"]" * 1_100_000 + b".",
+        pytest.param(b"\x80\x02" + b"]" * 1_100_000 + b".", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 @TWO_FORMATS

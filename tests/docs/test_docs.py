@@ -53,13 +53,13 @@ def blocks(page: str, kind: str) -> list[re.Match[str]]:
 
 PYTHON = [page for page in PAGES if blocks(page, "python")]
 SHELL = [page for page in PAGES if page != "README.md" and blocks(page, "sh")]
-# The commands of these pages call the porter's tool a dozen times.
-SLOW = {"docs/port-story.md", "docs/porting.md", "docs/reference/kit.md"}
+# The commands of these pages call the porter's tool a dozen times, or measure.
+SLOW = {"docs/port-story.md", "docs/porting.md", "docs/reference/kit.md", "docs/fast.md"}
 # Pages on which mistakes are put into the model, compared and diagnosed.
 SLOW_PYTHON = {f"docs/model/{n}.md" for n in (
     "05-activation", "06-vit-block", "07-projection-and-time", "08-mask", "09-decoder-block",
     "10-head-and-loss", "11-decoding-and-cache",
-)} | {"docs/reference/kit.md"}  # fmt: skip
+)} | {"docs/reference/kit.md", "docs/port-story.md"}  # fmt: skip
 PYTHON_PAGES = [pytest.param(p, marks=pytest.mark.slow) if p in SLOW_PYTHON else p for p in PYTHON]
 SHELL_PAGES = [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p in SHELL]
 

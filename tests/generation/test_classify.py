@@ -170,6 +170,7 @@ def test_twenty_thousand_labels_are_no_matter() -> None:
 # ---- constrained search
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     LABELS,
@@ -202,6 +203,7 @@ def test_a_constrained_search_writes_a_label(
         assert set(row[len(label) + 1 :]) <= {tiny.CONFIG.pad_token_id, END}  # what fills up
 
 
+@pytest.mark.slow
 @given(LABELS, st.integers(0, 1000))
 def test_beams_for_all_labels_find_them_all_in_order_of_their_probability(
     labels: list[list[int]], seed: int
@@ -243,6 +245,7 @@ def test_probabilities_equal_those_of_each_label_alone(backend: Backend, dtype: 
     np.testing.assert_allclose(scores, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(WORDS | FEW, min_size=1, max_size=5), min_size=1, max_size=10),
     st.lists(WORDS, max_size=4),
@@ -258,6 +261,7 @@ def test_neither_batch_size_nor_company_matters(
     np.testing.assert_allclose(scores, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @given(LABELS, st.integers(1, 5))
 def test_relative_positions_count_from_the_image(labels: list[list[int]], batch_size: int) -> None:
     model = tiny.tiny_model(1, RELATIVE, dtype="float64")
@@ -462,6 +466,7 @@ def test_a_model_without_an_end_token_asks_for_a_trie() -> None:
 # ---- several end tokens
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.integers(5, 9), min_size=1, max_size=4), min_size=1, max_size=9),
     st.sampled_from([[2, 3], [4, 2, 3], [3], [22, 2]]),

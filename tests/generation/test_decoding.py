@@ -62,6 +62,7 @@ def close(found: Any, wanted: Any) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10 * scale)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     positions=st.sampled_from(KINDS),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from helpers.strategies import few, seeds
 from helpers.texts import BOS, EOS, PAD, with_eos
 from refgit import GitConfig, GitForCausalLM, KeyValueCache, to_numpy
 from refgit import testing as tiny
@@ -49,9 +50,7 @@ def uncached(model: GitForCausalLM, pixels: np.ndarray, ids: np.ndarray, steps: 
     return ids
 
 
-seeds = st.integers(0, 10**6)
-
-
+@few
 @given(seed=seeds, length=st.integers(1, 8), images=st.integers(1, 3))
 def test_every_word_is_the_likeliest_of_a_whole_forward_pass(
     seed: int, length: int, images: int
@@ -62,6 +61,7 @@ def test_every_word_is_the_likeliest_of_a_whole_forward_pass(
     np.testing.assert_array_equal(found, uncached(model, pixels, prompt, 6))
 
 
+@few
 @given(seed=seeds)
 def test_a_text_stops_at_the_end_token_and_is_padded_after_it(seed: int) -> None:
     model, pixels = tiny.tiny_model(seed), tiny.pixels(3, seed)
@@ -99,6 +99,7 @@ def test_without_a_pad_token_the_end_token_fills() -> None:
     np.testing.assert_array_equal(found[0, stop:], ends)
 
 
+@few
 @given(seed=seeds, shortest=st.integers(0, 12))
 def test_the_end_token_is_not_chosen_before_min_length(seed: int, shortest: int) -> None:
     model, pixels = tiny.tiny_model(seed), tiny.pixels(1, seed)
@@ -194,6 +195,7 @@ def test_a_shorter_text_is_the_beginning_of_a_longer_one() -> None:
 # ---- batches
 
 
+@few
 @given(seed=seeds, images=st.integers(2, 4))
 def test_a_batch_of_images_gives_what_each_gives_alone(seed: int, images: int) -> None:
     pixels = tiny.pixels(images, seed)
@@ -209,6 +211,7 @@ def test_captions_depend_on_the_image() -> None:
     assert len({tuple(row) for row in found}) >= 3
 
 
+@few
 @given(seed=seeds, images=st.integers(1, 3), texts=st.integers(1, 3))
 def test_text_b_belongs_to_image_b_modulo_the_number_of_images(
     seed: int, images: int, texts: int
@@ -247,6 +250,7 @@ def test_without_an_image_the_text_is_continued() -> None:
     assert MODEL.generate(max_length=4).shape[0] == 1
 
 
+@few
 @given(seed=seeds, padding=st.integers(1, 4), side=st.sampled_from(["left", "right", "middle"]))
 def test_below_a_padded_prompt_each_text_becomes_what_it_becomes_alone(
     seed: int, padding: int, side: str

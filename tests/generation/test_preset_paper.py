@@ -223,6 +223,7 @@ def test_ids_and_scores_are_those_of_microsofts_beam_search(
     np.testing.assert_allclose(found.sequences_scores, [score for score, _ in wanted], rtol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(task=tasks())
 def test_with_one_beam_ids_are_those_of_microsofts_search_by_the_likeliest_word(
@@ -239,6 +240,7 @@ def test_with_one_beam_ids_are_those_of_microsofts_search_by_the_likeliest_word(
     assert found[:, start:].tolist() == [padded(text, length, PAD) for text in wanted]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(task=tasks())
 def test_without_the_rule_it_is_the_search_that_microsoft_runs(task: dict[str, Any]) -> None:
@@ -263,7 +265,7 @@ def repeats(text: Text) -> int:
     return sum(a == b for a, b in itertools.pairwise(text))
 
 
-@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("beams", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_words_that_would_come_twice_in_a_row_do_not(beams: int) -> None:
     without, first = 0, 0
     for seed in range(50):
@@ -413,6 +415,7 @@ def test_early_stopping_takes_the_first_texts_that_end() -> None:
     assert differ >= 10
 
 
+@pytest.mark.slow
 def test_the_scoring_is_microsofts_and_not_that_of_transformers() -> None:
     differ = 0
     for seed in range(50):

@@ -61,7 +61,7 @@ def test_every_tensor_equals_the_oracles(case: str, backend: Backend) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "numpy",
+        pytest.param("numpy", marks=pytest.mark.slow),
         pytest.param("strict", marks=pytest.mark.slow),
         pytest.param("cupy", marks=pytest.mark.gpu),
     ],
@@ -75,6 +75,17 @@ def test_git_base_size_holds_for_the_bare_definitions() -> None:
     check_case("git_base", make_backend("numpy-definitions"))
 
 
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "numpy",
+        "numpy-definitions",
+        pytest.param("strict", marks=pytest.mark.slow),
+        pytest.param("cupy", marks=pytest.mark.gpu),
+        pytest.param("cupy-definitions", marks=pytest.mark.gpu),
+    ],
+    indirect=True,
+)
 @pytest.mark.parametrize("case", WRITING)
 def test_generated_ids_equal_the_oracles(case: str, backend: Backend) -> None:
     model, inputs = golden.model(case, backend), golden.inputs(case)
@@ -101,6 +112,7 @@ def test_generated_ids_equal_the_oracles(case: str, backend: Backend) -> None:
         np.testing.assert_array_equal(to_numpy(found), wanted[name])
 
 
+@pytest.mark.slow
 def test_generated_ids_of_git_base_size_equal_the_oracles() -> None:
     model = golden.model("git_base", make_backend("numpy"))
     found = model.generate(golden.inputs("git_base")["pixel_values"], max_length=8)

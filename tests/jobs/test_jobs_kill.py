@@ -43,10 +43,9 @@ def expected(inputs: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
     return rows
 
 
-@pytest.mark.parametrize("how", ["call", pytest.param("time", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "name", ["captions.jsonl", pytest.param("captions.parquet", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["call", "time"])
+@pytest.mark.parametrize("name", ["captions.jsonl", "captions.parquet"])
 def test_a_job_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     name: str, how: str, inputs: Path, expected: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -301,8 +301,7 @@ class StrictCaches(Caches):
 @pytest.mark.parametrize(
     ("machine", "runs"),
     [
-        (NumpyCaches, 40),
-        (StrictCaches, 8),
+        (NumpyCaches, 16),
         pytest.param(NumpyCaches, 400, marks=pytest.mark.slow),
         pytest.param(StrictCaches, 60, marks=pytest.mark.slow),
     ],

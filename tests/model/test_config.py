@@ -231,6 +231,7 @@ def configs(draw: st.DrawFn) -> GitConfig:
     )
 
 
+@pytest.mark.slow
 @given(config=vision_configs() | configs())
 def test_every_config_survives_dicts_and_json(config: GitConfig | GitVisionConfig) -> None:
     kind = type(config)

@@ -26,7 +26,7 @@ def logits_of(model: GitForCausalLM, *args: object, **kwargs: object) -> np.ndar
     return to_numpy(model(*args, **kwargs).logits)
 
 
-@pytest.mark.parametrize("name", ["numpy", "strict"])
+@pytest.mark.parametrize("name", ["numpy", pytest.param("strict", marks=pytest.mark.slow)])
 @given(
     seed=st.integers(0, 10**6),
     images=st.integers(0, 2),

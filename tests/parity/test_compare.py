@@ -1223,6 +1223,7 @@ def test_a_report_is_written_on_demand(
     assert ours.order == theirs.order == reference().order
 
 
+@pytest.mark.slow
 def test_the_bundled_model_compares_with_its_own_trace(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

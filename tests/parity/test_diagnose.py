@@ -155,6 +155,7 @@ def test_positions_that_count_the_image_are_named_from_a_step(model: Any) -> Non
     )
 
 
+@pytest.mark.slow
 def test_positions_that_count_the_image_are_named_from_the_layers_alone(model: Any) -> None:
     given = inputs(**{"step.1.input.input_ids": np.array([[5]])})
     wrong = other(model, Mutation("pos", "step_behind_image"), steps=1)
@@ -396,6 +397,7 @@ def test_an_error_of_the_size_of_half_precision_is_a_note_and_no_cause(model: An
 # ---- inputs
 
 
+@pytest.mark.slow
 def test_other_words_in_a_step_are_said_once_and_without_an_offset(model: Any) -> None:
     given = inputs(**{f"step.{i}.input.input_ids": np.array([[4 + i]]) for i in (1, 2)})
     shown = other(model, steps=2) | {name: x + 1 for name, x in given.items() if "step" in name}

@@ -113,6 +113,7 @@ def message_of(grading: Grading, case: str) -> str:
 # ---- what is in the kit
 
 
+@pytest.mark.slow
 def test_the_same_bytes_come_each_time(kit: Path, tmp_path: Path) -> None:
     """Also in another process, in which sets and dicts of the hash have another order."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
@@ -228,6 +229,7 @@ def test_tolerances_have_two_digits_and_are_never_below_their_measure() -> None:
     assert tolerance(0.0, np.array([1.0, -4.0])) == rounded_up(8 * 4 * 2.0**-24)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_ones_own_adds_cases(tmp_path: Path) -> None:
     tiny_model(3).save_pretrained(tmp_path / "mine")
     out = tmp_path / "kit"

@@ -546,6 +546,7 @@ def test_the_command_reads_a_prompt_and_prints_json(
     assert "noise" not in found.meta
 
 
+@pytest.mark.slow
 def test_the_command_keeps_to_a_size(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,7 +67,9 @@ class Captioner:
         self, model: GitForCausalLM, processor: GitProcessor, max_length: int = 50
     ) -> None:
         self.model, self.processor = model, processor
-        self.max_length = min(max_length, model.config.text_room(self._image_tokens))
+        self.max_length = min(
+            max_length, model.config.text_room(self.model.config.num_image_tokens())
+        )
         self.largest: int | None = None
 
     @classmethod
@@ -106,10 +108,6 @@ class Captioner:
     def frames(self) -> int | None:
         """How many frames of a video the model reads; None where it reads images."""
         return self.model.config.num_image_with_embedding
-
-    @property
-    def _image_tokens(self) -> int:
-        return self.model.config.vision_config.num_positions * (self.frames or 1)
 
     # ---- images
 
@@ -446,7 +444,7 @@ class Captioner:
         before = tuple(self.prompt(None) if prompt is None else prompt)
         try:
             trie = trie_of(model, list(first))
-            check_labels(trie, model.config, len(before), self._image_tokens)
+            check_labels(trie, model.config, len(before), self.model.config.num_image_tokens())
         except LabelError as error:
             raise LabelError(numbers[error.label], error.why) from error
         return Labels(tuple(texts), numbers, trie, before, tuple(repeated), tuple(unknown))

@@ -30,7 +30,7 @@ CONFIG = GitConfig(
     bos_token_id=1,
     eos_token_id=2,
 )
-IMAGE_TOKENS = VISION.num_positions  # 5
+IMAGE_TOKENS = CONFIG.num_image_tokens()  # 5
 
 
 def tiny_model(seed: int = 0, config: GitConfig = CONFIG, **options: Any) -> GitForCausalLM:

@@ -64,7 +64,7 @@ def make_cases(config: GitConfig, folder: Path, names: Sequence[str] | None = No
     image = draw_picture(folder / "picture.png")
     one, many = (write_pixels(config, folder, batch) for batch in (1, BATCH))
     caption = {"kind": "generate", "tokens": tokens, "beams": 1}
-    keys = image_tokens(config) + text
+    keys = config.num_image_tokens() + text
     cases: list[Case] = [
         {"name": "start", **caption, "kind": "once", "image": image, "pixels": one},
         {"name": "load", "kind": "load"},
@@ -84,7 +84,7 @@ def make_cases(config: GitConfig, folder: Path, names: Sequence[str] | None = No
 
 def limit_cases(cases: Sequence[Case], config: GitConfig) -> list[Case]:
     """What has to be measured so that `limit_of` can say the limits of these cases."""
-    n, needed = image_tokens(config), {}
+    n, needed = config.num_image_tokens(), {}
     for case in cases:
         for of, batch in parts_of(case):
             name = f"limit {of}-{batch}"
@@ -120,11 +120,6 @@ def limit_of(case: Case, seconds: dict[str, float]) -> float | None:
     if not names or any(name not in seconds for name in names):
         return None
     return sum(n * seconds[name] for n, name in zip(times, names, strict=True))
-
-
-def image_tokens(config: GitConfig) -> int:
-    """Image tokens that a text stands below."""
-    return config.vision_config.num_positions * (config.num_image_with_embedding or 1)
 
 
 def write_pixels(

@@ -81,7 +81,7 @@ def caption_flops(config: GitConfig, tokens: int) -> Flops:
     if tokens < 0:
         raise ValueError(f"tokens is {tokens}; expected 0 or more.")
     frames = config.num_image_with_embedding or 1
-    n_image = frames * config.vision_config.num_positions
+    n_image = config.num_image_tokens()
     return Flops(
         vision_encoder=frames * vision_flops(config.vision_config),
         visual_projection=linear_flops(

@@ -67,8 +67,7 @@ def caption_memory(config: GitConfig, dtype: str = "float32") -> CaptionMemory:
     if dtype not in ITEMSIZE:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(ITEMSIZE)}.")
     size = ITEMSIZE[dtype]
-    frames = config.num_image_with_embedding or 1
-    n_image = frames * config.vision_config.num_positions
+    n_image = config.num_image_tokens()
     token = 2 * size * sum(inner_width(config, i) for i in range(config.num_hidden_layers))
     return CaptionMemory(
         weights=size * count_parameters(config),

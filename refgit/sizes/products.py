@@ -33,7 +33,7 @@ def vision_products(config: GitConfig, batch: int) -> Iterator[Product]:
 
 def prefill_products(config: GitConfig, batch: int) -> Iterator[Product]:
     """The matrix products of encoding images and reading one token below each."""
-    n = config.vision_config.num_positions
+    n = config.num_image_tokens(frames=1)
     yield from vision_products(config, batch)
     yield from reading_products(config, batch, n)
     yield from step_products(config, batch, n + 1)

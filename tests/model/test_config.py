@@ -84,6 +84,26 @@ def test_counts_of_patches_and_tokens() -> None:
     assert GitVisionConfig(image_size=480).num_positions == 901
 
 
+@pytest.mark.parametrize(
+    ("sizes", "frames", "wanted"),
+    [
+        ({}, None, 197),
+        ({"height": 480, "width": 224}, None, 30 * 14 + 1),
+        ({"height": 39}, None, 2 * 14 + 1),  # what is left over at the edge is not a patch
+        ({}, 6, 6 * 197),
+        ({"height": 224, "width": 32}, 2, 2 * (14 * 2 + 1)),
+    ],
+)
+def test_image_tokens_are_patches_and_a_class_token_of_each_frame(
+    sizes: dict[str, int], frames: int | None, wanted: int
+) -> None:
+    assert GitConfig().num_image_tokens(**sizes, frames=frames) == wanted
+    video = GitConfig(num_image_with_embedding=6)
+    assert video.num_image_tokens(**sizes, frames=frames or 1) == wanted
+    if frames is None:
+        assert video.num_image_tokens(**sizes) == 6 * wanted
+
+
 def test_unknown_keys_are_kept_and_written_back() -> None:
     values = {
         "model_type": "git",

@@ -147,7 +147,6 @@ def describe(config: GitConfig, directory: Path, tokens: int, dtype: str) -> dic
 def architecture(config: GitConfig) -> dict[str, Any]:
     """Say what the two halves of a model look like; the keys are config.json's where it has any."""
     vision = config.vision_config
-    frames = config.num_image_with_embedding
     return {
         "image_encoder": {
             "layers": vision.num_hidden_layers,
@@ -160,8 +159,8 @@ def architecture(config: GitConfig) -> dict[str, Any]:
             "patch_size": vision.patch_size,
             "patches": vision.num_patches,
             "positions": vision.num_positions,
-            "frames": frames,
-            "image_tokens": (frames or 1) * vision.num_positions,
+            "frames": config.num_image_with_embedding,
+            "image_tokens": config.num_image_tokens(),
         },
         "text_decoder": {
             "layers": config.num_hidden_layers,
@@ -210,8 +209,7 @@ def memory(config: GitConfig, dtype: str, tokens: int) -> dict[str, Any]:
 
 def flops(config: GitConfig, tokens: int) -> dict[str, Any]:
     """Say how many operations a caption takes, part by part."""
-    frames = config.num_image_with_embedding or 1
-    room = config.text_room(frames * config.vision_config.num_positions)
+    room = config.text_room(config.num_image_tokens())
     if tokens > room:
         raise ValueError(
             f"--tokens is {tokens}; this model has positions for {max(room, 0)} text tokens. Ask "

@@ -86,9 +86,8 @@ def of_positions(node: Node, graph: Graph) -> Iterator[Hypothesis]:
 
     def image_tokens(v: View) -> int:
         pixels = v[f"{chain.prefix}input.pixel_values"]
-        side = graph.config.vision_config.patch_size
         frames = pixels.shape[1] if pixels.ndim == 5 else 1
-        return int(frames * ((pixels.shape[-2] // side) * (pixels.shape[-1] // side) + 1))
+        return graph.config.num_image_tokens(*pixels.shape[-2:], frames=frames)
 
     def behind_padding(own: Array, v: View) -> Array:
         steps = (TensorName(chain.call, i).prefix for i in range(1, len(past)))

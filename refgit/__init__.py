@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from refgit.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from refgit.arrays import to_numpy
     from refgit.errors import CheckpointError
     from refgit.model.cache import KeyValueCache
     from refgit.model.causal_lm import GitForCausalLM
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         VideoMAEImageProcessor,
     )
     from refgit.traces.container import trace
+    from refgit_backends import to_numpy
 
 _HOMES = {
     "BertTokenizer": "refgit.processing",
@@ -41,7 +41,7 @@ _HOMES = {
     "GitVisionModel": "refgit.model.vision",
     "KeyValueCache": "refgit.model.cache",
     "VideoMAEImageProcessor": "refgit.processing",
-    "to_numpy": "refgit.arrays",
+    "to_numpy": "refgit_backends",
     "trace": "refgit.traces.container",
 }
 

@@ -9,11 +9,22 @@ faster *kernel* for a named operation. A third party adds one by an entry point 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
-from refgit_backends.base import Array, Backend, BackendError, DLPackArray, Kernel
+from refgit_backends.base import Array, Backend, BackendError, DLPackArray, Kernel, to_numpy
 
-__all__ = ["Array", "Backend", "BackendError", "DLPackArray", "Kernel", "available", "get_backend"]
+__all__ = [
+    "Array",
+    "Backend",
+    "BackendError",
+    "DLPackArray",
+    "Kernel",
+    "available",
+    "backend_class",
+    "get_backend",
+    "to_numpy",
+]
 
 # The backends of this package, found without reading the installed packages' metadata.
 _BUILT_IN = {
@@ -64,6 +75,22 @@ def get_backend(name: str | Backend | None = None, *, kernels: str = "auto") -> 
                 f'kernels; make it with get_backend({name.name!r}, kernels="off").'
             )
         return name
+    return backend_class(name)(kernels=kernels)
+
+
+def backend_class(name: str | None = None) -> type[Backend]:
+    """Find the class of a backend; its library is not imported.
+
+    Parameters
+    ----------
+    name : str or None
+        As for `get_backend`.
+
+    Raises
+    ------
+    BackendError
+        The name is unknown.
+    """
     name = name or os.environ.get("REFGIT_BACKEND") or "numpy"
     target = _BUILT_IN.get(name)
     if target is None:  # reading the installed packages' metadata is slow: only when needed
@@ -73,7 +100,5 @@ def get_backend(name: str | Backend | None = None, *, kernels: str = "auto") -> 
             f"no backend is called {name!r}; choose one of {', '.join(available())}."
         )
     module, _, attribute = target.partition(":")
-    from importlib import import_module
-
-    backend: Backend = getattr(import_module(module), attribute)(kernels=kernels)
-    return backend
+    found: type[Backend] = getattr(import_module(module), attribute)
+    return found

@@ -1,13 +1,13 @@
 """The contract between refgit's mathematics and the library that runs it.
 
-A backend supplies four things: the array namespace `xp`, the way from host to device and back,
-the types it can compute in, and (optionally) kernels. Only the first three are needed; a new
-backend is a dozen lines.
+A backend supplies the array namespace `xp` and, where the defaults do not serve, the way from host
+to device and back, the types it can compute in, and kernels. A new backend is ten lines, see
+tests/backends/test_new_backend.py.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
@@ -34,6 +34,9 @@ class DLPackArray(Protocol):
 class Backend(ABC):
     """Arrays of one library on one device.
 
+    A subclass needs `name` and `xp`; the methods serve any library that follows the Python array
+    API standard and whose arrays NumPy can read.
+
     Attributes
     ----------
     name : str
@@ -42,10 +45,15 @@ class Backend(ABC):
         Its namespace: the functions of the Python array API standard.
     float_names : tuple of str
         The floating-point types it can store and compute in.
+    on_gpu : bool
+        Whether its arrays are in the memory of a GPU.
+    matmul_takes_out : bool
+        Whether ``xp.matmul`` has the argument `out`, which the standard leaves out.
     kernels : mapping of str to callable
-        Faster versions of named operations of ``refgit.layers._operations``; each has the
-        signature and the meaning of the definition it stands in for. Empty with ``kernels="off"``.
-        A kernel with an attribute `dtypes`, names such as "float32", serves those alone.
+        Faster versions of operations and layers by the names in ``refgit.layers._operations``; each
+        has the signature and the meaning of the definition it replaces. Empty with
+        ``kernels="off"``. A kernel with an attribute `dtypes`, names such as "float32", serves only
+        those.
     kernel_setting : {"auto", "off"}
         What it was made with.
     """
@@ -53,6 +61,8 @@ class Backend(ABC):
     name: ClassVar[str]
     xp: Any
     float_names: tuple[str, ...] = ("float16", "float32", "float64")
+    on_gpu: ClassVar[bool] = False
+    matmul_takes_out: ClassVar[bool] = False
 
     def __init__(self, kernels: str = "auto") -> None:
         self.kernel_setting = kernels
@@ -61,20 +71,29 @@ class Backend(ABC):
     def _kernels(self) -> Mapping[str, Kernel]:
         return {}
 
-    @abstractmethod
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         """`x` (array of any library, number or nested list) as an array on this backend's device.
 
         Copies only where the device or the dtype asks for it.
         """
+        array = x if self.owns(x) else self.xp.asarray(host_array(x))
+        return array if dtype is None else self.xp.astype(array, self.dtype(dtype), copy=False)
 
-    @abstractmethod
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         """`x` as a NumPy array on the host; NumPy arrays come back as they are."""
+        return np.asarray(to_numpy(x))
 
-    @abstractmethod
     def owns(self, x: Any) -> bool:
         """Whether `x` is an array of this backend, on its device."""
+        return isinstance(x, type(self.xp.empty(0)))
+
+    def synchronize(self) -> None:  # noqa: B027  # a default, not a duty
+        """Wait until the device has computed everything; nothing to do on a CPU."""
+
+    @property
+    def device_name(self) -> str:
+        """What computes: "cpu", or the name of the GPU."""
+        return "cpu"
 
     def dtype(self, name: str) -> Any:
         """Return the namespace's dtype object called `name`."""
@@ -90,13 +109,39 @@ class Backend(ABC):
         return f"<{type(self).__name__} kernels: {kernels}>"
 
 
+def to_numpy(x: Any) -> np.ndarray[Any, Any]:
+    """Return `x` as a NumPy array on the host.
+
+    Parameters
+    ----------
+    x : array of NumPy, CuPy, array-api-strict, or anything with ``__array__`` or DLPack
+
+    Returns
+    -------
+    numpy.ndarray
+        The same shape and dtype; no copy where none is needed.
+
+    Raises
+    ------
+    refgit_backends.BackendError
+        `x` cannot be read on the host.
+    """
+    if hasattr(x, "__cuda_array_interface__") and hasattr(x, "get"):
+        home: np.ndarray[Any, Any] = x.get()  # CuPy
+        return home
+    if hasattr(x, "__array_namespace__") and not isinstance(x, np.ndarray):
+        xp = x.__array_namespace__()  # array-api-strict's pretend devices
+        x = x.to_device(xp.__array_namespace_info__().default_device())
+    return host_array(x)
+
+
 def host_array(x: Any) -> np.ndarray[Any, Any]:
     """`x` as a NumPy array, by ``__array__``, DLPack or as a nested list; no copy if avoidable.
 
     Raises
     ------
     BackendError
-        `x` is no array, a ragged list, or sits on a device that NumPy cannot read.
+        `x` is not an array, is a ragged list, or is on a device that NumPy cannot read.
     """
     if isinstance(x, np.ndarray):
         return x

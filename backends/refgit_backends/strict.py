@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from refgit_backends.base import Array, Backend, BackendError, host_array
 
 
@@ -43,10 +41,6 @@ class StrictBackend(Backend):
                 x = self.xp.asarray(host if dtype is None else host.astype(dtype, copy=False))
             x = x.to_device(self.device)
         return x if dtype is None else self.xp.astype(x, self.dtype(dtype), copy=False)
-
-    def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
-        """See `Backend.to_numpy`."""
-        return np.from_dlpack(x.to_device(self.xp.Device("CPU_DEVICE")))
 
     def owns(self, x: Any) -> bool:
         """See `Backend.owns`."""

@@ -43,7 +43,7 @@ class Engine:
             "backend": backend.name,
             "kernels": sorted(backend.kernels),
             "dtype": self.model.dtype,
-            "device": _device_name(backend),
+            "device": backend.device_name,
         }
 
     def load(self) -> Any:
@@ -55,7 +55,7 @@ class Engine:
 
     def wait(self) -> None:
         """Return when the device has done its work."""
-        wait_for(self.model.backend)
+        self.model.backend.synchronize()
 
     def host(self, result: Any) -> Any:
         """A result as a NumPy array."""
@@ -142,22 +142,6 @@ def options_of(case: Case) -> dict[str, Any]:
         "min_length": length,
         "interpolate_pos_encoding": True,
     }
-
-
-def wait_for(backend: Any) -> None:
-    """Return when the backend's device has done what it was told: nothing to do on a CPU."""
-    if hasattr(backend, "synchronize"):
-        backend.synchronize()
-    elif hasattr(backend.xp, "cuda"):
-        backend.xp.cuda.get_current_stream().synchronize()
-
-
-def _device_name(backend: Any) -> str:
-    if not hasattr(backend.xp, "cuda"):
-        return "cpu"
-    runtime = backend.xp.cuda.runtime
-    name = runtime.getDeviceProperties(runtime.getDevice())["name"]
-    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _nothing() -> None:

@@ -38,7 +38,7 @@ class Limits:
         self.itemsize = {"float64": 8, "float32": 4}.get(model.dtype, 2)
         # NumPy's products of float16 are not what a CPU can do; float32 is.
         self.dtype = model.dtype
-        if self.backend.name != "cupy" and model.dtype in ("float16", "bfloat16"):
+        if not self.backend.on_gpu and model.dtype in ("float16", "bfloat16"):
             self.dtype = "float32"
         self.pool = np.random.default_rng(0).standard_normal(POOL).astype(np.float32)
         self.weights: dict[Any, Any] = {}
@@ -66,8 +66,7 @@ class Limits:
         for _ in range(4):  # the first warms up
             start = time.perf_counter()
             run()
-            if hasattr(self.backend, "synchronize"):
-                self.backend.synchronize()
+            self.backend.synchronize()
             seconds.append(time.perf_counter() - start)
         return min(seconds[1:])
 
@@ -78,7 +77,7 @@ class Limits:
         (columns, inner) and (inner, rows). What the numbers are makes no difference.
         """
         xp = self.backend.xp
-        with_out = xp is np or self.backend.name == "cupy"
+        with_out = self.backend.matmul_takes_out
         lefts: dict[Any, Any] = {}
         outs: dict[Any, Any] = {}
         operands = []
@@ -119,7 +118,7 @@ class Limits:
     def reading(self) -> Callable[[], None]:
         """Read as many bytes as one word's weights have, as fast as it goes."""
         words = step_bytes(self.config, self.itemsize) // 4
-        if self.backend.name == "cupy":
+        if self.backend.on_gpu:
             buffer = self.backend.asarray(np.resize(self.pool, words), "float32")
             return lambda: self.backend.xp.max(buffer)
         parts = np.array_split(np.resize(self.pool, words), self.threads)

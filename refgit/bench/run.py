@@ -131,9 +131,17 @@ def settings_of(plan: Plan) -> dict[str, Any]:
         "dtype": plan.dtype,
         "threads": plan.threads,
         "clock": plan.clock,
-        "device": "cuda" if plan.backend == "cupy" else "cpu",
+        "device": "cuda" if _on_gpu(plan.backend) else "cpu",
         "cache": str(cache_folder()),
     }
+
+
+def _on_gpu(backend: str | None) -> bool:
+    """Whether a backend computes on a GPU; refgit's worker says what is wrong with its name."""
+    try:
+        return refgit_backends.backend_class(backend).on_gpu
+    except refgit_backends.BackendError:
+        return False
 
 
 def our_paths() -> tuple[str, ...]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refgit.arrays import to_numpy
 from refgit.explain.attention_rollout import rollout
 from refgit.explain.explanation import Bytes, ExplainError, Explanation, Ids, Numbers
 from refgit.generation.logits.scores import probabilities
 from refgit.layers.lm_head import lm_head
 from refgit.model.outputs import BaseModelOutputWithPast
+from refgit_backends import to_numpy
 
 if TYPE_CHECKING:
     from refgit.model.causal_lm import GitForCausalLM

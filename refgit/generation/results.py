@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from refgit.arrays import to_numpy
 from refgit.generation.config import GenerationConfig
 from refgit.generation.decoding import Layers
 from refgit.generation.logits.scores import Ids, Scores, log_probabilities
 from refgit.generation.protocol import Cache
 from refgit.layers._array_api import Array
 from refgit.outputs import ModelOutput
-from refgit_backends import Backend
+from refgit_backends import Backend, to_numpy
 
 # For each step a value for each layer.
 PerStep = tuple[tuple[Array, ...], ...]

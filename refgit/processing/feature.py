@@ -44,9 +44,9 @@ def check_return_tensors(return_tensors: str | None) -> None:
         return
     if return_tensors not in available():
         raise ValueError(
-            f'return_tensors is {return_tensors!r}; refgit accepts "np" (NumPy arrays), "cupy" '
-            "(CuPy arrays on the GPU) or None (lists). The model takes NumPy arrays on every "
-            "backend."
+            f'return_tensors is {return_tensors!r}; refgit accepts "np" (NumPy arrays), None '
+            f"(lists) or the name of a backend ({', '.join(available())}), whose arrays it gives "
+            "then. The model takes NumPy arrays on every backend."
         )
     get_backend(return_tensors)  # may say that there is no GPU, before any work is done
 

@@ -137,8 +137,9 @@ class GitProcessor:
             As for `BertTokenizer`.
         audio, videos : None
             There for transformers' sake: GIT hears nothing, and a video is passed as `images`.
-        return_tensors : "np", "cupy" or None
-            "np" gives arrays, "cupy" arrays on the GPU; None gives lists.
+        return_tensors : "np", the name of a backend, or None
+            "np" gives arrays; a backend's name, such as "cupy", its arrays, on its device; None
+            lists.
         **kwargs
             Options of either part (`padding`, `max_length`, `size`, `do_resize`, ...), or all
             options of one part as `text_kwargs={...}` or `images_kwargs={...}`.

@@ -23,8 +23,9 @@ from helpers.mathematics import MATHEMATICS
 from helpers.models import CONFIG, draw_inputs
 from refgit import GitForCausalLM, layers, to_numpy
 from refgit.layers._operations import DEFINITIONS, LAYERS, OPERATIONS, Operations
-from refgit_backends import Backend, BackendError, available, get_backend
+from refgit_backends import Backend, BackendError, available, backend_class, get_backend
 from refgit_backends.cupy import backend as cupy_backend
+from refgit_backends.cupy.backend import CupyBackend
 from refgit_backends.numpy.backend import NumpyBackend
 
 
@@ -289,6 +290,42 @@ def gelu_of_kernel_and_true(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with mpmath.workdps(40):
         wanted = [float(mpmath.mpf(v) * mpmath.ncdf(v)) for v in x.tolist()]
     return found.astype(np.float64), np.array(wanted)
+
+
+def test_a_device_is_waited_for_by_the_backends_own_way_or_cupys() -> None:
+    class Own(Backend):
+        name, xp = "own", np
+
+        def synchronize(self) -> None:
+            waited.append("backend")
+
+    waited: list[str] = []
+    stream = SimpleNamespace(synchronize=lambda: waited.append("stream"))
+    gpu = object.__new__(CupyBackend)
+    gpu.xp = SimpleNamespace(cuda=SimpleNamespace(get_current_stream=lambda: stream))
+    for backend in (get_backend("numpy"), get_backend("strict"), gpu, Own()):
+        backend.synchronize()
+    assert waited == ["stream", "backend"]
+
+
+def test_a_backend_says_what_it_computes_on() -> None:
+    name = {"name": b"NVIDIA H200"}
+    runtime = SimpleNamespace(getDevice=lambda: 0, getDeviceProperties=lambda device: name)
+    gpu = object.__new__(CupyBackend)
+    gpu.xp = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
+    assert (gpu.on_gpu, gpu.device_name) == (True, "NVIDIA H200")
+    for backend in (get_backend("numpy"), get_backend("strict")):
+        assert (backend.on_gpu, backend.device_name) == (False, "cpu")
+
+
+def test_a_backends_class_is_found_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert backend_class("cupy") is CupyBackend
+    assert backend_class() is NumpyBackend
+    monkeypatch.setenv("REFGIT_BACKEND", "cupy")
+    assert backend_class().on_gpu
+    with pytest.raises(BackendError, match="no backend is called 'jax'; choose one of cupy, numpy"):
+        backend_class("jax")
 
 
 def test_kernels_off_leaves_the_definitions() -> None:

@@ -34,7 +34,7 @@ from refgit.bench import (
     rounds,
     run,
 )
-from refgit.bench.engine import Engine, wait_for
+from refgit.bench.engine import Engine
 from refgit.bench.peers import Peer
 from refgit.bench.rounds import Series
 from refgit.bench.workers.serve import Server
@@ -515,16 +515,6 @@ def test_captions_are_as_long_as_they_say_whatever_the_model_would_write(
         ids = engine.host(engine.case(case)[1]())
         assert ids.shape == (case["batch"], 1 + cases.TOKENS)
         assert tiny.CONFIG.eos_token_id not in ids
-
-
-def test_a_device_is_waited_for_by_the_backends_own_way_or_cupys() -> None:
-    waited = []
-    stream = SimpleNamespace(synchronize=lambda: waited.append("stream"))
-    cuda = SimpleNamespace(get_current_stream=lambda: stream)
-    wait_for(SimpleNamespace(xp=np))
-    wait_for(SimpleNamespace(xp=SimpleNamespace(cuda=cuda)))
-    wait_for(SimpleNamespace(xp=np, synchronize=lambda: waited.append("backend")))
-    assert waited == ["stream", "backend"]
 
 
 # ---- limits

@@ -12,7 +12,6 @@ from PIL import Image
 
 from helpers.graphs import hooks_of, inputs_of, model_of
 from helpers.other_git import Mutation, OtherGit, canonical
-from refgit.arrays import to_numpy
 from refgit.parity.diagnosis.hypotheses import hypotheses_for
 from refgit.parity.diagnosis.pixel_steps import geometries_of, values_of
 from refgit.parity.diagnosis.pixels import diagnose_pixels
@@ -24,6 +23,7 @@ from refgit.parity.numerics.precision import cast
 from refgit.processing import CLIPImageProcessor
 from refgit.testing import CONFIG, pixels, tiny_model, tokens
 from refgit.traces.container import Trace, record
+from refgit_backends import to_numpy
 
 LAYER = "git.encoder.layer.1."
 VISION = "git.image_encoder.vision_model."

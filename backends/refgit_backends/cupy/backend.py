@@ -68,6 +68,8 @@ class CupyBackend(Backend):
     """
 
     name: ClassVar[str] = "cupy"
+    on_gpu: ClassVar[bool] = True
+    matmul_takes_out: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -112,3 +114,14 @@ class CupyBackend(Backend):
     def owns(self, x: Any) -> bool:
         """See `Backend.owns`."""
         return isinstance(x, self.xp.ndarray)
+
+    def synchronize(self) -> None:
+        """See `Backend.synchronize`."""
+        self.xp.cuda.get_current_stream().synchronize()
+
+    @property
+    def device_name(self) -> str:
+        """See `Backend.device_name`."""
+        runtime = self.xp.cuda.runtime
+        name = runtime.getDeviceProperties(runtime.getDevice())["name"]
+        return name.decode() if isinstance(name, bytes) else str(name)

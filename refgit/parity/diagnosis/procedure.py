@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from refgit.arrays import to_numpy
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.diagnosis.inputs import input_findings, own_words, repeats
 from refgit.parity.diagnosis.local import measure
@@ -29,6 +28,7 @@ from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.precision import precision_of, tensor_precision
 from refgit.traces.container import Trace, is_input
 from refgit.traces.names import TensorName
+from refgit_backends import to_numpy
 
 __all__ = ["Cause", "Diagnosis", "Finding", "diagnose"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from refgit.arrays import to_numpy
+from refgit_backends import to_numpy
 
 Layout: TypeAlias = Literal["channels_first", "channels_last"]
 

@@ -131,8 +131,9 @@ class CLIPImageProcessor(ImageSettings):
         images : PIL image, array, or list of them
             Arrays: (H, W), (H, W, C), (C, H, W) or a batch of the latter two, C 1 or 3, values
             0..255, or 0..1 with do_rescale=False.
-        return_tensors : "np", "cupy" or None
-            "np": one array; "cupy": one on the GPU; None: a list with one array per picture.
+        return_tensors : "np", the name of a backend, or None
+            "np": one array; a backend's name, such as "cupy": one of its arrays, on its device;
+            None: a list with one array per picture.
         input_data_format : "channels_first", "channels_last" or None
             Where arrays have their channels; None infers it from the shape.
         exif_transpose : bool

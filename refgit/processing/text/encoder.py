@@ -96,9 +96,9 @@ class TextEncoder(Vocabulary):
             Padded lengths are rounded up to a multiple of this.
         padding_side : {"right", "left"}, optional
             Where padding goes.
-        return_tensors : "np", "cupy" or None
-            "np" gives int64 arrays (B, T), B = 1 for a single text; "cupy" puts them on the GPU;
-            None gives lists.
+        return_tensors : "np", the name of a backend, or None
+            "np" gives int64 arrays (B, T), B = 1 for a single text; a backend's name, such as
+            "cupy", its arrays on its device; None lists.
         return_token_type_ids, return_attention_mask : bool, optional
             Which further entries to return; by default those in `model_input_names`.
         return_overflowing_tokens : bool
@@ -276,7 +276,7 @@ class TextEncoder(Vocabulary):
         return_attention_mask : bool, optional
             Whether a mask is added where there is none, and padded; by default if
             `model_input_names` has it.
-        return_tensors : "np", "cupy" or None
+        return_tensors : "np", the name of a backend, or None
             None gives arrays where `input_ids` are arrays, else lists.
 
         Returns

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from refgit.arrays import to_numpy
 from refgit.processing.feature import BatchFeature, check_return_tensors, on_device
 from refgit.processing.text.lengths import Lengths, round_up
+from refgit_backends import to_numpy
 
 # What stands in the padding of each entry, beside the ids; other entries are not padded.
 _FILLINGS = {"token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1}

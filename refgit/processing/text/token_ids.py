@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refgit.arrays import to_numpy
+from refgit_backends import to_numpy
 
 
 def as_ids(token_ids: Any) -> list[int]:

@@ -92,9 +92,9 @@ class VideoMAEImageProcessor(ImageSettings):
             One video or several. A frame is a PIL image or an array (H, W), (H, W, C) or
             (C, H, W), C 1 or 3, values 0..255, or 0..1 with do_rescale=False. A frame alone is a
             video of one frame.
-        return_tensors : "np", "cupy" or None
-            "np": one array; "cupy": one on the GPU; None: a list with one list of arrays
-            (3, H, W) per video.
+        return_tensors : "np", the name of a backend, or None
+            "np": one array; a backend's name, such as "cupy": one of its arrays, on its device;
+            None: a list with one list of arrays (3, H, W) per video.
         input_data_format : "channels_first", "channels_last" or None
             Where arrays have their channels; None infers it from the shape of each frame.
         data_format : "channels_first", "channels_last" or None

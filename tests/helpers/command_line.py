@@ -1,4 +1,4 @@
-"""Shared by test_cli and other tests."""
+"""A tiny checkpoint, pictures, broken files, and refgit run as a process."""
 
 from __future__ import annotations
 

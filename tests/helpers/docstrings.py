@@ -1,4 +1,4 @@
-"""Shared by test_docstrings and other tests."""
+"""The public functions and classes of refgit/layers, for the tests of their docstrings."""
 
 from __future__ import annotations
 

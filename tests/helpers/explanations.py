@@ -1,4 +1,4 @@
-"""Shared by test_explain and other tests."""
+"""A tiny processor and model with a picture to explain, and the explanation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by test_golden and other tests."""
+"""Which golden cases are small or have generated ids, and the error of a tensor."""
 
 from __future__ import annotations
 

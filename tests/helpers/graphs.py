@@ -1,4 +1,4 @@
-"""Shared by test_graph and other tests."""
+"""Models drawn for the tests of the graph, and the tensors it is recomputed from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by test_backends and other tests."""
+"""The files that contain the model's mathematics: layers, and what composes them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,8 @@ from helpers.backends import ROOT
 
 MATHEMATICS = [
     *sorted((ROOT / "refgit/layers").glob("*.py")),
-    *(ROOT / "refgit" / f"{name}.py" for name in ("vision", "decoder", "cache", "model")),
+    *(
+        ROOT / "refgit/model" / f"{name}.py"
+        for name in ("vision", "decoder", "cache", "git", "causal_lm")
+    ),
 ]

@@ -1,4 +1,4 @@
-"""Shared by test_microsoft and other tests."""
+"""A vocabulary with bert-base-uncased's special ids, for Microsoft's checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by test_model and other tests."""
+"""A tiny config, and images and texts for models of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by test_mutations and other tests."""
+"""Injected bugs: the catalogue of mutations of other_git, and what diagnose says of each."""
 
 from __future__ import annotations
 

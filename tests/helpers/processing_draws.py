@@ -1,4 +1,4 @@
-"""Shared by test_processing_live and other tests."""
+"""Vocabulary, texts, image sizes and settings that tests of the processor draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by test_report and other tests."""
+"""A comparison that fails, and an HTML report taken apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by test_surface and other tests."""
+"""docs/surface.md taken apart: its tables, their rows, and the tests that they name."""
 
 from __future__ import annotations
 

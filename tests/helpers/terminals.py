@@ -1,4 +1,4 @@
-"""Shared by test_terminal and other tests."""
+"""Commands run on a pseudo-terminal, and what the terminal was sent."""
 
 from __future__ import annotations
 

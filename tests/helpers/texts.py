@@ -1,4 +1,4 @@
-"""Shared by test_generation and other tests."""
+"""Special tokens of the tiny model, and the same model with another end token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by test_torch_file and other tests."""
+"""Write files in both of torch's formats without torch, spoiled ones included."""
 
 from __future__ import annotations
 

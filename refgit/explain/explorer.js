@@ -1,7 +1,7 @@
-"use strict";
-// Draws what is known of one word at a time. Every text goes in as text, never as HTML.
+// Draws what is known of one word at a time.
 (function () {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const { make, draw, bytes } = shared;
+  const data = shared.data();
   const $ = (id) => document.getElementById(id);
   const root = document.documentElement;
   const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -15,23 +15,8 @@
   const frames = Array.from(document.querySelectorAll("#frames img"));
   // layer -1 is all of them; head is an index into the heads that its layer has left
   const now = { word: 0, mode: "mean", layer: -1, head: 0, frame: 0, patch: -1 };
-  root.classList.add("js");
 
   // ---- small helpers
-
-  function make(tag, attributes, ...children) {
-    return filled(document.createElement(tag), attributes, children);
-  }
-
-  function draw(tag, attributes, ...children) {
-    return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-  }
-
-  function filled(node, attributes, children) {
-    for (const [key, value] of Object.entries(attributes || {})) node.setAttribute(key, value);
-    node.append(...children.filter((child) => child !== null && child !== undefined));
-    return node;
-  }
 
   function percent(p) {
     if (p === null || !Number.isFinite(p)) return "not a number";
@@ -41,11 +26,7 @@
     return x.toFixed(x >= 1 || x === 0 ? 1 : 2) + " %";
   }
 
-  // ---- attention: bytes on a square-root scale, see `packed` in page.py
-
-  function bytes(text) {
-    return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  }
+  // ---- attention: bytes on a square-root scale, see `packed` in html.py
 
   function unpacked(block) {
     const codes = bytes(block.codes);
@@ -104,13 +85,8 @@
 
   // ---- the map
 
-  const STOPS = [[30, 12, 64], [106, 26, 121], [192, 58, 107], [243, 128, 63], [253, 229, 138]];
-
-  function colour(x) {
-    const place = Math.min(1, Math.max(0, x)) * (STOPS.length - 1);
-    const i = Math.min(STOPS.length - 2, Math.floor(place));
-    return STOPS[i].map((v, j) => Math.round(v + (place - i) * (STOPS[i + 1][j] - v)));
-  }
+  const heat = shared.colours("h0", "h1", "h2", "h3", "h4").map((colour, i, all) => [i / (all.length - 1), colour]);
+  const colour = (x) => shared.between(heat, x);
 
   const map = $("map");
   const cell = Math.max(8, Math.round(896 / C)); // twice what is seen, for sharp lines
@@ -203,33 +179,21 @@
       : (F > 1 ? "frame " + (now.frame + 1) + ", " : "") + spot(patch) + ": " + percent(share) + " of the attention";
   }
 
-  map.addEventListener("pointermove", (event) => {
-    const box = map.getBoundingClientRect();
-    const c = Math.floor(((event.clientX - box.left) / box.width) * C);
-    const r = Math.floor(((event.clientY - box.top) / box.height) * R);
-    if (c >= 0 && r >= 0 && c < C && r < R && r * C + c !== now.patch) { point(r * C + c); showMap(false); }
+  shared.walk(map, C, R, () => best(row(now.word))[1], (patch) => {
+    if (patch !== now.patch) { point(patch); showMap(false); }
   });
   map.addEventListener("pointerleave", () => { if (document.activeElement !== map) { point(-1); showMap(false); } });
   map.addEventListener("blur", () => { point(-1); showMap(false); });
-  map.addEventListener("focus", () => { point(best(row(now.word))[1]); showMap(false); });
-  map.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-    if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    const [r, c] = [Math.floor(now.patch / C) + step[0], (now.patch % C) + step[1]];
-    if (r >= 0 && c >= 0 && r < R && c < C) { point(r * C + c); showMap(false); }
-  });
 
   function showTable() {
     if (!$("numbers").open) return;
     const shares = patches(row(now.word), now.frame);
     const most = Math.max(...shares);
-    const numbers = Array.from({ length: C }, (_, c) => make("th", { scope: "col" }, String(c + 1)));
-    const lines = Array.from({ length: R }, (_, r) => make("tr", {}, make("th", { scope: "row" }, String(r + 1)),
-      ...Array.from(shares.subarray(r * C, (r + 1) * C), (x) => make("td", x === most ? { class: "top" } : {}, (100 * x).toFixed(1)))));
-    document.querySelector("#numbers .wide").replaceChildren(make("table", {},
-      make("caption", { class: "hidden" }, "Attention in per cent, " + chosen()),
-      make("thead", {}, make("tr", {}, make("td", {}, ""), ...numbers)), make("tbody", {}, ...lines)));
+    const number = (x) => make("span", x === most ? { class: "top" } : {}, (100 * x).toFixed(1));
+    const lines = Array.from({ length: R }, (_, r) => [String(r + 1), ...Array.from(shares.subarray(r * C, (r + 1) * C), number)]);
+    const table = shared.table(["", ...Array.from({ length: C }, (_, c) => String(c + 1))], lines);
+    table.prepend(make("caption", { class: "hidden" }, "Attention in per cent, " + chosen()));
+    document.querySelector("#numbers .wide").replaceChildren(table);
   }
 
   // ---- all heads: a button each, the mean and rollout of each layer behind them
@@ -268,10 +232,7 @@
       const all = t.mode === "head" ? headRow(now.word, t.layer, t.head) : t.mode === "mean" ? layerRow(now.word, t.layer) : rolledRow(now.word, t.layer);
       const shares = patches(all, now.frame);
       const top = Math.max(...shares) || 1;
-      const context = t.canvas.getContext("2d");
-      const picture = context.createImageData(C, R);
-      shares.forEach((x, i) => picture.data.set([...colour(x / top), 255], 4 * i));
-      context.putImageData(picture, 0, 0);
+      shared.paint(t.canvas, C, R, (i) => colour(shares[i] / top));
       const what = t.mode === "head" ? "head " + (data.heads[t.layer][t.head] + 1) : t.mode === "mean" ? "mean of heads" : "rollout up to here";
       t.button.setAttribute("aria-label", "layer " + (t.layer + 1) + ", " + what + ": most at " + where(best(all)));
       const same = t.mode === now.mode && t.layer === now.layer && (t.mode !== "head" || t.head === now.head);
@@ -365,14 +326,14 @@
       const [low, high] = band;
       svg.append(draw("path", { class: "band", d: path(high) + low.map((v, i) => "L" + x(i).toFixed(1) + " " + y(v).toFixed(1)).reverse().join("") + "Z" }));
     }
-    for (const line of lines) svg.append(draw("path", { class: "line" + (line.faint ? " faint" : ""), d: path(line.values) }));
+    for (const line of lines) svg.append(draw("path", { class: "line" + (line.pale ? " pale" : ""), d: path(line.values) }));
     main.forEach((v, i) => svg.append(draw("circle", { class: "dot", cx: x(i), cy: y(v), r: 3 }, draw("title", {}, "layer " + i + ": " + v))));
     return make("figure", {}, make("figcaption", {}, title), svg);
   }
 
   function showCharts() {
     const image = [0, 1, 2].map((i) => data.image_norms.map((state) => state[i]));
-    const others = data.words.filter((_, k) => k !== now.word).map((word) => ({ values: word.norms, faint: true }));
+    const others = data.words.filter((_, k) => k !== now.word).map((word) => ({ values: word.norms, pale: true }));
     $("charts").replaceChildren(
       chart("Image encoder: mean of the patches, and their range", [{ values: image[0] }], [image[1], image[2]]),
       chart("Decoder: this word" + (others.length ? ", the others pale" : ""), [...others, { values: data.words[now.word].norms }]));

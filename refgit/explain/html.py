@@ -7,7 +7,6 @@ and goes in as one byte a number, see `packed`.
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from html import escape
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refgit.explain.explanation import GENERATOR, Bytes, Explanation
-from refgit.html.page import Template, script_safe
+from refgit.html.page import Template, base64_of, script_safe
 
 if TYPE_CHECKING:
     from refgit.explain.explanation import Numbers
 
-_TEMPLATE = Template("refgit.explain", "explorer.html")
+_TEMPLATE = Template("refgit.explain", "explorer")
 
 
 def as_page(x: Explanation, *, model_name: str = "", image_name: str = "") -> str:
@@ -35,8 +34,6 @@ def as_page(x: Explanation, *, model_name: str = "", image_name: str = "") -> st
     """
     parts = {
         "generator": GENERATOR,
-        "style": _TEMPLATE.read("explorer.css"),
-        "script": _TEMPLATE.read("explorer.js"),
         "title": escape(x.text or "a text without words"),
         "facts": _facts(x, model_name, image_name),
         "words": _word_buttons(x),
@@ -44,7 +41,7 @@ def as_page(x: Explanation, *, model_name: str = "", image_name: str = "") -> st
         "table": _table(x),
         "data": script_safe(data_block(x)),
     }
-    return _TEMPLATE.sized(parts)
+    return _TEMPLATE.page(parts)
 
 
 # ---- data
@@ -115,11 +112,7 @@ def packed(shares: Numbers) -> dict[str, str]:
     )
     largest = x.max(axis=-1, keepdims=True)
     codes = np.rint(255 * np.sqrt(x / np.where(largest > 0, largest, 1.0))).astype(np.uint8)
-    return {"codes": _base64(codes.tobytes()), "largest": _base64(largest.astype("<f4").tobytes())}
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+    return {"codes": base64_of(codes), "largest": base64_of(largest.astype("<f4"))}
 
 
 # ---- plain HTML; every name is escaped where it goes in
@@ -187,7 +180,7 @@ def picture_uri(pixels: Bytes) -> str:
 
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{_base64(file.getvalue())}"
+    return f"data:image/png;base64,{base64_of(file.getvalue())}"
 
 
 def _table(x: Explanation) -> str:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from helpers.command_line import ROOT, environment, picture
 from helpers.explanations import CASES, FACES, FRAMES, image, processor, video
-from helpers.reports import Reader, data_of
+from helpers.pages import Reader, data_of
 from refgit import (
     GitForCausalLM,
     GitProcessor,

@@ -10,9 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.browser import EXECUTABLE, Browser, browser
+from helpers.browser import Browser
 from helpers.explanations import CASES, FACES, video
-from helpers.reports import CONTRASTS
+from helpers.pages import (  # noqa: F401  # fixtures
+    CONTRASTS,
+    NAMELESS,
+    chromium,
+    until,
+    without_scripts,
+)
 from refgit import GitForCausalLM, GitProcessor
 from refgit.demo import demo_path
 from refgit.explain import Explanation, explain
@@ -22,16 +28,6 @@ MAP = "document.getElementById('map').toDataURL()"
 SAID = "document.getElementById('said').textContent"
 READOUT = "document.getElementById('readout').textContent"
 WIDE = "document.documentElement.scrollWidth"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if EXECUTABLE is None:
-        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
-    with browser() as started:
-        # the Tab key may lead out of the page, after which nothing in it would be told of a focus
-        started.send("Emulation.setFocusEmulationEnabled", enabled=True)
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +56,6 @@ def show(
     window.send("Emulation.setEmulatedMedia", features=features)
     window.open(path)
     until(window, f"{SAID} !== ''")
-
-
-def until(window: Browser, condition: str) -> None:
-    """Wait for something that the page does by itself."""
-    end = time.monotonic() + 60
-    while not window.ask(condition):
-        assert time.monotonic() < end, f"never came: {condition}"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -431,25 +419,18 @@ def test_a_phone_shows_it_without_scrolling_sideways(
 
 
 def test_everything_that_can_be_pressed_has_a_name(opened: Browser) -> None:
-    nameless = opened.ask(
-        "Array.from(document.querySelectorAll('button, canvas, svg, input, select, summary'))"
-        ".filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.getAttribute("
-        "'aria-hidden') || e.closest('label')?.textContent.trim())).map(e => e.outerHTML)"
-    )
-    assert nameless == []
+    assert opened.ask(NAMELESS) == []
 
 
 def test_without_scripts_picture_words_and_table_remain(chromium: Browser, page: Path) -> None:
     chromium.problems.clear()
-    chromium.look(1280, 900)
-    chromium.scripts(on=False)
-    try:
-        chromium.open(page)
-        text = chromium.ask("document.body.innerText")
-        shown = chromium.ask("document.querySelector('#frames img').offsetHeight")
-        player = chromium.ask("document.querySelector('.player').offsetHeight")
-    finally:
-        chromium.scripts(on=True)
+    text, shown, player = without_scripts(
+        chromium,
+        page,
+        "document.body.innerText",
+        "document.querySelector('#frames img').offsetHeight",
+        "document.querySelector('.player').offsetHeight",
+    )
     assert "JavaScript is off" in text
     assert "row 1, column 6" in text
     assert shown > 50

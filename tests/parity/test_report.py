@@ -12,16 +12,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.browser import EXECUTABLE, Browser, browser
-from helpers.reports import (  # noqa: F401  # fixtures
+from helpers.browser import Browser
+from helpers.pages import (  # noqa: F401  # fixtures
     CONTRASTS,
+    NAMELESS,
+    Reader,
+    chromium,
+    data_of,
+    without_scripts,
+)
+from helpers.reports import (  # noqa: F401  # fixtures
     EVIL,
     PROBABILITIES,
     VALUE,
     WRONG,
-    Reader,
     comparison,
-    data_of,
     diagnosis,
     other,
     page,
@@ -357,14 +362,6 @@ def test_scores_behind_a_mask_are_not_drawn_as_errors() -> None:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    if EXECUTABLE is None:
-        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def report(page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(page, encoding="utf-8")
@@ -559,15 +556,13 @@ def test_a_phone_shows_it_without_scrolling_sideways(
 def test_without_scripts_the_tower_and_the_table_remain(
     chromium: Browser, report: Path, comparison: Comparison
 ) -> None:
-    chromium.look(1280, 900)
-    chromium.scripts(on=False)
-    try:
-        chromium.open(report)
-        shown = chromium.ask("document.querySelectorAll('#all tbody tr').length")
-        text = chromium.ask("document.body.innerText")
-        detail = chromium.ask("document.getElementById('detail').hidden")
-    finally:
-        chromium.scripts(on=True)
+    shown, text, detail = without_scripts(
+        chromium,
+        report,
+        "document.querySelectorAll('#all tbody tr').length",
+        "document.body.innerText",
+        "document.getElementById('detail').hidden",
+    )
     assert shown == len(comparison.rows)
     assert detail
     assert "JavaScript is off" in text
@@ -576,9 +571,4 @@ def test_without_scripts_the_tower_and_the_table_remain(
 
 
 def test_everything_that_can_be_pressed_has_a_name(opened: Browser) -> None:
-    nameless = opened.ask(
-        "Array.from(document.querySelectorAll('button, canvas, svg, input, a, summary')).filter("
-        "e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.closest('label')?."
-        "textContent.trim() || e.getAttribute('aria-hidden'))).length"
-    )
-    assert nameless == 0
+    assert opened.ask(NAMELESS) == []

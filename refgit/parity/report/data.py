@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from refgit.parity.comparison.elements import without_mask
+from refgit.parity.comparison.row import Comparison, Row
+from refgit.parity.diagnosis.result import Diagnosis, Finding
 from refgit.parity.report import pictures
 from refgit.parity.report.page import level_of, times
 from refgit.parity.report.tower import sections
-from refgit.traces.container import Tensor, Trace, split_call
-
-if TYPE_CHECKING:
-    from refgit.parity.comparison.row import Comparison, Row
-    from refgit.parity.diagnosis.procedure import Diagnosis, Finding
+from refgit.traces.container import Tensor, Trace
+from refgit.traces.names import TensorName
 
 # Cells on a side of a heat map, of tensors that differ and of those that agree, and the worst
 # elements of each: the first that keeps the pictures below the budget is taken.
@@ -195,10 +194,10 @@ def _tokens_per_image(reference: Trace) -> int:
 
 def _image_tokens(name: str, period: int, reference: Trace) -> int:
     """How many of a tensor's first tokens are an image's."""
-    bare = split_call(name)[1].removeprefix("git.")
-    if bare.startswith(("image_encoder.", "vision_model.", "visual_projection.")):
+    parsed = TensorName.parse(name)
+    if parsed.is_image:
         return period
-    if bare.startswith("encoder.") and "step." not in split_call(name)[0]:
+    if parsed.step is None and parsed.bare.startswith("encoder."):
         text = reference.get("input.input_ids", reference.get("input.inputs_embeds"))
         length = 0 if text is None or text.ndim < 2 else int(text.shape[1])
         return max(0, period - length) if length else 0

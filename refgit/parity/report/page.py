@@ -9,14 +9,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
 
+from refgit.parity.comparison.row import Comparison, Row
+from refgit.parity.diagnosis.result import Diagnosis, Finding
 from refgit.parity.report.tower import Layer, Section, sections
 from refgit.traces.container import Trace, is_input, split_call
-
-if TYPE_CHECKING:
-    from refgit.parity.comparison.row import Comparison, Row
-    from refgit.parity.diagnosis.procedure import Diagnosis, Finding
 
 # ---- in words
 

@@ -10,13 +10,13 @@ and a heat map's cell is the largest error of the block of elements it stands fo
 
 from __future__ import annotations
 
-import base64
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from refgit.html.page import base64_of
 from refgit.traces.container import Tensor, is_input
 
 SCALE_START, SCALE_STEP = -3.0, 0.05
@@ -115,11 +115,6 @@ def codes(error: Tensor) -> Tensor:
     return np.asarray(np.where(error == 0, 0, steps), np.uint8)
 
 
-def packed(x: Tensor) -> str:
-    """Bytes as base64."""
-    return base64.b64encode(np.ascontiguousarray(x, np.uint8).tobytes()).decode("ascii")
-
-
 def shrunk(x: Tensor, side: int) -> Tensor:
     """Return at most side by side cells, each the largest of its block."""
     for axis in (0, 1):
@@ -143,10 +138,10 @@ def heat_map(folded: Folded, side: int) -> dict[str, Any]:
     }  # fmt: skip
     cells = codes(shrunk(folded.error, side)) if folded.error.size else np.zeros(0, np.uint8)
     if cells.any():
-        found["d"] = packed(cells)
+        found["d"] = base64_of(cells)
     if folded.parts is not None and folded.parts.size:
         found["part"] = folded.part
-        found["parts"] = packed(codes(folded.parts.max(0)))
+        found["parts"] = base64_of(codes(folded.parts.max(0)))
     return found
 
 
@@ -178,7 +173,7 @@ def patch_grid(folded: Folded, image_tokens: int, per_image: int) -> dict[str, A
     grid = codes(images[worst])
     if side < 2 or not grid.any():
         return None
-    found: dict[str, Any] = {"side": side, "d": packed(grid[with_class:])}
+    found: dict[str, Any] = {"side": side, "d": base64_of(grid[with_class:])}
     if with_class:
         found["class"] = int(grid[0])
     if len(images) > 1:
@@ -201,7 +196,7 @@ def value_histogram(ours: Tensor, theirs: Tensor | None) -> dict[str, Any] | Non
     counts = [np.bincount(x, minlength=VALUE_BINS) for x in bins]
     return {
         "low": short(middle - half), "high": short(middle + half),
-        "d": [packed(_count_codes(n)) for n in counts],
+        "d": [base64_of(_count_codes(n)) for n in counts],
     }  # fmt: skip
 
 
@@ -212,7 +207,7 @@ def error_histogram(error: Tensor) -> str:
     place = np.clip((np.log10(positive) + 3) * 2, 0, ERROR_BINS - 2).astype(np.int64)
     counts = np.bincount(place + 1, minlength=ERROR_BINS)
     counts[0] = finite.size - positive.size
-    return packed(_count_codes(counts))
+    return base64_of(_count_codes(counts))
 
 
 def _count_codes(counts: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"use strict";
-// Shows one tensor at a time beside the tower. Every text goes in as text, never as HTML.
+// Shows one tensor at a time beside the tower.
 (function () {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const { make, draw, bytes, css } = shared;
+  const data = shared.data();
   const tower = document.getElementById("tower");
   const detail = document.getElementById("detail");
   const live = document.getElementById("live");
@@ -9,28 +9,6 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   let current = null; // the button chosen in the tower
   let shown = -1; // the row it stands for
-  document.documentElement.classList.add("js");
-
-  // ---- small helpers
-
-  function make(tag, attributes, ...children) {
-    const node = document.createElement(tag);
-    return filled(node, attributes, children);
-  }
-
-  function draw(tag, attributes, ...children) {
-    return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-  }
-
-  function filled(node, attributes, children) {
-    for (const [key, value] of Object.entries(attributes || {})) node.setAttribute(key, value);
-    node.append(...children.filter((child) => child !== null && child !== undefined));
-    return node;
-  }
-
-  function unpack(text) {
-    return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  }
 
   function number(x) {
     if (typeof x !== "number") return x === null ? "none" : String(x);
@@ -41,7 +19,7 @@
 
   const index = (list) => "[" + list.join(", ") + "]";
 
-  // ---- errors: bytes on a logarithmic scale, see report_pictures.py
+  // ---- errors: bytes on a logarithmic scale, see pictures.py
 
   const logOf = (code) => -3 + (code - 1) * 0.05;
 
@@ -56,63 +34,32 @@
   const limit = Math.log10(data.multiple);
   const stops = [[limit - 3, 0], [limit, 1], [limit, 2], [limit + 2, 3], [limit + 4, 4], [limit + 6, 5]];
 
+  // By code: 256 colours.
   function palette() {
-    const style = getComputedStyle(document.documentElement);
-    const hex = (k) => style.getPropertyValue("--k" + k).trim();
-    const base = [0, 1, 2, 3, 4, 5, 6].map((k) => [1, 3, 5].map((i) => parseInt(hex(k).slice(i, i + 2), 16)));
-    const colours = [];
-    for (let code = 0; code < 256; code++) colours.push(code === 0 ? base[0] : mixed(base, logOf(code)));
-    return colours;
-  }
-
-  function mixed(base, x) {
-    let i = 0;
-    while (i < stops.length - 2 && (x > stops[i + 1][0] + 1e-9 || stops[i][0] === stops[i + 1][0])) i++;
-    const [from, to] = [stops[i], stops[i + 1]];
-    const part = Math.min(1, Math.max(0, (x - from[0]) / (to[0] - from[0])));
-    return base[from[1]].map((value, j) => Math.round(value + part * (base[to[1]][j] - value)));
+    const base = shared.colours("k0", "k1", "k2", "k3", "k4", "k5");
+    const places = stops.map(([place, k]) => [place, base[k]]);
+    return Array.from({ length: 256 }, (_, code) => (code === 0 ? base[0] : shared.between(places, logOf(code))));
   }
 
   function paint(canvas, codes, columns, rows) {
-    canvas.width = columns;
-    canvas.height = rows;
-    const context = canvas.getContext("2d");
-    const picture = context.createImageData(columns, rows);
     const colours = palette();
-    for (let i = 0; i < rows * columns; i++) {
-      let colour = colours[codes[i]];
-      if (codes[i] === 255) colour = i % 2 ? [119, 119, 119] : [0, 0, 0];
-      picture.data.set([colour[0], colour[1], colour[2], 255], 4 * i);
-    }
-    context.putImageData(picture, 0, 0);
+    const hatched = [[0, 0, 0], [119, 119, 119]]; // what is not finite
+    shared.paint(canvas, columns, rows, (i) => (codes[i] === 255 ? hatched[i % 2] : colours[codes[i]]));
   }
 
   // ---- pictures
 
+  const largest = (codes) => codes.reduce((a, b) => Math.max(a, b), 0);
+
   // A canvas of cells that says what is under the pointer, or under a cursor moved by keys.
   function cells(codes, columns, rows, size, label, describe) {
-    const canvas = make("canvas", { tabindex: "0", role: "img", "aria-label": label });
+    const canvas = make("canvas", { role: "img", "aria-label": label });
     canvas.style.width = size[0] + "px";
     canvas.style.height = size[1] + "px";
     paint(canvas, codes, columns, rows);
     const readout = make("p", { class: "readout", role: "status" }, describe.hint);
-    let at = codes.indexOf(codes.reduce((a, b) => Math.max(a, b), 0));
-    function tell(place) {
-      at = place;
+    shared.walk(canvas, columns, rows, (at) => (at < 0 ? codes.indexOf(largest(codes)) : at), (at) => {
       readout.textContent = describe(Math.floor(at / columns), at % columns) + ": " + said(codes[at]);
-    }
-    canvas.addEventListener("pointermove", (event) => {
-      const box = canvas.getBoundingClientRect();
-      const x = Math.floor(((event.clientX - box.left) / box.width) * columns);
-      const y = Math.floor(((event.clientY - box.top) / box.height) * rows);
-      if (x >= 0 && y >= 0 && x < columns && y < rows) tell(y * columns + x);
-    });
-    canvas.addEventListener("focus", () => tell(at));
-    canvas.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
-      if (step === undefined) return;
-      event.preventDefault();
-      if (at + step >= 0 && at + step < codes.length) tell(at + step);
     });
     return [canvas, readout];
   }
@@ -143,7 +90,7 @@
     const title = map.rows + "s × " + map.columns + "s";
     const size = map.R + " × " + map.C;
     if (!map.d) return make("p", { class: "quiet" }, "All " + size + " elements are equal: there is no heat map to draw.");
-    const codes = unpack(map.d);
+    const codes = bytes(map.d);
     const ends = (i, shownCells, all) => [Math.floor((i * all) / shownCells), Math.floor(((i + 1) * all) / shownCells) - 1];
     function describe(y, x) {
       const [top, bottom] = ends(y, map.r, map.R);
@@ -153,7 +100,7 @@
     describe.hint = "Point at a cell, or focus the map and use the arrow keys.";
     const width = Math.min(512, Math.max(128, map.c * 8));
     const height = Math.min(384, Math.max(Math.min(map.r * 16, 96), map.r * (width / map.c > 6 ? 6 : 3)));
-    const label = "Heat map of the error, " + title + ", largest " + said(codes.reduce((a, b) => Math.max(a, b), 0));
+    const label = "Heat map of the error, " + title + ", largest " + said(largest(codes));
     const folded = map.part ? " Folded over the " + map.part + "s by their largest error." : "";
     const image = map.image && map.image < map.period ? " The first " + map.image + " are the image's." : "";
     return make("figure", { id: "heat" },
@@ -170,23 +117,21 @@
     const cell = Math.max(6, Math.min(24, Math.floor(224 / side)));
     return make("figure", { id: "grid" },
       make("figcaption", {}, "Image tokens where their patches lie" + which + "."),
-      ...cells(unpack(row.grid.d), side, side, [side * cell, side * cell], "Errors of the image's patches, " + side + " × " + side, describe));
+      ...cells(bytes(row.grid.d), side, side, [side * cell, side * cell], "Errors of the image's patches, " + side + " × " + side, describe));
   }
 
   function parts(row) {
     if (!row.map || !row.map.parts) return null;
-    const codes = unpack(row.map.parts);
+    const codes = bytes(row.map.parts);
     if (codes.length > 64) return null;
-    const list = make("tbody");
     const colours = palette();
-    codes.forEach((code, i) => {
+    const lines = Array.from(codes, (code, i) => {
       const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-      swatch.style.background = "rgb(" + colours[code].join(",") + ")";
-      list.append(make("tr", {}, make("th", { scope: "row" }, row.map.part + " " + i), make("td", {}, swatch, " " + said(code))));
+      swatch.style.background = css(colours[code]);
+      return [row.map.part + " " + i, make("span", {}, swatch, " " + said(code))];
     });
-    const head = make("thead", {}, make("tr", {}, make("th", { scope: "col" }, row.map.part), make("th", { scope: "col" }, "largest error")));
     return make("details", codes.length <= 4 ? { open: "" } : {},
-      make("summary", {}, "Error of each " + row.map.part), make("div", { class: "wide" }, make("table", {}, head, list)));
+      make("summary", {}, "Error of each " + row.map.part), make("div", { class: "wide" }, shared.table([row.map.part, "largest error"], lines)));
   }
 
   const WIDTH = 300, HEIGHT = 110;
@@ -200,7 +145,7 @@
 
   function valueHistogram(row) {
     if (!row.values) return null;
-    const [ours, theirs] = row.values.d.map(unpack);
+    const [ours, theirs] = row.values.d.map(bytes);
     const top = Math.max(1, ...ours, ...(theirs || []));
     const step = WIDTH / ours.length;
     const bars = [];
@@ -219,7 +164,7 @@
   // The first bar is of equal elements, then half decades from 10^-3 noise floors.
   function errorHistogram(row) {
     if (!row.errors) return null;
-    const counts = unpack(row.errors);
+    const counts = bytes(row.errors);
     const top = Math.max(1, ...counts);
     const step = WIDTH / (counts.length + 1);
     const colours = palette();
@@ -228,7 +173,7 @@
       const h = (n / top) * HEIGHT;
       const code = i ? Math.round((-3 + (i - 0.5) / 2 + 3) / 0.05) + 1 : 0;
       const bar = draw("rect", { x: left(i), y: HEIGHT - h, width: step - 1, height: h, stroke: "var(--quiet)", "stroke-width": 0.5 });
-      bar.setAttribute("fill", "rgb(" + colours[Math.min(254, code)].join(",") + ")");
+      bar.setAttribute("fill", css(colours[Math.min(254, code)]));
       return bar;
     });
     const at = (power) => (2 + 2 * (power + 3)) * step;
@@ -275,10 +220,7 @@
   }
 
   function table(head, rows, caption) {
-    const top = make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)));
-    const lines = rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row[0]), ...row.slice(1).map((text) => make("td", {}, text))));
-    return make("div", { class: "wide numbers", tabindex: "0", role: "region", "aria-label": caption },
-      make("table", {}, make("thead", {}, top), make("tbody", {}, ...lines)));
+    return make("div", { class: "wide numbers", tabindex: "0", role: "region", "aria-label": caption }, shared.table(head, rows));
   }
 
   function statistics(row) {

@@ -1,4 +1,4 @@
-"""Where a tensor stands in the report's picture of the model: section, layer, and its short name.
+"""Where a tensor is in the report's picture of the model: section, layer, and its short name.
 
 The tower is read from top to bottom in the order of execution: inputs, image tower, projection,
 text embedding, decoder, head, then the decode steps, each a small tower of its own.
@@ -6,23 +6,10 @@ text embedding, decoder, head, then the decode steps, each a small tower of its 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from refgit.traces.container import split_call
-
-# What a name begins with, the section it belongs to, and the layer's title (a group or a text).
-_PLACES = (
-    (r"input\.()", "Inputs", "inputs"),
-    (r"(?:image_encoder\.)?vision_model\.encoder\.layers\.(\d+)(?:\.|$)", "Image tower", "layer"),
-    (r"(?:image_encoder\.)?vision_model\.(embeddings)(?:\.|$)", "Image tower", ""),
-    (r"(?:image_encoder\.)?vision_model\.(\w+)(?:\.|$)", "Image tower", ""),
-    (r"visual_projection\.(?:visual_projection\.)?()", "Projection", "projection"),
-    (r"embeddings\.()", "Text embedding", "text embedding"),
-    (r"encoder\.layer\.(\d+)(?:\.|$)", "Decoder", "layer"),
-    (r"(output)$", "Head", "logits"),
-)
+from refgit.traces.names import TensorName
 
 
 @dataclass
@@ -70,28 +57,33 @@ def place(name: str) -> tuple[str, str, str]:
     tuple of three str
         Such as ("Decode step 2", "decoder layer 0", "attention.self.query").
     """
-    prefix, rest = split_call(name)
-    section, layer, short = _place_in_call(rest)
-    called = re.match(r"(?:call\.(\d+)\.)?(?:step\.(\d+)\.)?", prefix)
-    call, step = called.groups() if called else (None, None)
-    if step is not None:
+    parsed = TensorName.parse(name)
+    section, layer, short = _place_in_call(parsed)
+    if parsed.step is not None:
         layer = f"decoder {layer}" if section == "Decoder" else layer
-        section = f"Decode step {step}"
-    if call is not None:
-        section = f"Call {call}: {section}"
+        section = f"Decode step {parsed.step}"
+    if parsed.call is not None:
+        section = f"Call {parsed.call}: {section}"
     return section, layer, short
 
 
-def _place_in_call(rest: str) -> tuple[str, str, str]:
-    bare = rest.removeprefix("git.")
-    for pattern, section, title in _PLACES:
-        found = re.match(pattern, bare)
-        if found is not None:
-            layer = " ".join(part for part in (title, found[1]) if part)
-            if title == "logits":
-                layer = title
-            return section, layer, bare[found.end() :] or "output"
-    return "Other tensors", "other", rest
+def _place_in_call(name: TensorName) -> tuple[str, str, str]:
+    first, _, rest = name.bare.removeprefix("image_encoder.").partition(".")
+    if name.is_decoder or (name.is_image and name.layer is not None):
+        section = "Decoder" if name.is_decoder else "Image tower"
+        return section, f"layer {name.layer}", name.leaf or "output"
+    if first == "vision_model":
+        module, _, leaf = rest.partition(".")
+        return "Image tower", module, leaf or "output"
+    if first == "visual_projection":
+        return "Projection", "projection", rest.removeprefix("visual_projection.")
+    if first == "embeddings":
+        return "Text embedding", "text embedding", rest
+    if name.is_input:
+        return "Inputs", "inputs", rest
+    if name.path == "output":
+        return "Head", "logits", "output"
+    return "Other tensors", "other", name.path
 
 
 def sections(names: Iterable[str]) -> list[Section]:

@@ -2,27 +2,24 @@
 
     write_report("report.html", comparison, diagnosis, reference, other)
 
-The tower, the sentences and the table of all tensors are plain HTML and stand without JavaScript.
-What a click shows is made from the data block at the end of the file: report_data.py and
-report_pictures.py say how it is packed, report.js unpacks it.
+The tower, the sentences and the table of all tensors are plain HTML and need no JavaScript.
+What a click shows is made from the data block at the end of the file: data.py and pictures.py say
+how it is packed, report.js unpacks it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from refgit.files import write_whole
 from refgit.html.page import Template, script_safe
+from refgit.parity.comparison.row import Comparison
+from refgit.parity.diagnosis.result import Diagnosis
 from refgit.parity.report.data import chosen_detail, data_block
 from refgit.parity.report.page import Page
 from refgit.traces.container import Trace, TraceError
 
-if TYPE_CHECKING:
-    from refgit.parity.comparison.row import Comparison
-    from refgit.parity.diagnosis.procedure import Diagnosis
-
-_TEMPLATE = Template("refgit.parity.report", "report.html")
+_TEMPLATE = Template("refgit.parity.report", "report")
 
 
 def write_report(
@@ -64,8 +61,6 @@ def html_report(
     detail = chosen_detail(comparison)
     page = Page(comparison, diagnosis, reference, other)
     parts = {
-        "style": _TEMPLATE.read("report.css"),
-        "script": _TEMPLATE.read("report.js"),
         "verdict": page.verdict(),
         "diagnosis": page.diagnosed(),
         "runs": page.runs(),
@@ -77,4 +72,4 @@ def html_report(
         "unmatched": page.unmatched(),
         "data": script_safe(data_block(comparison, diagnosis, reference, detail)),
     }
-    return _TEMPLATE.sized(parts)
+    return _TEMPLATE.page(parts)

@@ -51,6 +51,12 @@ def expect(
         raise error(f"{name} is {_repr.repr(value)}; expected {expected}. {remedy}".rstrip())
 
 
+def integer(name: str, value: Any, least: int = 0) -> int:
+    """Return a value as an int, once it is found to be an integer of at least `least`."""
+    expect(name, value, is_integer(value, least), f"an integer of at least {least}")
+    return int(value)
+
+
 def require(owner: object, name: str, holds: bool, expected: str) -> None:
     """Raise a ValueError unless the check of a field holds; the message names class and field."""
     expect(f"{type(owner).__name__}.{name}", getattr(owner, name), holds, expected)

@@ -162,12 +162,13 @@ def done(criteria: Iterable[Criterion], input_ids: Ids, scores: Any) -> Mask:
         found = np.asarray(criterion(input_ids, scores))
         if found.shape not in ((), finished.shape) or found.dtype != bool:
             raise ValueError(
-                f"the stopping criterion {_name(criterion)} returned {found.dtype} of shape "
+                f"the stopping criterion {name_of(criterion)} returned {found.dtype} of shape "
                 f"{found.shape}; expected booleans of shape {finished.shape}."
             )
         finished |= found
     return finished
 
 
-def _name(criterion: Any) -> str:
-    return str(getattr(criterion, "__name__", type(criterion).__name__))
+def name_of(function: Any) -> str:
+    """What a caller's function, or object that is called, is called in messages."""
+    return str(getattr(function, "__name__", type(function).__name__))

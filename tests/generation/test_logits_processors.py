@@ -24,7 +24,7 @@ from refgit.generation.config.constraints import (
     forced_words,
 )
 from refgit.generation.logits import build as lp
-from refgit.generation.logits.scores import highest, log_probabilities, probabilities
+from refgit.generation.logits.scores import kth_highest, log_probabilities, probabilities
 from refgit.generation.stopping import (
     EosToken,
     MaxLength,
@@ -101,7 +101,7 @@ def test_probabilities_and_their_logarithms(step: Step) -> None:
     np.testing.assert_allclose(np.exp(log_probabilities(scores)), wanted, rtol=1e-5, atol=1e-12)
     for k in (1, 2, 99):
         kth = [[sorted(row)[-min(k, len(row))]] for row in scores.tolist()]
-        np.testing.assert_array_equal(highest(scores, k), kth)
+        np.testing.assert_array_equal(kth_highest(scores, k), kth)
 
 
 # ---- length

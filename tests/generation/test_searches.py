@@ -11,6 +11,7 @@ from helpers.texts import with_eos
 from refgit import testing as tiny
 from refgit import to_numpy
 from refgit.generation.config import DEFAULTS, NAMES, GenerationConfig
+from refgit.generation.config.constraints import DisjunctiveConstraint
 from refgit.generation.search import SEARCHES, choose
 from refgit.generation.search.base import HEEDED
 from refgit.generation.search.beam import BeamSearch
@@ -83,6 +84,16 @@ def test_a_name_that_does_not_go_with_the_other_arguments_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         MODEL.generate(PIXELS, **options)
+
+
+def test_one_of_several_phrases_can_be_required_of_each_text() -> None:
+    constraint = DisjunctiveConstraint([[3], [4, 5]])
+    (ids,) = to_numpy(MODEL.generate(PIXELS[:1], num_beams=2, constraints=[constraint]))
+    pairs = list(zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True))
+    assert 3 in ids or (4, 5) in pairs
+    outside = DisjunctiveConstraint([[3], [4, 999]])
+    with pytest.raises(ValueError, match=r"constraints has the token ids \[999\]"):
+        MODEL.generate(PIXELS, num_beams=2, constraints=[outside])
 
 
 def test_naming_the_search_that_is_asked_for_changes_nothing() -> None:

@@ -1,13 +1,10 @@
-"""Which logits processors a call needs, and in which order: that of transformers 4.56.2.
-
-The processors themselves stand by concept in `length_processors`, `repetition_processors`,
-`token_processors`, `distribution_processors` and `warpers`.
-"""
+"""Which logits processors a call needs, and in which order."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,11 +48,89 @@ from refgit.generation.logits.token import (
     SuppressTokens,
     SuppressTokensAtBegin,
     as_biases,
-    check_words,
+    check_in_vocabulary,
 )
-from refgit.generation.stopping import with_users_own
+from refgit.generation.stopping import name_of, with_users_own
 
 Processor = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """What processors know of the prompts beside the config; see `build_processors`."""
+
+    length: int
+    ids: Ids
+    allowed: AllowedTokens | None
+    unconditional: Callable[[Ids], Scores] | None
+
+
+def _guidance(c: GenerationConfig, prompt: _Prompt) -> Processor:
+    if prompt.unconditional is None:
+        raise ValueError(
+            f"guidance_scale is {c.guidance_scale}, and there are no scores without the image; "
+            "expected the argument unconditional."
+        )
+    return ClassifierFreeGuidance(c.guidance_scale or 0.0, prompt.unconditional, prompt.length)
+
+
+def _decay(c: GenerationConfig, prompt: _Prompt) -> Processor:
+    decay, ends = c.exponential_decay_length_penalty or (), c.eos_token_id
+    if ends is None:
+        raise ValueError(
+            f"exponential_decay_length_penalty is {decay} and eos_token_id None; expected a token "
+            "that ends a text."
+        )
+    return ExponentialDecayLengthPenalty(decay, ends, prompt.length)
+
+
+def _begin(c: GenerationConfig, prompt: _Prompt) -> Processor:
+    forced = prompt.length <= 1 and c.forced_bos_token_id is not None
+    return SuppressTokensAtBegin(c.begin_suppress_tokens or (), prompt.length + forced)
+
+
+# Of a config c and a prompt p: whether a processor is asked for, and how it is made. In the order
+# of transformers 4.56.2.
+_PROCESSORS: tuple[tuple[Any, Any], ...] = (
+    (lambda c, p: c.guidance_scale not in (None, 1), _guidance),
+    (lambda c, p: c.no_immediate_repeat, lambda c, p: NoImmediateRepeat(p.length)),
+    (lambda c, p: c.sequence_bias is not None, lambda c, p: SequenceBias(c.sequence_bias)),
+    (lambda c, p: c.diversity_penalty,
+     lambda c, p: HammingDiversity(c.diversity_penalty, c.num_beams, c.num_beam_groups)),
+    (lambda c, p: c.encoder_repetition_penalty not in (None, 1),
+     lambda c, p: PromptRepetitionPenalty(c.encoder_repetition_penalty, p.ids)),
+    (lambda c, p: c.repetition_penalty not in (None, 1),
+     lambda c, p: RepetitionPenalty(c.repetition_penalty)),
+    (lambda c, p: c.no_repeat_ngram_size, lambda c, p: NoRepeatNGram(c.no_repeat_ngram_size)),
+    (lambda c, p: c.encoder_no_repeat_ngram_size,
+     lambda c, p: PromptNoRepeatNGram(c.encoder_no_repeat_ngram_size, p.ids)),
+    (lambda c, p: c.bad_words_ids is not None,
+     lambda c, p: NoBadWords(c.bad_words_ids, c.eos_token_id)),
+    (lambda c, p: c.eos_token_id is not None and c.min_length > 0,
+     lambda c, p: MinLength(c.min_length, c.eos_token_id)),
+    (lambda c, p: c.eos_token_id is not None and c.min_new_tokens,
+     lambda c, p: MinNewTokens(p.length, c.min_new_tokens, c.eos_token_id)),
+    (lambda c, p: p.allowed is not None,
+     lambda c, p: PrefixConstrained(p.allowed, c.num_beams // c.num_beam_groups)),
+    (lambda c, p: c.forced_bos_token_id is not None, lambda c, p: ForcedBos(c.forced_bos_token_id)),
+    (lambda c, p: c.forced_eos_token_id is not None,
+     lambda c, p: ForcedEos(c.max_length, c.forced_eos_token_id)),
+    (lambda c, p: c.remove_invalid_values, lambda c, p: InfNanRemove()),
+    (lambda c, p: c.exponential_decay_length_penalty is not None, _decay),
+    (lambda c, p: c.suppress_tokens is not None, lambda c, p: SuppressTokens(c.suppress_tokens)),
+    (lambda c, p: c.begin_suppress_tokens is not None, _begin),
+)  # fmt: skip
+# Likewise of what sampling draws from: temperature first, the cutoffs last; `kept` tokens stay.
+_WARPERS: tuple[tuple[Any, Any], ...] = (
+    (lambda c: c.temperature not in (None, 1), lambda c, kept: Temperature(c.temperature)),
+    (lambda c: c.top_k, lambda c, kept: TopK(c.top_k, kept)),
+    (lambda c: c.top_p is not None and c.top_p < 1, lambda c, kept: TopP(c.top_p, kept)),
+    (lambda c: c.min_p is not None, lambda c, kept: MinP(c.min_p, kept)),
+    (lambda c: c.typical_p is not None and c.typical_p < 1,
+     lambda c, kept: Typical(c.typical_p, kept)),
+    (lambda c: c.epsilon_cutoff, lambda c, kept: EpsilonCutoff(c.epsilon_cutoff, kept)),
+    (lambda c: c.eta_cutoff, lambda c, kept: EtaCutoff(c.eta_cutoff, kept)),
+)  # fmt: skip
 
 
 def build_processors(
@@ -81,13 +156,13 @@ def build_processors(
     vocab_size : int
         V.
     prefix_allowed_tokens_fn : callable, optional
-        ``(image, ids so far (T,)) -> token ids`` that may follow; images are those of `prompt_ids`.
+        ``(image, ids so far (T,)) -> token ids`` that may follow, for the images of `prompt_ids`.
     unconditional : callable, optional
         ``(ids) -> scores (B, V)`` without the image; needed where `config.guidance_scale` is not
         1. The ids are those so far, from the last one of the prompt on.
     user : iterable of callables
-        ``processor(input_ids, scores) -> scores`` of the caller; they stand behind the config's
-        and before the warpers. One of a type that the config asks for too takes its place.
+        ``processor(input_ids, scores) -> scores`` of the caller; they run after the config's and
+        before the warpers. One of a type that the config asks for too takes its place.
 
     Returns
     -------
@@ -100,17 +175,13 @@ def build_processors(
         A token id is outside the vocabulary, or something is missing that an argument needs.
     """
     _check_tokens(config, vocab_size)
-    made = [
-        *_guidance(config, unconditional, prompt_length),
-        *_biases(config),
-        *_repetitions(config, prompt_ids),
-        *_lengths(config, prompt_length),
-        *_prescriptions(config, prefix_allowed_tokens_fn),
-        *_repairs(config, prompt_length),
-        *_suppressions(config, prompt_length),
-    ]
+    prompt = _Prompt(prompt_length, prompt_ids, prefix_allowed_tokens_fn, unconditional)
+    made = [make(config, prompt) for asked, make in _PROCESSORS if asked(config, prompt)]
     processors = with_users_own(made, user)
-    processors += _warpers(config) if config.do_sample else []
+    if config.do_sample:
+        # several beams need a token besides the end tokens, with which to go on
+        kept = (len(config.eos_ids) or 1) + 1 if config.num_beams > 1 else 1
+        processors += [make(config, kept) for asked, make in _WARPERS if asked(config)]
     return [*processors, LogitNormalization()] if config.renormalize_logits else processors
 
 
@@ -132,7 +203,7 @@ def process(
         found = np.asarray(processor(input_ids, scores, **wanted))
         if found.shape != scores.shape or found.dtype.kind not in "fiu":
             raise ValueError(
-                f"the logits processor {_name(processor)} returned shape {found.shape}; expected "
+                f"the logits processor {name_of(processor)} returned shape {found.shape}; expected "
                 f"scores of shape {scores.shape}."
             )
         scores = found
@@ -149,108 +220,14 @@ def _options_of(processor: Processor, options: dict[str, Any]) -> dict[str, Any]
     missing = [x.name for x in taken if x.name not in options and x.default is x.empty]
     if missing:
         raise ValueError(
-            f"the logits processor {_name(processor)} takes {', '.join(missing)}, which this "
+            f"the logits processor {name_of(processor)} takes {', '.join(missing)}, which this "
             "search does not have; expected one that takes (input_ids, scores)."
         )
     return {x.name: options[x.name] for x in taken if x.name in options}
 
 
-def _guidance(
-    config: GenerationConfig, unconditional: Callable[[Ids], Scores] | None, prompt_length: int
-) -> Iterator[Processor]:
-    if config.guidance_scale not in (None, 1):
-        if unconditional is None:
-            raise ValueError(
-                f"guidance_scale is {config.guidance_scale}, and there are no scores without the "
-                "image; expected the argument unconditional."
-            )
-        yield ClassifierFreeGuidance(config.guidance_scale, unconditional, prompt_length)
-    if config.no_immediate_repeat:
-        yield NoImmediateRepeat(prompt_length)
-
-
-def _biases(config: GenerationConfig) -> Iterator[Processor]:
-    if config.sequence_bias is not None:
-        yield SequenceBias(config.sequence_bias)
-    if config.diversity_penalty:
-        yield HammingDiversity(config.diversity_penalty, config.num_beams, config.num_beam_groups)
-
-
-def _repetitions(config: GenerationConfig, prompt_ids: Ids) -> Iterator[Processor]:
-    if config.encoder_repetition_penalty not in (None, 1):
-        yield PromptRepetitionPenalty(config.encoder_repetition_penalty, prompt_ids)
-    if config.repetition_penalty not in (None, 1):
-        yield RepetitionPenalty(config.repetition_penalty)
-    if config.no_repeat_ngram_size:
-        yield NoRepeatNGram(config.no_repeat_ngram_size)
-    if config.encoder_no_repeat_ngram_size:
-        yield PromptNoRepeatNGram(config.encoder_no_repeat_ngram_size, prompt_ids)
-
-
-def _lengths(config: GenerationConfig, prompt_length: int) -> Iterator[Processor]:
-    ends = config.eos_token_id
-    if config.bad_words_ids is not None:
-        yield NoBadWords(config.bad_words_ids, ends)
-    if ends is not None and config.min_length > 0:
-        yield MinLength(config.min_length, ends)
-    if ends is not None and config.min_new_tokens:
-        yield MinNewTokens(prompt_length, config.min_new_tokens, ends)
-
-
-def _prescriptions(config: GenerationConfig, allowed: AllowedTokens | None) -> Iterator[Processor]:
-    if allowed is not None:
-        yield PrefixConstrained(allowed, config.num_beams // config.num_beam_groups)
-    if config.forced_bos_token_id is not None:
-        yield ForcedBos(config.forced_bos_token_id)
-    if config.forced_eos_token_id is not None:
-        yield ForcedEos(config.max_length, config.forced_eos_token_id)
-
-
-def _repairs(config: GenerationConfig, prompt_length: int) -> Iterator[Processor]:
-    if config.remove_invalid_values:
-        yield InfNanRemove()
-    decay = config.exponential_decay_length_penalty
-    if decay is not None:
-        if config.eos_token_id is None:
-            raise ValueError(
-                f"exponential_decay_length_penalty is {decay} and eos_token_id None; expected a "
-                "token that ends a text."
-            )
-        yield ExponentialDecayLengthPenalty(decay, config.eos_token_id, prompt_length)
-
-
-def _suppressions(config: GenerationConfig, prompt_length: int) -> Iterator[Processor]:
-    if config.suppress_tokens is not None:
-        yield SuppressTokens(config.suppress_tokens)
-    if config.begin_suppress_tokens is not None:
-        forced = prompt_length <= 1 and config.forced_bos_token_id is not None
-        yield SuppressTokensAtBegin(config.begin_suppress_tokens, prompt_length + forced)
-
-
-def _warpers(config: GenerationConfig) -> list[Processor]:
-    """Make what sampling needs, in order: temperature first, the cutoffs last."""
-    # several beams need a word besides the end tokens, with which to go on
-    kept = (len(config.eos_ids) or 1) + 1 if config.num_beams > 1 else 1
-    made: list[Processor] = []
-    if config.temperature not in (None, 1):
-        made.append(Temperature(config.temperature))
-    if config.top_k:
-        made.append(TopK(config.top_k, kept))
-    if config.top_p is not None and config.top_p < 1:
-        made.append(TopP(config.top_p, kept))
-    if config.min_p is not None:
-        made.append(MinP(config.min_p, kept))
-    if config.typical_p is not None and config.typical_p < 1:
-        made.append(Typical(config.typical_p, kept))
-    if config.epsilon_cutoff:
-        made.append(EpsilonCutoff(config.epsilon_cutoff, kept))
-    if config.eta_cutoff:
-        made.append(EtaCutoff(config.eta_cutoff, kept))
-    return made
-
-
 def _check_tokens(config: GenerationConfig, vocab_size: int) -> None:
-    """Refuse to prescribe or to weigh words that are none."""
+    """Refuse token ids that are outside the vocabulary."""
     forced = config.forced_eos_token_id
     several = forced if isinstance(forced, list | tuple) else [forced]
     for name, sequences in (
@@ -259,53 +236,16 @@ def _check_tokens(config: GenerationConfig, vocab_size: int) -> None:
         ("forced_bos_token_id", [[config.forced_bos_token_id or 0]]),
         ("forced_eos_token_id", [[token or 0 for token in several]]),
         ("force_words_ids", _phrases(config.force_words_ids or [])),
-        ("constraints", [c.token_ids for c in config.constraints or [] if hasattr(c, "token_ids")]),
+        ("constraints", _phrases(getattr(c, "token_ids", [0]) for c in config.constraints or [])),
         ("pad_token_id", [[config.pad_token_id or 0]]),
     ):
-        check_words(name, sequences, vocab_size)
+        check_in_vocabulary(name, sequences, vocab_size)
 
 
 def _phrases(force_words_ids: Iterable[Any]) -> list[list[int]]:
-    """Lay alternatives beside the phrases."""
+    """Put alternatives beside the phrases."""
     phrases: list[list[int]] = []
     for entry in force_words_ids:
         several = isinstance(entry[0], list | tuple)
         phrases += entry if several else [entry]
     return phrases
-
-
-def _name(processor: Any) -> str:
-    return str(getattr(processor, "__name__", type(processor).__name__))
-
-
-__all__ = [
-    "ClassifierFreeGuidance",
-    "EpsilonCutoff",
-    "EtaCutoff",
-    "ExponentialDecayLengthPenalty",
-    "ForcedBos",
-    "ForcedEos",
-    "HammingDiversity",
-    "InfNanRemove",
-    "LogitNormalization",
-    "MinLength",
-    "MinNewTokens",
-    "MinP",
-    "NoBadWords",
-    "NoImmediateRepeat",
-    "NoRepeatNGram",
-    "PrefixConstrained",
-    "Processor",
-    "PromptNoRepeatNGram",
-    "PromptRepetitionPenalty",
-    "RepetitionPenalty",
-    "SequenceBias",
-    "SuppressTokens",
-    "SuppressTokensAtBegin",
-    "Temperature",
-    "TopK",
-    "TopP",
-    "Typical",
-    "build_processors",
-    "process",
-]

@@ -1,8 +1,4 @@
-r"""Logits processors that act on a whole row of scores: guidance, repair, normalisation.
-
-Each is made once and called at every step, ``processor(input_ids, scores) -> scores``, with the
-ids so far (B, T) and the scores of the next word (B, V). None changes its arguments.
-"""
+"""Logits processors that act on all scores at once: guidance, repair, normalisation."""
 
 from __future__ import annotations
 
@@ -11,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from refgit.generation.logits.scores import Ids, Scores, log_probabilities
-from refgit.validation import expect, is_integer, is_number
+from refgit.validation import expect, integer, is_number
 
 
 class ClassifierFreeGuidance:
-    r"""Push the words away from what the model would write without the image.
+    r"""Push the text away from what the model would write without the image.
 
     .. math:: s'_v = u_v + \gamma (\log p_v - u_v)
 
@@ -38,20 +34,19 @@ class ClassifierFreeGuidance:
         prompt_length: int = 1,
     ) -> None:
         expect("guidance_scale", guidance_scale, is_number(guidance_scale), "a number")
-        expect("prompt_length", prompt_length, is_integer(prompt_length, 1), "a positive integer")
         self.scale, self.unconditional = float(guidance_scale), unconditional
-        self.start = prompt_length - 1
+        self.start = integer("prompt_length", prompt_length, 1) - 1
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         """Guide the scores (B, V)."""
         without = log_probabilities(self.unconditional(input_ids[:, self.start :]))
         scale = scores.dtype.type(self.scale)
-        with np.errstate(invalid="ignore"):  # words that both have struck out give NaN
+        with np.errstate(invalid="ignore"):  # tokens that both have masked out give NaN
             return np.asarray(scale * (log_probabilities(scores) - without) + without)
 
 
 class InfNanRemove:
-    r"""Replace what is no finite number.
+    r"""Replace what is not a finite number.
 
     .. math:: s'_v = 0 \text{ for NaN, and the largest or smallest number for } \pm\infty
 

@@ -1,8 +1,7 @@
 r"""Logits processors that decide where a text may, must or tends to begin and end.
 
-Each is made once and called at every step, ``processor(input_ids, scores) -> scores``, with the
-ids so far (B, T) and the scores of the next word (B, V). None changes its arguments. End tokens
-outside the vocabulary cannot be written and are passed over. Source of all: transformers 4.56.2.
+End tokens outside the vocabulary cannot be written and are passed over. Source of all: transformers
+4.56.2.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from refgit.generation.logits.scores import Ids, Scores, strike, words
-from refgit.validation import are_ids, expect, is_decay, is_integer
+from refgit.generation.logits.scores import Ids, Scores, mask_out, token_mask
+from refgit.validation import are_ids, expect, integer, is_decay, is_integer
 
 
 class MinLength:
@@ -23,18 +22,17 @@ class MinLength:
     """
 
     def __init__(self, min_length: int, eos_token_id: int | list[int]) -> None:
-        expect("min_length", min_length, is_integer(min_length), "an integer of at least 0")
-        self.min_length, self.ends = int(min_length), end_tokens(eos_token_id)
+        self.min_length, self.ends = integer("min_length", min_length), end_tokens(eos_token_id)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike the end tokens out of the scores (B, V) while the texts are too short."""
+        """Mask the end tokens out of the scores (B, V) while the texts are too short."""
         if input_ids.shape[-1] >= self.min_length:
             return scores
-        return strike(scores, words(self.ends, scores.shape[-1]))
+        return mask_out(scores, token_mask(self.ends, scores.shape[-1]))
 
 
 class MinNewTokens(MinLength):
-    r"""No end token before `min_new_tokens` tokens stand behind the prompt.
+    r"""No end token before `min_new_tokens` tokens follow the prompt.
 
     .. math:: s'_v = -\infty \text{ if } T - T_0 < \text{min\_new\_tokens}
               \text{ and } v \text{ ends a text}
@@ -45,40 +43,38 @@ class MinNewTokens(MinLength):
     def __init__(
         self, prompt_length: int, min_new_tokens: int, eos_token_id: int | list[int]
     ) -> None:
-        expect(
-            "prompt_length", prompt_length, is_integer(prompt_length), "an integer of at least 0"
+        start, new = (
+            integer("prompt_length", prompt_length),
+            integer("min_new_tokens", min_new_tokens),
         )
-        expected = "an integer of at least 0"
-        expect("min_new_tokens", min_new_tokens, is_integer(min_new_tokens), expected)
-        super().__init__(prompt_length + min_new_tokens, eos_token_id)
+        super().__init__(start + new, eos_token_id)
 
 
 class ForcedBos:
-    r"""Behind an opening token alone, write `forced_bos_token_id`.
+    r"""After an opening token and nothing else, write `forced_bos_token_id`.
 
-    .. math:: s'_v = 0 \text{ for that word and } -\infty \text{ for all others, if } T = 1
+    .. math:: s'_v = 0 \text{ for that token and } -\infty \text{ for all others, if } T = 1
     """
 
     def __init__(self, forced_bos_token_id: int) -> None:
-        token = forced_bos_token_id
-        expect("forced_bos_token_id", token, is_integer(token), "a token id")
+        name, token = "forced_bos_token_id", forced_bos_token_id
+        expect(name, token, is_integer(token), "a token id")
         self.token = int(token)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Leave one word of the scores (B, V) in the first step."""
+        """Leave one token of the scores (B, V) in the first step."""
         return _only(scores, self.token) if input_ids.shape[-1] == 1 else scores
 
 
 class ForcedEos:
     r"""As the last token that `max_length` leaves room for, write `forced_eos_token_id`.
 
-    .. math:: s'_v = 0 \text{ for that word and } -\infty \text{ for all others, if }
+    .. math:: s'_v = 0 \text{ for that token and } -\infty \text{ for all others, if }
               T = \text{max\_length} - 1
     """
 
     def __init__(self, max_length: int, forced_eos_token_id: int | list[int]) -> None:
-        expect("max_length", max_length, is_integer(max_length, 1), "an integer of at least 1")
-        self.max_length = int(max_length)
+        self.max_length = integer("max_length", max_length, 1)
         self.ends = end_tokens(forced_eos_token_id, "forced_eos_token_id")
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
@@ -96,7 +92,7 @@ class ExponentialDecayLengthPenalty:
 
     Notes
     -----
-    An end token that was struck out (by `MinLength`) stays so; in transformers it becomes NaN.
+    An end token that was masked out (by `MinLength`) stays so; in transformers it becomes NaN.
     """
 
     def __init__(
@@ -107,10 +103,8 @@ class ExponentialDecayLengthPenalty:
     ) -> None:
         name, pair = "exponential_decay_length_penalty", exponential_decay_length_penalty
         expect(name, pair, is_decay(pair), "(start, factor): an integer and a number above 0")
-        expect(
-            "prompt_length", prompt_length, is_integer(prompt_length), "an integer of at least 0"
-        )
-        self.start, self.factor = int(pair[0]) + prompt_length, float(pair[1])
+        self.start = int(pair[0]) + integer("prompt_length", prompt_length)
+        self.factor = float(pair[1])
         self.ends = end_tokens(eos_token_id)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
@@ -118,7 +112,7 @@ class ExponentialDecayLengthPenalty:
         steps = input_ids.shape[-1] - self.start
         if steps <= 0:
             return scores
-        ends = words(self.ends, scores.shape[-1])
+        ends = token_mask(self.ends, scores.shape[-1])
         with np.errstate(over="ignore", invalid="ignore"):
             factor = scores.dtype.type(np.float64(self.factor) ** steps - 1)
             raised = scores + np.abs(scores) * factor
@@ -133,5 +127,5 @@ def end_tokens(value: int | list[int], name: str = "eos_token_id") -> tuple[int,
 
 
 def _only(scores: Scores, tokens: int | tuple[int, ...]) -> Scores:
-    """Scores (B, V) that leave some words alone possible, each as much as the other."""
-    return strike(np.zeros_like(scores), ~words(tokens, scores.shape[-1]))
+    """Scores (B, V) that leave only some tokens possible, each as much as the other."""
+    return mask_out(np.zeros_like(scores), ~token_mask(tokens, scores.shape[-1]))

@@ -1,16 +1,12 @@
-r"""Logits processors that keep a text from repeating itself, its prompt or its sister beams.
-
-Each is made once and called at every step, ``processor(input_ids, scores) -> scores``, with the
-ids so far (B, T) and the scores of the next word (B, V). None changes its arguments.
-"""
+"""Logits processors that keep a text from repeating itself, its prompt or its sister beams."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refgit.generation.logits.scores import Ids, Mask, Scores, strike
-from refgit.validation import expect, is_integer, is_positive
+from refgit.generation.logits.scores import Ids, Mask, Scores, mask_out
+from refgit.validation import expect, integer, is_integer, is_positive
 
 _ABOVE_ZERO = "a number above 0"
 
@@ -20,7 +16,7 @@ class NoImmediateRepeat:
 
     .. math:: s'_v = -10000 \text{ if } v = y_T \text{ and } T > T_0
 
-    where :math:`T_0` is `prompt_length`: the first word may repeat the end of the prompt.
+    where :math:`T_0` is `prompt_length`: the first token may repeat the end of the prompt.
 
     Notes
     -----
@@ -31,10 +27,7 @@ class NoImmediateRepeat:
     SCORE = -10000.0
 
     def __init__(self, prompt_length: int = 0) -> None:
-        expect(
-            "prompt_length", prompt_length, is_integer(prompt_length), "an integer of at least 0"
-        )
-        self.prompt_length = int(prompt_length)
+        self.prompt_length = integer("prompt_length", prompt_length)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         """Put the score of each text's last token, if written, far below all others of (B, V)."""
@@ -46,11 +39,11 @@ class NoImmediateRepeat:
 
 
 class RepetitionPenalty:
-    r"""Make words likelier (penalty < 1) or less likely (> 1) that the text has already.
+    r"""Make tokens likelier (penalty < 1) or less likely (> 1) that the text has already.
 
     .. math:: s'_v = s_v \theta \text{ if } s_v < 0 \text{, else } s_v / \theta
 
-    for each word :math:`v` of the text, prompt included; :math:`\theta` is the penalty.
+    for each token :math:`v` of the text, prompt included; :math:`\theta` is the penalty.
 
     Notes
     -----
@@ -64,16 +57,16 @@ class RepetitionPenalty:
         self.penalty = float(penalty)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Scale the scores (B, V) of the words that stand in the ids (B, T)."""
+        """Scale the scores (B, V) of the tokens in the ids (B, T)."""
         return _scaled(scores, input_ids, self.penalty)
 
 
 class PromptRepetitionPenalty:
-    r"""Make the words of the prompt likelier (penalty > 1) or less likely (< 1).
+    r"""Make the tokens of the prompt likelier (penalty > 1) or less likely (< 1).
 
     .. math:: s'_v = s_v / \theta \text{ if } s_v < 0 \text{, else } s_v \theta
 
-    for each word :math:`v` of the prompt; :math:`\theta` is `encoder_repetition_penalty`.
+    for each token :math:`v` of the prompt; :math:`\theta` is `encoder_repetition_penalty`.
 
     Notes
     -----
@@ -87,7 +80,7 @@ class PromptRepetitionPenalty:
         self.penalty, self.prompt_ids = 1 / float(penalty), prompt_ids
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Scale the scores (B n, V) of the words of the prompts (B, T0)."""
+        """Scale the scores (B n, V) of the tokens of the prompts (B, T0)."""
         return _scaled(scores, _per_row(self.prompt_ids, scores), self.penalty)
 
 
@@ -104,17 +97,15 @@ class NoRepeatNGram:
     """
 
     def __init__(self, no_repeat_ngram_size: int) -> None:
-        size = no_repeat_ngram_size
-        expect("no_repeat_ngram_size", size, is_integer(size, 1), "an integer of at least 1")
-        self.size = int(size)
+        self.size = integer("no_repeat_ngram_size", no_repeat_ngram_size, 1)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike out of the scores (B, V) what would complete an n-gram of the ids (B, T)."""
-        return strike(scores, _completions(input_ids, input_ids, self.size, scores))
+        """Mask out of the scores (B, V) what would complete an n-gram of the ids (B, T)."""
+        return mask_out(scores, _completions(input_ids, input_ids, self.size, scores))
 
 
 class PromptNoRepeatNGram:
-    r"""Write no n tokens in a row that stand in the prompt, :math:`x`.
+    r"""Write no n tokens in a row that the prompt, :math:`x`, has.
 
     .. math:: s'_v = -\infty \text{ if } (y_{T-n+2}, \dots, y_T, v) = (x_i, \dots, x_{i+n-1})
               \text{ for some } i
@@ -125,16 +116,13 @@ class PromptNoRepeatNGram:
     """
 
     def __init__(self, encoder_no_repeat_ngram_size: int, prompt_ids: Ids) -> None:
-        size = encoder_no_repeat_ngram_size
-        expect(
-            "encoder_no_repeat_ngram_size", size, is_integer(size, 1), "an integer of at least 1"
-        )
-        self.size, self.prompt_ids = int(size), prompt_ids
+        self.size = integer("encoder_no_repeat_ngram_size", encoder_no_repeat_ngram_size, 1)
+        self.prompt_ids = prompt_ids
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike out of the scores (B n, V) what would complete an n-gram of the prompts."""
+        """Mask out of the scores (B n, V) what would complete an n-gram of the prompts."""
         source = _per_row(self.prompt_ids, scores)
-        return strike(scores, _completions(source, input_ids, self.size, scores))
+        return mask_out(scores, _completions(source, input_ids, self.size, scores))
 
 
 class HammingDiversity:
@@ -162,7 +150,7 @@ class HammingDiversity:
     ) -> Scores:
         """Lower the scores (B n, V) of one group of n beams.
 
-        `current_tokens` (B num_beams,) are the words of this step, chosen for the groups before
+        `current_tokens` (B num_beams,) are the tokens of this step, chosen for the groups before
         `beam_group_idx`.
         """
         first = beam_group_idx * self.group_size
@@ -178,7 +166,7 @@ class HammingDiversity:
 
 
 def _scaled(scores: Scores, ids: Ids, penalty: float) -> Scores:
-    """Divide the scores (B, V) of the words in ids (B, T) by a penalty, multiply negative ones."""
+    """Divide the scores (B, V) of the tokens in ids (B, T) by a penalty, multiply negative ones."""
     found = np.take_along_axis(scores, ids, axis=1)  # (B, T)
     factor = scores.dtype.type(penalty)
     with np.errstate(over="ignore"):  # of scores that InfNanRemove made finite
@@ -189,12 +177,12 @@ def _scaled(scores: Scores, ids: Ids, penalty: float) -> Scores:
 
 
 def _per_row(prompt_ids: Ids, scores: Scores) -> Ids:
-    """Repeat each of B prompts for its beams, which stand side by side: (B, T0) -> (B n, T0)."""
+    """Repeat each of B prompts for its beams, which are neighbours: (B, T0) -> (B n, T0)."""
     return np.repeat(prompt_ids, len(scores) // len(prompt_ids), axis=0)
 
 
 def _completions(source: Ids, ids: Ids, size: int, scores: Scores) -> Mask:
-    """Words (B, V) that would make the end of ids (B, T) an n-gram of source (B, S)."""
+    """Tokens (B, V) that would make the end of ids (B, T) an n-gram of source (B, S)."""
     mask = np.zeros(scores.shape, bool)
     if source.shape[1] < size or ids.shape[1] + 1 < size:
         return mask

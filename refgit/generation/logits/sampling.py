@@ -1,13 +1,9 @@
-r"""Warpers: what changes the distribution that sampling draws from.
+r"""Warpers: the logits processors that change the distribution that sampling draws from.
 
-Each is made once and called at every step, ``warper(input_ids, scores) -> scores``, with the ids so
-far (B, T) and the scores of the next word (B, V), float32 or float64. None changes its arguments.
-The truncating ones give the words they strike out the score :math:`-\infty`. Below, :math:`s` is a
-row of scores and :math:`p_v = e^{s_v} / \sum_w e^{s_w}`. `min_tokens_to_keep` likeliest words
-always stay.
-
-Where words tie at the edge of a set that is built word by word (`TopP`, `MinP`), those of lower id
-are struck out first, or kept first, respectively; transformers leaves that to the processor's sort.
+The truncating ones give the tokens they mask out the score :math:`-\infty`; the
+`min_tokens_to_keep` likeliest always stay. Where tokens tie at the edge of a set that is built
+token by token (`TopP`, `MinP`), those of lower id are masked out first, or kept first,
+respectively; transformers leaves that to the machine's sort.
 """
 
 from __future__ import annotations
@@ -18,12 +14,12 @@ from refgit.generation.logits.scores import (
     Ids,
     Mask,
     Scores,
-    highest,
+    kth_highest,
     log_probabilities,
+    mask_out,
     probabilities,
-    strike,
 )
-from refgit.validation import expect, is_integer, is_number, is_share
+from refgit.validation import expect, integer, is_number, is_share
 
 # What scores are divided by: by less than this they would be infinite in float32.
 COLDEST = 1e-30
@@ -40,7 +36,7 @@ class Temperature:
     """
 
     def __init__(self, temperature: float) -> None:
-        expected = f"at least {COLDEST} (for the likeliest word at each step: do_sample=False)"
+        expected = f"at least {COLDEST} (for the likeliest token at each step: do_sample=False)"
         expect("temperature", temperature, is_number(temperature, COLDEST), expected)
         self.temperature = float(temperature)
 
@@ -51,7 +47,7 @@ class Temperature:
 
 
 class TopK:
-    r"""Keep the k likeliest words, and those that tie with the last of them.
+    r"""Keep the k likeliest tokens, and those that tie with the last of them.
 
     .. math:: s'_v = s_v \text{ if } s_v \ge s_{(k)} \text{, else } -\infty
 
@@ -63,17 +59,15 @@ class TopK:
     """
 
     def __init__(self, top_k: int, min_tokens_to_keep: int = 1) -> None:
-        expect("top_k", top_k, is_integer(top_k, 1), "an integer of at least 1")
-        _check_kept(min_tokens_to_keep)
-        self.top_k = max(int(top_k), min_tokens_to_keep)
+        self.top_k = max(integer("top_k", top_k, 1), _kept(min_tokens_to_keep))
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike out all but the k highest scores (B, V)."""
-        return strike(scores, scores < highest(scores, self.top_k))
+        """Mask out all but the k highest scores (B, V)."""
+        return mask_out(scores, scores < kth_highest(scores, self.top_k))
 
 
 class TopP:
-    r"""Nucleus sampling: keep the fewest likeliest words that have probability `top_p` together.
+    r"""Nucleus sampling: keep the fewest likeliest tokens that have probability `top_p` together.
 
     .. math::
 
@@ -87,21 +81,20 @@ class TopP:
 
     def __init__(self, top_p: float, min_tokens_to_keep: int = 1) -> None:
         expect("top_p", top_p, is_number(top_p, 0, 1), "a number from 0 to 1")
-        _check_kept(min_tokens_to_keep)
-        self.top_p, self.kept = float(top_p), min_tokens_to_keep
+        self.top_p, self.kept = float(top_p), _kept(min_tokens_to_keep)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike out the tail of the scores (B, V)."""
+        """Mask out the tail of the scores (B, V)."""
         ascending = np.sort(scores, axis=-1)
         # summed in float64, as the sum runs over the vocabulary
         below = np.cumsum(probabilities(ascending), axis=-1, dtype=np.float64)
         out = (below.astype(scores.dtype) <= 1 - self.top_p).sum(axis=-1)  # (B,)
         out = np.minimum(out, scores.shape[-1] - self.kept).clip(0)
-        return strike(scores, _lowest(scores, ascending, out))
+        return mask_out(scores, _lowest(scores, ascending, out))
 
 
 class MinP:
-    r"""Keep the words that are at least `min_p` times as likely as the likeliest.
+    r"""Keep the tokens that are at least `min_p` times as likely as the likeliest.
 
     .. math:: s'_v = s_v \text{ if } p_v \ge \text{min\_p} \max_w p_w \text{, else } -\infty
 
@@ -112,25 +105,24 @@ class MinP:
 
     def __init__(self, min_p: float, min_tokens_to_keep: int = 1) -> None:
         expect("min_p", min_p, is_number(min_p, 0, 1), "a number from 0 to 1")
-        _check_kept(min_tokens_to_keep)
-        self.min_p, self.kept = float(min_p), min_tokens_to_keep
+        self.min_p, self.kept = float(min_p), _kept(min_tokens_to_keep)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike out what is unlikely beside the likeliest word; scores (B, V)."""
+        """Mask out what is unlikely beside the likeliest token; scores (B, V)."""
         p = probabilities(scores)
         unlikely = p < scores.dtype.type(self.min_p) * p.max(axis=-1, keepdims=True)
         ascending = np.sort(-scores, axis=-1)
         count = np.full(len(scores), min(self.kept, scores.shape[-1]))
-        return strike(scores, unlikely & ~_lowest(-scores, ascending, count))
+        return mask_out(scores, unlikely & ~_lowest(-scores, ascending, count))
 
 
 class Typical:
-    r"""Keep the words whose surprise is nearest the expected one, up to probability `typical_p`.
+    r"""Keep the tokens whose surprise is nearest the expected one, up to probability `typical_p`.
 
     .. math:: d_v = |-\log p_v - H|, \qquad H = -\sum_w p_w \log p_w
 
-    Words are taken in the order of :math:`d` until their probabilities sum to `typical_p`; all with
-    a larger :math:`d` than the last one taken are struck out.
+    Tokens are taken in the order of :math:`d` until their probabilities sum to `typical_p`; all
+    with a larger :math:`d` than the last one taken are masked out.
 
     Notes
     -----
@@ -138,15 +130,13 @@ class Typical:
     """
 
     def __init__(self, typical_p: float, min_tokens_to_keep: int = 1) -> None:
-        expected = "a number above 0 and below 1"
-        expect("typical_p", typical_p, is_share(typical_p), expected)
-        _check_kept(min_tokens_to_keep)
-        self.typical_p, self.kept = float(typical_p), min_tokens_to_keep
+        self.typical_p = _share("typical_p", typical_p)
+        self.kept = _kept(min_tokens_to_keep)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike out what surprises too much or too little; scores (B, V)."""
+        """Mask out what surprises too much or too little; scores (B, V)."""
         log_p = log_probabilities(scores)
-        with np.errstate(invalid="ignore"):  # words struck out before have 0 times infinity
+        with np.errstate(invalid="ignore"):  # tokens masked out before have 0 times infinity
             entropy = -np.nansum(log_p * np.exp(log_p), axis=-1, keepdims=True)
             distance = np.abs(-log_p - entropy)
         order = np.argsort(distance, axis=-1, kind="stable")
@@ -157,11 +147,11 @@ class Typical:
         limit = np.take_along_axis(distance, np.take_along_axis(order, last, -1), axis=-1)
         out = distance > limit
         np.put_along_axis(out, order[:, : self.kept], False, axis=-1)
-        return strike(scores, out)
+        return mask_out(scores, out)
 
 
 class EpsilonCutoff:
-    r"""Keep the words with at least probability `epsilon_cutoff`.
+    r"""Keep the tokens with at least probability `epsilon_cutoff`.
 
     .. math:: s'_v = s_v \text{ if } p_v \ge \epsilon \text{, else } -\infty
 
@@ -172,19 +162,17 @@ class EpsilonCutoff:
     """
 
     def __init__(self, epsilon_cutoff: float, min_tokens_to_keep: int = 1) -> None:
-        expected = "a number above 0 and below 1"
-        expect("epsilon_cutoff", epsilon_cutoff, is_share(epsilon_cutoff), expected)
-        _check_kept(min_tokens_to_keep)
-        self.epsilon, self.kept = float(epsilon_cutoff), min_tokens_to_keep
+        self.epsilon = _share("epsilon_cutoff", epsilon_cutoff)
+        self.kept = _kept(min_tokens_to_keep)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike out what is less likely than epsilon; scores (B, V)."""
+        """Mask out what is less likely than epsilon; scores (B, V)."""
         unlikely = probabilities(scores) < self.epsilon
-        return strike(scores, unlikely & (scores < highest(scores, self.kept)))
+        return mask_out(scores, unlikely & (scores < kth_highest(scores, self.kept)))
 
 
 class EtaCutoff:
-    r"""Keep the words with at least a probability that falls with the entropy :math:`H`.
+    r"""Keep the tokens with at least a probability that falls with the entropy :math:`H`.
 
     .. math::
 
@@ -197,27 +185,30 @@ class EtaCutoff:
     """
 
     def __init__(self, eta_cutoff: float, min_tokens_to_keep: int = 1) -> None:
-        expect("eta_cutoff", eta_cutoff, is_share(eta_cutoff), "a number above 0 and below 1")
-        _check_kept(min_tokens_to_keep)
-        self.epsilon, self.kept = float(eta_cutoff), min_tokens_to_keep
+        self.epsilon, self.kept = _share("eta_cutoff", eta_cutoff), _kept(min_tokens_to_keep)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike out what is less likely than the entropy lets expect; scores (B, V)."""
+        """Mask out what is less likely than the entropy lets expect; scores (B, V)."""
         epsilon, log_p = scores.dtype.type(self.epsilon), log_probabilities(scores)
         p = np.exp(log_p)
         finite = np.maximum(log_p, np.finfo(scores.dtype).min)  # 0 times this is 0
         entropy = -(p * finite).sum(axis=-1, keepdims=True)  # (B, 1)
         eta = np.minimum(epsilon, np.sqrt(epsilon) * np.exp(-entropy))
         unlikely = probabilities(scores) < eta
-        return strike(scores, unlikely & (scores < highest(scores, self.kept)))
+        return mask_out(scores, unlikely & (scores < kth_highest(scores, self.kept)))
 
 
-def _check_kept(count: int) -> None:
-    expect("min_tokens_to_keep", count, is_integer(count, 1), "an integer of at least 1")
+def _kept(count: int) -> int:
+    return integer("min_tokens_to_keep", count, 1)
+
+
+def _share(name: str, value: float) -> float:
+    expect(name, value, is_share(value), "a number above 0 and below 1")
+    return float(value)
 
 
 def _lowest(scores: Scores, ascending: Scores, count: Ids) -> Mask:
-    """Mark each row's `count` lowest scores, among equal ones those that stand first.
+    """Mark each row's `count` lowest scores, among equal ones those of lower id.
 
     `scores` and `ascending` (the same, sorted) are (B, V), `count` is (B,), below V.
     Sorting values and settling ties costs a fraction of sorting indices.

@@ -1,6 +1,6 @@
-"""Scores of the next word as every step of generation has them: float arrays (B, V) on the host.
+"""Scores of the next token as every step of generation has them: float arrays (B, V) on the host.
 
-What the logits processors share: probabilities of scores, and striking words out.
+What the logits processors share: probabilities of scores, and masking tokens out.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ def log_probabilities(scores: Scores) -> Scores:
         return np.asarray(shifted - np.log(total), scores.dtype)
 
 
-def strike(scores: Scores, mask: Mask) -> Scores:
-    """Give the masked words probability 0, in a copy of the scores; masks (B, V) or (V,)."""
+def mask_out(scores: Scores, mask: Mask) -> Scores:
+    """Give the masked tokens probability 0, in a copy of the scores; masks (B, V) or (V,)."""
     return np.where(mask, scores.dtype.type(-np.inf), scores)
 
 
-def words(token_ids: Any, vocab_size: int) -> Mask:
-    """Say which words of a vocabulary are among the ids, as a mask (V,); others are passed over."""
+def token_mask(token_ids: Any, vocab_size: int) -> Mask:
+    """Say which tokens of a vocabulary are among the ids, (V,); ids outside it are passed over."""
     mask = np.zeros(vocab_size, bool)
     ids = np.asarray(token_ids, np.int64).reshape(-1)
     mask[ids[(ids >= 0) & (ids < vocab_size)]] = True
     return mask
 
 
-def highest(scores: Scores, count: int) -> Scores:
+def kth_highest(scores: Scores, count: int) -> Scores:
     """Find each row's `count`-th highest score: (B, V) -> (B, 1)."""
     place = scores.shape[-1] - min(count, scores.shape[-1])
     return np.partition(scores, place, axis=-1)[:, place, None]

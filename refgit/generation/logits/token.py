@@ -1,8 +1,6 @@
-r"""Logits processors that favour, forbid or prescribe words and sequences of words.
+"""Logits processors that favour, forbid or prescribe tokens and sequences of tokens.
 
-Each is made once and called at every step, ``processor(input_ids, scores) -> scores``, with the
-ids so far (B, T) and the scores of the next word (B, V). None changes its arguments. Source of
-all: transformers 4.56.2.
+Source of all: transformers 4.56.2.
 """
 
 from __future__ import annotations
@@ -14,32 +12,32 @@ from typing import Any
 import numpy as np
 
 from refgit.generation.logits.length import end_tokens
-from refgit.generation.logits.scores import Ids, Scores, strike, words
-from refgit.validation import are_id_lists, are_ids, expect, is_biases, is_integer
+from refgit.generation.logits.scores import Ids, Scores, mask_out, token_mask
+from refgit.validation import are_id_lists, are_ids, expect, integer, is_biases
 
 
 class SequenceBias:
-    r"""Make sequences of words likelier (bias > 0) or less likely (< 0).
+    r"""Make sequences of tokens likelier (bias > 0) or less likely (< 0).
 
     .. math:: s'_v = s_v + \sum_{(q, b)} b
 
-    over the sequences :math:`q` with bias :math:`b` whose last word is :math:`v` and whose other
-    words are the last ones of the text.
+    over the sequences :math:`q` with bias :math:`b` whose last token is :math:`v` and whose
+    others are the last ones of the text.
 
     Notes
     -----
-    As in transformers, a sequence of n > 1 words counts only in texts of at least n tokens.
+    As in transformers, a sequence of n > 1 tokens counts only in texts of at least n tokens.
     """
 
     name = "sequence_bias"
 
     def __init__(self, sequence_bias: Any) -> None:
-        # single words first, the order of transformers' sum
+        # single tokens first, the order of transformers' sum
         self.biases = dict(sorted(as_biases(sequence_bias).items(), key=lambda x: len(x[0]) > 1))
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
         """Add to the scores (B, V) the biases that apply to the ids (B, T)."""
-        check_words(self.name, self.biases, scores.shape[-1])
+        check_in_vocabulary(self.name, self.biases, scores.shape[-1])
         total, length = np.zeros_like(scores), input_ids.shape[1]
         for (*before, last), bias in self.biases.items():
             if len(before) < length:
@@ -49,13 +47,13 @@ class SequenceBias:
 
 
 class NoBadWords(SequenceBias):
-    r"""Never write certain words or sequences of words.
+    r"""Never write certain tokens or sequences of tokens.
 
     .. math:: s'_v = -\infty \text{ if } v \text{ would complete one of them}
 
     Notes
     -----
-    An end token alone is not struck out. For sequences the note of `SequenceBias` holds.
+    A single end token is not masked out. For sequences the note of `SequenceBias` holds.
     """
 
     name = "bad_words_ids"
@@ -71,38 +69,38 @@ class NoBadWords(SequenceBias):
 
 
 class SuppressTokens:
-    r"""Never write certain words.
+    r"""Never write certain tokens.
 
     .. math:: s'_v = -\infty \text{ if } v \text{ is one of them}
 
-    Words outside the vocabulary are passed over.
+    Ids outside the vocabulary are passed over.
     """
 
+    name = "suppress_tokens"
+
     def __init__(self, suppress_tokens: Sequence[int]) -> None:
-        holds = are_ids(suppress_tokens)
-        expect("suppress_tokens", suppress_tokens, holds, "a list of token ids")
+        expect(self.name, suppress_tokens, are_ids(suppress_tokens), "a list of token ids")
         self.tokens = tuple(map(int, suppress_tokens))
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike the words out of the scores (B, V)."""
-        return strike(scores, words(self.tokens, scores.shape[-1]))
+        """Mask the tokens out of the scores (B, V)."""
+        return mask_out(scores, token_mask(self.tokens, scores.shape[-1]))
 
 
 class SuppressTokensAtBegin(SuppressTokens):
-    r"""Do not begin with certain words.
+    r"""Do not begin with certain tokens.
 
     .. math:: s'_v = -\infty \text{ if } v \text{ is one of them and } T = \text{begin}
     """
 
+    name = "begin_suppress_tokens"
+
     def __init__(self, begin_suppress_tokens: Sequence[int], begin: int) -> None:
-        holds = are_ids(begin_suppress_tokens)
-        expect("begin_suppress_tokens", begin_suppress_tokens, holds, "a list of token ids")
-        expect("begin", begin, is_integer(begin), "an integer of at least 0")
         super().__init__(begin_suppress_tokens)
-        self.begin = begin
+        self.begin = integer("begin", begin)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike the words out of the scores (B, V) where the texts have `begin` tokens."""
+        """Mask the tokens out of the scores (B, V) where the texts have `begin` tokens."""
         if input_ids.shape[-1] != self.begin:
             return scores
         return super().__call__(input_ids, scores)
@@ -126,17 +124,16 @@ class PrefixConstrained:
     def __init__(self, prefix_allowed_tokens_fn: AllowedTokens, num_beams: int) -> None:
         allowed = prefix_allowed_tokens_fn
         expect("prefix_allowed_tokens_fn", allowed, callable(allowed), "a function")
-        expect("num_beams", num_beams, is_integer(num_beams, 1), "an integer of at least 1")
-        self.allowed, self.beams = allowed, num_beams
+        self.allowed, self.beams = allowed, integer("num_beams", num_beams, 1)
 
     def __call__(self, input_ids: Ids, scores: Scores) -> Scores:
-        """Strike out of the scores (B n, V) what is not allowed behind the ids (B n, T)."""
+        """Mask out of the scores (B n, V) what is not allowed after the ids (B n, T)."""
         forbidden = np.ones(scores.shape, bool)
         for row, ids in enumerate(input_ids):
             image = row // self.beams
             found = self._ids(self.allowed(image, ids), image, scores.shape[-1])
             forbidden[row, found] = False
-        return strike(scores, forbidden)
+        return mask_out(scores, forbidden)
 
     @staticmethod
     def _ids(answer: Any, image: int, vocab_size: int) -> Ids:
@@ -162,7 +159,7 @@ def as_biases(sequence_bias: Any) -> dict[tuple[int, ...], float]:
     return {tuple(map(int, ids)): float(bias) for ids, bias in pairs}
 
 
-def check_words(name: str, sequences: Any, vocab_size: int) -> None:
+def check_in_vocabulary(name: str, sequences: Any, vocab_size: int) -> None:
     """Refuse token ids (a list of lists) outside the vocabulary."""
     outside = sorted({token for ids in sequences for token in ids if token >= vocab_size})
     if outside:

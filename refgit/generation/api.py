@@ -65,8 +65,9 @@ def generate(
         and ``end()``. See `model.stream` for more.
     use_model_defaults : bool, optional
         See `resolve.fill`.
-    **arguments
-        Fields of `GenerationConfig`, each in the place of the checkpoint's: ``max_length``,
+    **options
+        Those above but the first three; and fields of `GenerationConfig`, each in the place of the
+        checkpoint's: ``max_length``,
         ``max_new_tokens``, ``num_beams``, ``do_sample`` ... Lengths count each text's own tokens,
         without padding.
 

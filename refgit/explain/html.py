@@ -10,25 +10,24 @@ from __future__ import annotations
 import io
 import math
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from refgit.explain.explanation import GENERATOR, Bytes, Explanation
+from refgit.explain.data import Bytes, ExplanationData, Numbers
 from refgit.html.page import Template, base64_of, script_safe
 
-if TYPE_CHECKING:
-    from refgit.explain.explanation import Numbers
-
+# By this a page of ours is known again: what is anything else is not written over.
+GENERATOR = '<meta name="generator" content="refgit explain">'
 _TEMPLATE = Template("refgit.explain", "explorer")
 
 
-def as_page(x: Explanation, *, model_name: str = "", image_name: str = "") -> str:
+def as_page(x: ExplanationData, *, model_name: str = "", image_name: str = "") -> str:
     """Return the page as text.
 
     Parameters
     ----------
-    x : Explanation
+    x : ExplanationData
     model_name, image_name : str
         For the head of the page; left out where empty.
     """
@@ -47,7 +46,7 @@ def as_page(x: Explanation, *, model_name: str = "", image_name: str = "") -> st
 # ---- data
 
 
-def data_block(x: Explanation) -> dict[str, Any]:
+def data_block(x: ExplanationData) -> dict[str, Any]:
     """What the page's script draws from, as JSON takes it."""
     frames, rows, columns = x.grid
     return {
@@ -64,7 +63,7 @@ def data_block(x: Explanation) -> dict[str, Any]:
     }
 
 
-def _word(x: Explanation, k: int) -> dict[str, Any]:
+def _word(x: ExplanationData, k: int) -> dict[str, Any]:
     layers = range(len(x.lens_tokens))
     return {
         "token": x.tokens[k],
@@ -130,7 +129,7 @@ def percent(p: float) -> str:
     return f"{x:.1f} %" if x >= 1 or x == 0 else f"{x:.2f} %"
 
 
-def _facts(x: Explanation, model_name: str, image_name: str) -> str:
+def _facts(x: ExplanationData, model_name: str, image_name: str) -> str:
     frames, rows, columns = x.grid
     height, width = x.image.shape[1:3]
     heads = sorted({len(h) for h in x.heads})
@@ -150,7 +149,7 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def _word_buttons(x: Explanation) -> str:
+def _word_buttons(x: ExplanationData) -> str:
     return "".join(
         f'<button type="button" class="word" data-k="{k}" style="--p:{max(0.0, p):.4f}">'
         f'<span class="token">{escape(token)}</span>'
@@ -160,7 +159,7 @@ def _word_buttons(x: Explanation) -> str:
     )
 
 
-def _frames(x: Explanation) -> str:
+def _frames(x: ExplanationData) -> str:
     many = len(x.image) > 1
     pictures = []
     for i, frame in enumerate(x.image):
@@ -183,7 +182,7 @@ def picture_uri(pixels: Bytes) -> str:
     return f"data:image/png;base64,{base64_of(file.getvalue())}"
 
 
-def _table(x: Explanation) -> str:
+def _table(x: ExplanationData) -> str:
     lines = []
     for k, token in enumerate(x.tokens):
         others = (
@@ -199,7 +198,7 @@ def _table(x: Explanation) -> str:
     return "".join(lines)
 
 
-def looks_most_at(x: Explanation, word: int) -> str:
+def looks_most_at(x: ExplanationData, word: int) -> str:
     """Where the mean over layers and heads is largest: "row 3, column 4"."""
     patches = np.nan_to_num(x.on_patches(x.attention(word)))
     frame, row, column = np.unravel_index(int(patches.argmax()), patches.shape)

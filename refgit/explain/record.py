@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refgit.explain.attention_rollout import rollout
-from refgit.explain.explanation import Bytes, ExplainError, Explanation, Ids, Numbers
+from refgit.explain.data import Bytes, ExplainError, Ids, Numbers
+from refgit.explain.explanation import Explanation
 from refgit.generation.logits.scores import probabilities
 from refgit.layers.lm_head import lm_head
 from refgit.model.outputs import BaseModelOutputWithPast

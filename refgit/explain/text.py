@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refgit.explain.data import ExplanationData, Numbers
 from refgit.explain.html import looks_most_at, percent
-
-if TYPE_CHECKING:
-    from refgit.explain.explanation import Explanation, Numbers
 
 BLOCKS = " ░▒▓█"
 ASCII = " .:-=+*#%@"
-# Escapes of the 256 colours of terminals: dark to bright on any background, bold, faint.
+# Escapes of the 256 colours of terminals: dark to bright on any background.
 _HEAT = (None, 54, 90, 161, 203, 215)
 _RIVALS = 5
 _BESIDE = 30  # columns that the rivals take beside a map
 
 
 def as_text(
-    x: Explanation, *, width: int = 80, ascii_only: bool = False, colour: bool = False
+    x: ExplanationData, *, width: int = 80, ascii_only: bool = False, colour: bool = False
 ) -> str:
     """Show an explanation in letters.
 
     Parameters
     ----------
-    x : Explanation
+    x : ExplanationData
     width : int
         Longest line; maps are made coarser where they would pass it.
     ascii_only : bool

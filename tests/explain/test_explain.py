@@ -31,8 +31,7 @@ from refgit import testing as tiny
 from refgit.cli import main as cli
 from refgit.demo import demo_path
 from refgit.explain import ExplainError, Explanation, explain, explain_pixels, rollout
-from refgit.explain.explanation import GENERATOR
-from refgit.explain.html import data_block, packed, percent
+from refgit.explain.html import GENERATOR, data_block, packed, percent
 from refgit.explain.text import ASCII, BLOCKS, as_text, lacks_blocks
 from refgit.processing import load_image
 

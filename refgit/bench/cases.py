@@ -43,7 +43,7 @@ def make_cases(config: GitConfig, folder: Path, names: Sequence[str] | None = No
     folder : Path
         Where pixel values (.npy) and the picture (.png) go; it exists.
     names : sequence of str, optional
-        Those wanted, of `MEANINGS`; all by default.
+        Which of `MEANINGS`; all by default.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def make_cases(config: GitConfig, folder: Path, names: Sequence[str] | None = No
 
 
 def limit_cases(cases: Sequence[Case], config: GitConfig) -> list[Case]:
-    """What has to be measured so that `limit_of` can say the limits of these cases."""
+    """List what has to be measured so that `limit_of` can tell the limits of these cases."""
     n, needed = config.num_image_tokens(), {}
     for case in cases:
         for of, batch in parts_of(case):
@@ -96,7 +96,7 @@ def limit_cases(cases: Sequence[Case], config: GitConfig) -> list[Case]:
 
 
 def parts_of(case: Case) -> list[tuple[str, int]]:
-    """Bare products that a case cannot do without: (kind, rows)."""
+    """Bare products that a case cannot do without: (kind, batch)."""
     batch = case.get("batch", 1)
     if case["kind"] in ("vision", "prefill"):
         return [(case["kind"], batch)]
@@ -110,8 +110,8 @@ def parts_of(case: Case) -> list[tuple[str, int]]:
 def limit_of(case: Case, seconds: dict[str, float]) -> float | None:
     """The least time of a case by what was measured, {name of limit case: seconds}.
 
-    A caption reads its image once, which gives the first token; for each further one the weights
-    of the decoder are read, however many rows there are.
+    A caption encodes its image once, which gives the first token; for each further one the weights
+    of the decoder are read, however many batch rows there are.
     """
     names = [f"limit {of}-{batch}" for of, batch in parts_of(case)]
     times = [1.0] * len(names)

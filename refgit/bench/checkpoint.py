@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from refgit.files import whole_directory
+from refgit.model.causal_lm import GitForCausalLM
+from refgit.model.config import GitConfig
+from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
 
 DEFAULT = "git-base-random"
 VERSION = 1  # of what is written; a new number makes it anew
-WORDS = 30522
 
 
 def cache_folder() -> Path:
@@ -29,18 +31,11 @@ def default_model(say: Callable[[str], None]) -> Path:
     if folder.exists():
         return folder
     say(f"writing random weights of git-base's size (707 MB, once) to {folder}")
-    from refgit.model.causal_lm import GitForCausalLM
-    from refgit.model.config import GitConfig
-
     return write_model(GitForCausalLM(GitConfig(), seed=0), folder)
 
 
-def write_model(model: object, folder: Path) -> Path:
-    """Write a model with a processor whose words are made up; all of it or nothing."""
-    from refgit.model.causal_lm import GitForCausalLM
-    from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
-
-    assert isinstance(model, GitForCausalLM)
+def write_model(model: GitForCausalLM, folder: Path) -> Path:
+    """Write a model with a processor whose vocabulary is made up; all of it or nothing."""
     with whole_directory(folder) as partial:
         model.save_pretrained(partial)
         side = model.config.vision_config.image_size
@@ -52,7 +47,7 @@ def write_model(model: object, folder: Path) -> Path:
 
 
 def made_up_words(count: int) -> list[str]:
-    """A vocabulary with BERT's special words where BERT has them, as far as there is room."""
+    """A vocabulary with BERT's special tokens where BERT has them, as far as there is room."""
     special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
     if count <= max(special):
         special = dict(enumerate(("[PAD]", "[CLS]", "[SEP]", "[UNK]")))

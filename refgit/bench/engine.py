@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from refgit.bench.limits import Limits
+from refgit.model.causal_lm import GitForCausalLM
+from refgit.model.vision import image_encoder
+from refgit.pipeline import Captioner
+from refgit.processing import GitProcessor, load_image
 from refgit.version import __version__
 
 Case = dict[str, Any]
@@ -31,7 +34,7 @@ class Engine:
     def __init__(self, settings: dict[str, Any], model: Any = None) -> None:
         self.settings = settings
         self.model = self.load() if model is None else model
-        self.limits: Limits | None = None
+        self.limits: Any = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -48,8 +51,6 @@ class Engine:
 
     def load(self) -> Any:
         """Read the checkpoint."""
-        from refgit.model.causal_lm import GitForCausalLM
-
         backend, dtype = self.settings["backend"], self.settings["dtype"]
         return GitForCausalLM.from_pretrained(self.settings["model"], backend=backend, dtype=dtype)
 
@@ -68,6 +69,8 @@ class Engine:
 
     def case_limit(self, case: Case) -> Runs:
         """What the machine allows for a case: see `limits`."""
+        from refgit.bench.limits import Limits  # a cold start does not need it
+
         if self.limits is None:
             self.limits = Limits(self.model, self.settings.get("threads", 1))
         return _nothing, self.limits.run_of(case)
@@ -82,16 +85,12 @@ class Engine:
 
     def case_preprocess(self, case: Case) -> Runs:
         """An image in memory to pixel values."""
-        from refgit.processing import GitProcessor, load_image
-
         image = load_image(case["image"])
         processor = GitProcessor.from_pretrained(self.settings["model"])
         return _nothing, lambda: processor(images=image, return_tensors="np")["pixel_values"]
 
     def case_vision(self, case: Case) -> Runs:
         """The image encoder alone."""
-        from refgit.model.vision import image_encoder
-
         model, pixels = self.model, self.pixels(case)
         weights = model.parameters["git"]["image_encoder"]["vision_model"]
         config, ops = model.config.vision_config, model.operations
@@ -101,7 +100,7 @@ class Engine:
         )
 
     def case_prefill(self, case: Case) -> Runs:
-        """The image and the opening tokens, to scores of the first word."""
+        """The image and the opening tokens, to scores of the first token."""
         model, pixels, ids = self.model, self.pixels(case), np.array(case["ids"], np.int64)
 
         def run() -> Any:
@@ -111,7 +110,7 @@ class Engine:
         return _nothing, run
 
     def case_decode(self, case: Case) -> Runs:
-        """One word more, below what has been read."""
+        """One more token, with the cache of those before."""
         model, ids = self.model, np.array(case["ids"], np.int64)
         cache = model.encode_image(self.pixels(case), interpolate_pos_encoding=True)
         model.next_token_logits(ids[:, :-1], cache)
@@ -154,12 +153,10 @@ def load(settings: dict[str, Any]) -> Engine:
 
 
 def once(settings: dict[str, Any], case: Case) -> Any:
-    """From nothing to the tokens of a caption of an image file, and their text."""
-    from refgit.processing import GitProcessor, load_image
-
-    model = Engine(settings).model
-    processor = GitProcessor.from_pretrained(settings["model"])
-    pixels = processor(images=load_image(case["image"]), return_tensors="np")["pixel_values"]
-    ids = model.backend.to_numpy(model.generate(pixels, **options_of(case)))
-    processor.batch_decode(ids, skip_special_tokens=True)
+    """Write a caption of an image file, from nothing to its token ids and their text."""
+    backend, dtype = settings["backend"], settings["dtype"]
+    captioner = Captioner.from_pretrained(settings["model"], backend=backend, dtype=dtype)
+    found = captioner.model.generate(captioner.read(case["image"]), **options_of(case))
+    ids = captioner.model.backend.to_numpy(found)
+    captioner.processor.batch_decode(ids, skip_special_tokens=True)
     return ids.tolist()

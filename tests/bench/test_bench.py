@@ -627,7 +627,7 @@ def test_the_default_model_is_written_once_to_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("refgit.model.config.GitConfig", lambda: tiny.CONFIG)
+    monkeypatch.setattr(checkpoint, "GitConfig", lambda: tiny.CONFIG)
     said: list[str] = []
     folder = checkpoint.default_model(said.append)
     assert folder.is_relative_to(tmp_path)

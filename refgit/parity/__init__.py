@@ -5,14 +5,14 @@ Words used here (docs/port-story.md shows them at work):
     port         somebody's own implementation of GIT, in any language; "other", "theirs", "your"
     trace        the named tensors (arrays of numbers) of a run, in the order of execution
     reference    the trace of refgit itself; "ours"
-    call, step   one run of the model; step n is the n-th that continues a text by one word
-    hook          the function through which the model shows its intermediates, each by its name
-    noise floor  how far rounding alone moves a tensor, measured (`noise`); errors are given in it
+    call, step   one run of the model; step n is the n-th that continues a text by one token
+    hook         the function that is called with each named intermediate of the model
+    noise floor  how far rounding alone moves a tensor, measured (`numerics`); the unit of errors
     node         a tensor of the model with its inputs and the recipe that makes it (`graph`)
-    hypothesis   a mistake that a port may have made at a node (`hypotheses`)
-    kit          files of inputs and expected outputs, for ports that have no Python near
+    hypothesis   a mistake that a port may have made at a node (`diagnosis.hypotheses`)
+    kit          files of inputs and expected outputs, for ports without Python
 
-Names are imported when first used.
+`compare_files` does what `refgit compare` does. Names are imported when first used.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ _HOMES = {
     "Comparison": "refgit.parity.comparison.row",
     "Diagnosis": "refgit.parity.diagnosis.result",
     "Grading": "refgit.parity.kit.grading",
+    "Investigation": "refgit.parity.session",
     "NoiseFloor": "refgit.parity.numerics.noise",
     "Trace": "refgit.traces.container",
     "TraceError": "refgit.traces.container",
     "capture_onnx": "refgit.traces.capture.onnx",
     "capture_torch": "refgit.traces.capture.torch",
     "compare": "refgit.parity.comparison.procedure",
+    "compare_files": "refgit.parity.session",
     "diagnose": "refgit.parity.diagnosis.procedure",
     "grade": "refgit.parity.kit.grading",
     "read_map": "refgit.parity.matching.maps",
@@ -38,23 +40,7 @@ _HOMES = {
     "write_report": "refgit.parity.report.write",
 }
 
-__all__ = [
-    "Comparison",
-    "Diagnosis",
-    "Grading",
-    "NoiseFloor",
-    "Trace",
-    "TraceError",
-    "capture_onnx",
-    "capture_torch",
-    "compare",
-    "diagnose",
-    "grade",
-    "read_map",
-    "record",
-    "write_kit",
-    "write_report",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -64,4 +50,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return __all__

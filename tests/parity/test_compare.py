@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,7 @@ from hypothesis import strategies as st
 
 from refgit.cli import compare_table
 from refgit.cli import main as cli
-from refgit.cli.commands import compare as compare_command
-from refgit.cli.commands import trace as trace_command
-from refgit.parity import Comparison, compare
+from refgit.parity import Comparison, compare, provenance, session
 from refgit.parity.comparison.row import Row
 from refgit.parity.matching.families import simple
 from refgit.parity.matching.layouts import best_layout, layouts
@@ -972,16 +969,12 @@ def test_other_weights_do_not_make_a_difference_and_unknown_ones_are_no_matter(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stand_in(
-        monkeypatch,
-        PROCEDURE,
-        diagnose=lambda *arguments, **options: _Diagnosis(),
-    )
+    monkeypatch.setattr(session, "diagnose", lambda *arguments, **options: _Diagnosis())
     meta = {**reference().meta, "sha256": 64 * "0"}
     Trace(dict(reference()), meta=meta).save(files.reference)
     assert command("compare", files.reference, files.same, "--model", saved) == 0
     assert "holds other weights" in capsys.readouterr().err
-    monkeypatch.setattr(compare_command, "weights_checksum", lambda path: None)
+    monkeypatch.setattr(provenance, "weights_checksum", lambda path: None)
     assert command("compare", files.reference, files.same, "--model", saved) == 1
     assert capsys.readouterr().err == ""
 
@@ -998,7 +991,7 @@ def test_the_diagnosis_is_made_as_soon_as_an_error_is_suspect(
         given_.append(precision)
         return _Diagnosis()
 
-    stand_in(monkeypatch, PROCEDURE, diagnose=diagnose)
+    monkeypatch.setattr(session, "diagnose", diagnose)
     Trace(dict(reference()), meta={**reference().meta, "model": str(saved)}).save(files.reference)
     assert command("compare", files.reference, files.same) == 0
     assert given_ == []
@@ -1105,16 +1098,6 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-PROCEDURE = "refgit.parity.diagnosis.procedure"
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **attributes: Any) -> None:
-    fake = ModuleType(module)
-    for name, value in attributes.items():
-        setattr(fake, name, value)
-    monkeypatch.setitem(sys.modules, module, fake)
-
-
 def test_with_the_model_there_is_a_diagnosis(
     command: Callable[..., int],
     files: SimpleNamespace,
@@ -1128,7 +1111,7 @@ def test_with_the_model_there_is_a_diagnosis(
         given_.extend(arguments)
         return _Diagnosis()
 
-    stand_in(monkeypatch, PROCEDURE, diagnose=diagnose)
+    monkeypatch.setattr(session, "diagnose", diagnose)
     assert command("compare", files.reference, files.other, "--model", saved) == 1
     said = capsys.readouterr()
     assert "diagnosis: layer 1: your activation is tanh-gelu." in said.out
@@ -1152,7 +1135,7 @@ def test_a_diagnosis_that_fails_leaves_the_comparison(
     def diagnose(*arguments: Any, **options: Any) -> None:
         raise ValueError("no inputs")
 
-    stand_in(monkeypatch, PROCEDURE, diagnose=diagnose)
+    monkeypatch.setattr(session, "diagnose", diagnose)
     assert command("compare", files.reference, files.other, "--model", saved) == 1
     said = capsys.readouterr()
     assert said.out.startswith(LAYER)
@@ -1168,12 +1151,8 @@ def test_the_reference_knows_its_model_and_its_weights(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stand_in(
-        monkeypatch,
-        PROCEDURE,
-        diagnose=lambda *arguments, **options: _Diagnosis(),
-    )
-    known = Trace(dict(reference()), meta={**reference().meta, **trace_command.origin(str(saved))})
+    monkeypatch.setattr(session, "diagnose", lambda *arguments, **options: _Diagnosis())
+    known = Trace(dict(reference()), meta={**reference().meta, **provenance.origin(str(saved))})
     known.save(files.reference)
     assert command("compare", files.reference, files.other) == 1
     assert "tanh-gelu" in capsys.readouterr().out
@@ -1196,7 +1175,7 @@ def test_floors_that_the_reference_lacks_are_measured_with_the_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     nothing = SimpleNamespace(ok=True, sentences=(), to_dict=dict)
-    stand_in(monkeypatch, PROCEDURE, diagnose=lambda *arguments, **options: nothing)
+    monkeypatch.setattr(session, "diagnose", lambda *arguments, **options: nothing)
     meta = {k: v for k, v in reference().meta.items() if k != "noise"}
     Trace(dict(reference()), meta=meta).save(files.reference)
     assert command("compare", files.reference, files.same, "--json") == 0
@@ -1209,11 +1188,7 @@ def test_a_report_is_written_on_demand(
     command: Callable[..., int], files: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Any] = []
-    stand_in(
-        monkeypatch,
-        "refgit.parity.report.write",
-        write_report=lambda *arguments: written.append(arguments),
-    )
+    monkeypatch.setattr(session, "write_report", lambda *arguments: written.append(arguments))
     page = files.folder / "report.html"
     assert command("compare", files.reference, files.other, "--html", page) == 1
     ((path, comparison, diagnosis, ours, theirs),) = written

@@ -7,20 +7,17 @@ names the first that is off. With the model at hand it also says why.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from refgit.cli.arguments import add_output_options
-from refgit.cli.commands.trace import weights_checksum
 from refgit.cli.compare_table import print_table
-from refgit.cli.output import one_line, print_json, put, reason, say
-from refgit.cli.terminal import waiting
-
-if TYPE_CHECKING:
-    from refgit.model.causal_lm import GitForCausalLM
-    from refgit.parity.comparison.row import Comparison, Row
-    from refgit.parity.numerics.noise import NoiseFloor
-    from refgit.traces.container import Trace
+from refgit.cli.output import one_line, print_json, put, say
+from refgit.cli.terminal import Bar, waiting
+from refgit.parity.comparison.row import Comparison, Row
+from refgit.parity.numerics.floor import MULTIPLE
+from refgit.parity.numerics.precision import PRECISIONS
+from refgit.parity.session import compare_files
 
 DESCRIPTION = "Compare another implementation's tensors with a reference from refgit trace."
 EPILOG = """\
@@ -84,12 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--multiple",
         type=positive,
+        default=MULTIPLE,
         metavar="X",
-        help="up to how many noise floors (see below) a difference counts as rounding (default: 8)",
+        help="up to how many noise floors (see below) a difference counts as rounding (default: "
+        f"{MULTIPLE:g})",
     )
     parser.add_argument(
         "--precision",
-        choices=("float64", "float32", "float16", "bfloat16"),
+        choices=PRECISIONS,
         help="the type of number OTHER was computed in; found from its numbers by default",
     )
     parser.add_argument(
@@ -107,167 +106,50 @@ def positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, diagnose if something differs, and say what was found."""
-    from refgit.parity.comparison.procedure import compare, precision_between
-    from refgit.parity.matching.maps import read_map
-    from refgit.parity.numerics.floor import MULTIPLE, SUSPECT
-    from refgit.parity.numerics.precision import precision_of
-    from refgit.traces.container import Trace
-
-    check_page(arguments.html)
-    with waiting("reading the tensors"):
-        reference, other = Trace.load(arguments.reference), Trace.load(arguments.other)
-    names = None if arguments.map is None else read_map(arguments.map)
-    model, about_model, same_weights = find_model(arguments.model, reference)
-    precision = arguments.precision or precision_between(reference, other)
-    noise = floors(model, reference, precision)
-    with waiting("comparing"):
-        found = compare(
-            reference,
-            other,
-            names=names,
-            noise=noise,
-            multiple=arguments.multiple or MULTIPLE,
-            precision=precision,
+    with stages() as progress:
+        found = compare_files(
+            arguments.reference,
+            arguments.other,
+            names=arguments.map,
+            model=arguments.model,
+            multiple=arguments.multiple,
+            precision=arguments.precision,
+            html=arguments.html,
+            strict=arguments.debug,
+            progress=progress,
         )
-    diagnosis, about_diagnosis = None, about_model
-    suspect = any(row.error > SUSPECT for row in found.rows)
-    if model is not None and (arguments.model is not None or suspect):
-        theirs = arguments.precision or precision_of(other)  # however narrow the reference is
-        diagnosis, about_diagnosis = diagnosed(
-            reference, found, model, theirs, debug=arguments.debug
-        )
-    fine = found.ok and (diagnosis is None or diagnosis.ok or not same_weights)
     if arguments.json:
-        entries = found.to_dict()
-        entries["diagnosis"] = None if diagnosis is None else diagnosis.to_dict()
-        print_json(**entries)
+        print_json(**found.to_dict())
     else:
-        print_comparison(found, everything=arguments.all)
-        for sentence in diagnosis.sentences if diagnosis is not None else ():
+        print_comparison(found.comparison, everything=arguments.all)
+        for sentence in found.diagnosis.sentences if found.diagnosis is not None else ():
             put(f"diagnosis: {one_line(sentence)}")
-    if about_diagnosis and not (found.ok and arguments.model is None):
-        say(about_diagnosis)
-    if arguments.html is not None:
-        from refgit.parity.report.write import write_report
-
-        with waiting(f"writing {arguments.html}"):
-            write_report(arguments.html, found, diagnosis, reference, found.canonical)
-    return 0 if fine else 1
+    for note in found.notes:
+        say(note)
+    return 0 if found.ok else 1
 
 
-# ---- the model
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Yield a callback that shows a bar for what is done now, until something else is."""
+    with ExitStack() as shown:
+        bar: Bar | None = None
 
+        def show(what: str, done: int, total: int | None) -> None:
+            nonlocal bar
+            if bar is None or bar.what != what:
+                shown.close()
+                bar = shown.enter_context(waiting(what))
+            if total is not None:
+                bar.advance(done, total)
 
-def check_page(page: str | None) -> None:
-    """Find out before the work whether the report could be written.
-
-    Raises
-    ------
-    ValueError
-        It is a directory, or would lie in one that does not exist.
-    """
-    if page is None:
-        return
-    if Path(page).is_dir():
-        raise ValueError(f"--html is {page}, which is a directory; expected the name of a file.")
-    if not Path(page).parent.is_dir():
-        raise ValueError(
-            f"--html is {page}; there is no directory {Path(page).parent}. Make it first."
-        )
-
-
-def find_model(wanted: str | None, reference: Trace) -> tuple[GitForCausalLM | None, str, bool]:
-    """Load the model of a comparison.
-
-    Parameters
-    ----------
-    wanted : str or None
-        What --model says; what the reference says by default, if that is on this machine.
-    reference : Trace
-
-    Returns
-    -------
-    (GitForCausalLM or None, str, bool)
-        And a sentence where there is none, and whether the weights may be the reference's.
-
-    Raises
-    ------
-    ValueError
-        The model of --model is of another architecture than the reference's.
-    """
-    from refgit.demo import NAME, demo_path
-    from refgit.hub import find_checkpoint
-    from refgit.model.causal_lm import GitForCausalLM
-    from refgit.model.config import GitConfig
-    from refgit.parity.comparison.configs import config_differences
-
-    name = wanted or reference.meta.get("model", "")
-    if name == NAME and not Path(name).is_dir():
-        path = demo_path()
-    elif wanted is not None:
-        path = find_checkpoint(wanted)
-    elif name and Path(name).is_dir():
-        path = Path(name)
-    else:
-        said = "for a diagnosis pass the model the reference was made with: --model MODEL."
-        return None, said, False
-    config = GitConfig.from_pretrained(path)
-    for key, ours, theirs in config_differences(reference.config, config):
-        said = (
-            f"{name} is another model than the reference's: its config says {key} = {theirs!r}, "
-            f"the reference's {ours!r}"
-        )
-        if wanted is None:
-            return None, f"{said}; for a diagnosis pass the right one: --model MODEL.", False
-        raise ValueError(f"--model {said}. Pass the one it was made with.")
-    checksum, expected = weights_checksum(path), reference.meta.get("sha256")
-    same = checksum is None or expected is None or checksum == expected
-    if not same:
-        said = (
-            f"{name} holds other weights than those the reference was made with (SHA-256 "
-            f"{str(checksum)[:12]}..., expected {str(expected)[:12]}...)"
-        )
-        if wanted is None:
-            return None, f"{said}; for a diagnosis pass the right ones: --model MODEL.", False
-        say(f"{said}; the noise floors and the diagnosis are of these.")
-    with waiting(f"loading {name}"):
-        return GitForCausalLM.from_pretrained(path), "", same
-
-
-def floors(model: GitForCausalLM | None, reference: Trace, precision: str) -> NoiseFloor | None:
-    """Return the reference's own noise floors, or measure them where it carries none."""
-    from refgit.parity.numerics.noise import NoiseFloor
-
-    stored = NoiseFloor.of_trace(reference)
-    base = "float32" if precision == "float64" else precision
-    if (stored is not None and stored.has(base)) or model is None or not reference.inputs:
-        return stored
-    with waiting("measuring the noise floors") as bar:
-        return NoiseFloor.measure(model, reference, (base,), progress=bar.advance)
-
-
-def diagnosed(
-    reference: Trace, found: Comparison, model: GitForCausalLM, precision: str, *, debug: bool
-) -> tuple[Any, str]:
-    """Return the diagnosis, or None and why there is none; the comparison stands without it."""
-    try:
-        from refgit.parity.diagnosis.procedure import diagnose
-
-        with waiting("looking for the cause"):
-            return diagnose(reference, found.canonical, model, precision=precision), ""
-    except Exception as error:
-        if debug:
-            raise
-        return None, f"no diagnosis: {reason(error)}"
-
-
-# ---- what is printed
+        yield show
 
 
 def print_comparison(found: Comparison, *, everything: bool) -> None:

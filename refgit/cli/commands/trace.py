@@ -7,11 +7,12 @@ on this very input, so that comparing needs no model.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from refgit.cli.arguments import (
     add_model_options,
@@ -21,9 +22,10 @@ from refgit.cli.arguments import (
 from refgit.cli.inputs import load_captioner, opened
 from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.terminal import waiting
-
-if TYPE_CHECKING:
-    from refgit.processing import GitProcessor
+from refgit.parity.numerics.noise import NoiseFloor
+from refgit.parity.provenance import origin
+from refgit.processing import GitProcessor
+from refgit.traces.container import record
 
 DESCRIPTION = "Run a model on an image and a text and store every intermediate tensor."
 EPILOG = """\
@@ -32,11 +34,11 @@ examples:
   refgit trace --model DIR --image photo.jpg --text "how many dogs?" --tokens 3 --out ref.safetensors
   refgit trace --image a.png --select "git.encoder.layer.3" "*.scores" --out part.safetensors
 
-A tensor is an array of numbers: the weights and everything computed from them. The tensors are
-named by the checkpoint's modules (the parts its parameters are named by) and stand in the order of
-execution. Decode steps, each of which writes one more word, begin with step.N. A pattern of
---select is a name with * and ?, or a module, which stands for all that is in it; the inputs are
-always there. --max-bytes leaves out the largest kinds of tensors until the rest fits.
+A tensor is an array of numbers. The tensors are named by the checkpoint's modules, as its
+parameters are, and come in the order of execution. Names of decode steps, each of which adds one
+token, begin with step.N. A pattern of --select is a name with * and ?, or a module, which means all
+that is in it; the inputs are always there. --max-bytes leaves out the largest kinds of tensors
+until the rest fits.
 
 The noise floor of a tensor is how far rounding alone moves it, measured by computing all of it
 again in other precisions. refgit compare judges by it.
@@ -62,18 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text",
         metavar="TEXT",
-        help="prompt: what the text begins with, after the token that opens every text",
+        help="prompt: what the text begins with, after the opening token",
     )
     parser.add_argument(
         "--tokens",
         type=count_of(0),
         default=0,
         metavar="N",
-        help="decode steps after the prompt, each the likeliest word (default: 0)",
+        help="decode steps after the prompt, each the likeliest token (default: 0)",
     )
     add_model_options(parser)
     parser.add_argument(
-        "--select", nargs="+", metavar="PATTERN", help="keep these tensors and the inputs alone"
+        "--select", nargs="+", metavar="PATTERN", help="keep only these tensors and the inputs"
     )
     parser.add_argument(
         "--max-bytes", type=size, metavar="SIZE", help="how large the file may be: 500M, 2G"
@@ -93,15 +95,12 @@ def size(text: str) -> int:
     """Read a number of bytes such as 500M; a type of argparse."""
     hit = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", text.lower())
     if hit is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500000, 500M or 2G")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500000, 500M or 2G")
     return int(float(hit[1]) * _UNITS[hit[2]])
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Record, measure the noise floors, write and say what was written."""
-    from refgit.parity.numerics.noise import NoiseFloor
-    from refgit.traces.container import record
-
     out = Path(arguments.out)
     check_target(out)
     captioner = load_captioner(arguments, photographs=False)
@@ -129,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
         found.meta |= origin(arguments.model)
         found.save(out)
     if len(found) == len(found.inputs):
-        say("--select fits none of the tensors, so the file holds the inputs alone.")
+        say("--select fits none of the tensors, so the file holds only the inputs.")
     if "left_out" in found.meta:
         say(f"left out to fit into --max-bytes: {found.meta['left_out']}")
     if arguments.json:
@@ -167,37 +166,11 @@ def check_target(out: Path) -> None:
 
 
 def prompt(text: str | None, processor: GitProcessor) -> Any:
-    """Return the ids of a prompt, (1, T), behind the opening token; None without text."""
+    """Return the ids of a prompt, (1, T), the opening token first; None without text."""
     if text is None:
         return None
-    import numpy as np
-
-    words = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return np.array([[processor.tokenizer.cls_token_id, *words]], np.int64)
-
-
-def origin(model: str | None) -> dict[str, str]:
-    """Say which weights a trace is of: the model's name or path, and the file's checksum."""
-    from refgit.demo import NAME, demo_path
-    from refgit.hub import find_checkpoint
-
-    bundled = model in (None, NAME)
-    path = demo_path() if model is None or bundled else find_checkpoint(model)
-    name = (
-        NAME if model is None or bundled else str(path.resolve()) if Path(model).is_dir() else model
-    )
-    found = {"model": name}
-    checksum = weights_checksum(path)
-    return found if checksum is None else {**found, "sha256": checksum}
-
-
-def weights_checksum(path: Path) -> str | None:
-    """Return the SHA-256 of a checkpoint's weights, if they are one file."""
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (path / name).is_file():
-            with (path / name).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-    return None
+    ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return np.array([[processor.tokenizer.cls_token_id, *ids]], np.int64)
 
 
 def megabytes(count: int) -> str:

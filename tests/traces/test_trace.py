@@ -595,7 +595,7 @@ def test_a_size_that_is_none_is_refused(
     with pytest.raises(SystemExit) as stopped:
         command("--image", STAR, "--out", "t.safetensors", f"--max-bytes={size}")
     assert stopped.value.code == 2
-    assert "is no size such as" in capsys.readouterr().err
+    assert "is not a size such as" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "bytes_"), [("500", 500), ("1.5k", 1500), ("2GB", 2 * 10**9)])

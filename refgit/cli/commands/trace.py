@@ -10,7 +10,6 @@ import argparse
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.provenance import origin
-from refgit.processing import GitProcessor
 from refgit.traces.container import record
 
 DESCRIPTION = "Run a model on an image and a text and store every intermediate tensor."
@@ -104,18 +102,19 @@ def run(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     check_target(out)
     captioner = load_captioner(arguments, photographs=False)
-    model, processor = captioner.model, captioner.processor
+    model = captioner.model
     pixels = captioner.read(opened(arguments.image))
+    prompt = np.array([captioner.prompt(arguments.text)]) if arguments.text else None  # (1, T)
     started = time.perf_counter()
     with waiting("recording"):
         found = record(
             model,
             pixels,
-            prompt(arguments.text, processor),
+            prompt,
             tokens=arguments.tokens,
             select=arguments.select,
             max_bytes=arguments.max_bytes,
-            interpolate_pos_encoding=processor.keeps_aspect_ratio,
+            interpolate_pos_encoding=captioner.processor.keeps_aspect_ratio,
         )
     recorded = time.perf_counter()
     precisions = _NOISE[arguments.noise]
@@ -163,14 +162,6 @@ def check_target(out: Path) -> None:
         raise ValueError(f"--out is {out}; expected a name that ends in .safetensors.")
     if not out.parent.is_dir():
         raise ValueError(f"--out is {out}; there is no directory {out.parent}. Make it first.")
-
-
-def prompt(text: str | None, processor: GitProcessor) -> Any:
-    """Return the ids of a prompt, (1, T), the opening token first; None without text."""
-    if text is None:
-        return None
-    ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return np.array([[processor.tokenizer.cls_token_id, *ids]], np.int64)
 
 
 def megabytes(count: int) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from refgit.generation.prompt import check_images, read_prompts
 from refgit.generation.protocol import CaptionModel
 from refgit.generation.resolve import resolve
@@ -61,15 +63,14 @@ def generate(
     tokenizer : BertTokenizer, optional
         Reads `stop_strings`.
     streamer : optional
-        Has ``put(ids)``, called with the prompts and then with the tokens of each step,
-        and ``end()``. See `model.stream` for more.
+        Has ``put(ids)``, called with the prompts and then with the tokens of each step, and
+        ``end()``. See `model.stream` for more.
     use_model_defaults : bool, optional
         See `resolve.fill`.
     **options
         Those above but the first three; and fields of `GenerationConfig`, each in the place of the
-        checkpoint's: ``max_length``,
-        ``max_new_tokens``, ``num_beams``, ``do_sample`` ... Lengths count each text's own tokens,
-        without padding.
+        checkpoint's: ``max_length``, ``max_new_tokens``, ``num_beams``, ``do_sample`` ... Lengths
+        count each text's own tokens, without padding.
 
     Returns
     -------
@@ -118,7 +119,7 @@ def prepare(
             f"{shown_by} was asked for and num_beams is {config.num_beams}; beam search can revise "
             "tokens that were already emitted, so expected num_beams=1."
         )
-    random = request.random()
+    random = np.random.default_rng(request.seed)
     prompts = read_prompts(model, request.input_ids, request.attention_mask, config, images.count)
     rules = rules_of(model, request, prompts, resolved.below)
     cache = images.read(request.head_mask)

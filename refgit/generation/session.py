@@ -20,6 +20,7 @@ from refgit.generation.logits.scores import Ids, Mask, Scores
 from refgit.generation.prompt import Prompts
 from refgit.generation.protocol import Cache, CaptionModel
 from refgit.generation.stopping import Criterion, build_stopping, done
+from refgit.validation import is_integer
 
 # With and without the prompt.
 RIVALS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))
@@ -59,43 +60,19 @@ class Request:
         own = {name: value for name, value in options.items() if name in OBJECTS}
         rest = {name: value for name, value in options.items() if name not in OBJECTS}
         for name in _CALLABLES:
-            if isinstance(own.get(name), Iterable) and not isinstance(own[name], str | bytes):
+            if isinstance(own.get(name), Iterable) and not isinstance(own[name], Sequence):
                 own[name] = tuple(own[name])
         return cls(pixel_values, input_ids, **own, arguments=rest)
 
     def check(self) -> None:
         """Refuse objects of another kind than is asked for, and two answers to one question."""
-        config, function = self.generation_config, self.prefix_allowed_tokens_fn
-        if config is not None and not isinstance(config, GenerationConfig):
-            raise TypeError(
-                f"generation_config is a {type(config).__name__}; expected a GenerationConfig, "
-                "such as GenerationConfig.from_dict makes of a dict."
-            )
-        if self.tokenizer is not None and not hasattr(self.tokenizer, "backend"):
-            raise TypeError(
-                f"tokenizer is a {type(self.tokenizer).__name__}; expected a BertTokenizer of "
-                "refgit, such as processor.tokenizer."
-            )
-        for method in ("put", "end") if self.streamer is not None else ():
-            if not callable(getattr(self.streamer, method, None)):
-                raise TypeError(
-                    f"streamer is a {type(self.streamer).__name__} without a method {method!r}; "
-                    "expected an object with put(ids) and end()."
-                )
-        for name in _CALLABLES:
-            values = getattr(self, name)
-            if values is not None and not (
-                isinstance(values, tuple) and all(map(callable, values))
-            ):
-                raise TypeError(
-                    f"{name} is {reprlib.repr(values)}; expected a list of callables "
-                    "that take (ids, scores)."
-                )
-        if function is not None and not callable(function):
-            raise TypeError(
-                f"prefix_allowed_tokens_fn is {reprlib.repr(function)}; expected a function that "
-                "takes (text, ids so far)."
-            )
+        for name, (holds, expected) in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and not holds(value):
+                found = reprlib.repr(value)
+                if name in ("generation_config", "tokenizer", "streamer"):
+                    found = f"a {type(value).__name__}"
+                raise TypeError(f"{name} is {found}; expected {expected}.")
         given = self.arguments
         for name, rival in RIVALS:
             if given.get(name) is not None and given.get(rival) is not None:
@@ -104,23 +81,6 @@ class Request:
                     "since both say how long a text may or must be."
                 )
 
-    def random(self) -> np.random.Generator:
-        """What sampling draws from.
-
-        Raises
-        ------
-        TypeError
-            `seed` is neither a number nor a generator.
-        """
-        seed = self.seed
-        whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool) and seed >= 0
-        if seed is not None and not whole and not isinstance(seed, np.random.Generator):
-            raise TypeError(
-                f"seed is {seed!r}; expected an integer of at least 0, a numpy.random.Generator, "
-                "or None for another at each call."
-            )
-        return np.random.default_rng(seed)
-
 
 OBJECTS = tuple(
     f.name for f in fields(Request) if f.name not in ("pixel_values", "input_ids", "arguments")
@@ -128,6 +88,32 @@ OBJECTS = tuple(
 
 
 _CALLABLES = ("logits_processor", "stopping_criteria")
+_SEVERAL = (
+    lambda x: isinstance(x, list | tuple) and all(map(callable, x)),
+    "a list of callables that take (ids, scores)",
+)
+# What an object must be where it is given, and how that is said.
+_KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "generation_config": (
+        lambda x: isinstance(x, GenerationConfig),
+        "a GenerationConfig, such as GenerationConfig.from_dict makes of a dict",
+    ),
+    "tokenizer": (
+        lambda x: hasattr(x, "backend"),
+        "a BertTokenizer of refgit, such as processor.tokenizer",
+    ),
+    "streamer": (
+        lambda x: all(callable(getattr(x, method, None)) for method in ("put", "end")),
+        "an object with the methods put(ids) and end()",
+    ),
+    "seed": (
+        lambda x: is_integer(x) or isinstance(x, np.random.Generator),
+        "an integer of at least 0, a numpy.random.Generator, or None for another at each call",
+    ),
+    "logits_processor": _SEVERAL,
+    "stopping_criteria": _SEVERAL,
+    "prefix_allowed_tokens_fn": (callable, "a function that takes (text, ids so far)"),
+}
 
 
 @dataclass(frozen=True, eq=False)

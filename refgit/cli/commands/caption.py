@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
 from refgit.cli.arguments import add_images, add_model_options, add_output_options, count_of
-from refgit.cli.commands import caption_job
 from refgit.cli.inputs import (
     is_one_image,
     load_captioner,
@@ -40,6 +41,12 @@ exit codes: 0 all well, 1 some images failed, 2 nothing could be started or writ
 """
 
 
+_JOB_DEFAULTS = {
+    "batch_size": None, "workers": None, "column": None, "recursive": False, "restart": False
+}  # fmt: skip
+_COLUMN = "image"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_images(parser)
@@ -53,14 +60,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "opens every text included (default: 50)",
     )
     add_output_options(parser)
-    caption_job.add_options(parser)
+    add_job_options(parser)
+
+
+def add_job_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what only jobs have."""
+    job = parser.add_argument_group("jobs", "for many images; all of these need --out")
+    job.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write a row for each image to this file, which ends in .jsonl or .parquet, and go on "
+        "with what an earlier run of the same command has left undone",
+    )
+    job.add_argument(
+        "--batch-size",
+        type=_size,
+        metavar="N",
+        help="images that are captioned at once, or auto: what proves fastest on the first ones, "
+        "64 at most (default: auto); captions do not depend on it",
+    )
+    job.add_argument(
+        "--workers",
+        type=count_of(1),
+        metavar="N",
+        help="threads that decode images meanwhile (default: one for each core)",
+    )
+    job.add_argument(
+        "--column",
+        metavar="NAME",
+        help=f"column of tables that holds the images (default: {_COLUMN})",
+    )
+    job.add_argument(
+        "--recursive", action="store_true", help="take images of directories within directories too"
+    )
+    job.add_argument(
+        "--restart", action="store_true", help="throw away the rows of an earlier run, begin anew"
+    )
+
+
+def _size(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor an integer of 1 or more")
+    return int(text)
+
+
+def refuse_without_out(arguments: argparse.Namespace) -> None:
+    """Refuse what only a job can do.
+
+    Raises
+    ------
+    ValueError
+        An option or an input belongs to jobs, and there is no --out.
+    """
+    for name, default in _JOB_DEFAULTS.items():
+        if getattr(arguments, name) != default:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{option} belongs to a job, which writes a file; expected --out as well, such as "
+                "--out captions.jsonl."
+            )
+    for name in arguments.images:
+        if Path(name).suffix.lower() in (".txt", ".parquet") and os.path.isfile(name):
+            raise ValueError(
+                f"{name} is a list or a table; its images are captioned into a file. Add --out, "
+                "such as --out captions.jsonl."
+            )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Caption what the arguments name; a file that fails does not stop the others."""
     if arguments.out is not None:
+        from refgit.cli.commands import caption_job  # jobs take time to import
+
+        arguments.column = arguments.column or _COLUMN
         return caption_job.run(arguments)
-    caption_job.refuse_without_out(arguments)
+    refuse_without_out(arguments)
     refuse_stdin_twice(arguments.images)
     captioner = load_captioner(arguments, max_length=arguments.max_length)
     sources = sources_of(arguments.images, videos=captioner.frames is not None)

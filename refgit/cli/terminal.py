@@ -1,7 +1,7 @@
-"""What only a terminal is shown: colours, and a bar where something takes over a second.
+"""Colours, and progress bars for what takes over a second; only a terminal is shown either.
 
-Nothing of it goes to stdout, and where stderr is no terminal there is nothing at all, so that
-scripts and pipes see results and messages alone. The package rich draws; it is imported when the
+Nothing of it goes to stdout, and where stderr is not a terminal there is nothing at all, so that
+scripts and pipes see only results and messages. The package rich draws; it is imported when the
 second is over, never before. Without it a bar is a plain line.
 """
 
@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 T = TypeVar("T")
+_DUMB = ("dumb", "unknown")  # values of TERM
 DELAY = 1.0  # seconds before a bar is shown
 _SHOWN: list[Bar] = []  # the bars of this moment, the outermost first; there is one terminal
 
@@ -25,8 +26,8 @@ _SHOWN: list[Bar] = []  # the bars of this moment, the outermost first; there is
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether lines can be drawn over again on this stream."""
-    if stream is None or os.environ.get("TERM") in ("dumb", "unknown"):
+    """Whether lines on this stream can be overwritten."""
+    if stream is None or os.environ.get("TERM") in _DUMB:
         return False
     try:
         return stream.isatty()
@@ -37,12 +38,10 @@ def is_terminal(stream: TextIO | None) -> bool:
 def has_colours(stream: TextIO | None) -> bool:
     """Whether this stream is to be written in colours.
 
-    On terminals alone, and never with NO_COLOR (no-color.org) or TERM=dumb; FORCE_COLOR asks for
+    Only terminals are, and none with NO_COLOR (no-color.org) or TERM=dumb; FORCE_COLOR asks for
     colours elsewhere too, such as in the log of a CI.
     """
-    if stream is None or os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("TERM") in ("dumb", "unknown"):
+    if stream is None or os.environ.get("NO_COLOR") or os.environ.get("TERM") in _DUMB:
         return False
     return bool(os.environ.get("FORCE_COLOR")) or is_terminal(stream)
 
@@ -64,7 +63,7 @@ def rich_console(stream: TextIO | None) -> Any:
 
 
 class Bar:
-    """How far something is, on stderr; `waiting` and `progress` make one.
+    """A progress bar on stderr; `waiting` and `progress` make one.
 
     It shows itself a second after the start, makes way for whatever is printed, and comes back
     with the next `advance`.
@@ -76,20 +75,17 @@ class Bar:
     visible : bool
         False for a bar that is never shown.
     unit : str
-        What is counted, such as "images": then their rate and the time that is left stand behind
-        the bar.
+        What is counted, such as "images": then their rate and the time left are behind the bar.
     """
 
     def __init__(self, what: str, *, visible: bool = True, unit: str = "") -> None:
-        self.what = what
-        self.unit = unit
-        self.visible = visible
+        self.what, self.unit, self.visible = what, unit, visible
         self.done: float = 0.0
         self.total: float | None = None
         self._started = time.monotonic()
         self._first: float | None = None  # what had been done before
         self._aside = False
-        self._display: _Display | None = None
+        self._display: Any = None
         self._lock = threading.RLock()
         self._timer = threading.Timer(DELAY, self._show)
         self._timer.daemon = True
@@ -118,7 +114,7 @@ class Bar:
         with self._lock:
             self._aside = True
             if self._display is not None:
-                self._display.hide()
+                self._display.stop()
 
     def stop(self) -> None:
         """Go for good."""
@@ -127,13 +123,13 @@ class Bar:
         self._timer.join()
 
     def _show(self) -> None:
-        with self._lock:
+        with self._lock, suppress(OSError):  # the terminal may be gone; the work goes on
             if self._aside:
                 return
             if self._display is None:
-                self._display = _display_for(self.what)
-            with suppress(OSError):  # the terminal is gone; the work goes on
-                self._display.show(self.done, self.total, self.pace())
+                self._display = _display(self.what)
+            self._display.update(0, completed=self.done, total=self.total, pace=self.pace())
+            self._display.start()
 
     def pace(self) -> str:
         """How fast it goes, on the average since the start, and how long it will take."""
@@ -145,56 +141,50 @@ class Bar:
         return f" {rate:.3g} {self.unit}/s, {left} left"
 
 
-class _Display(Protocol):
-    """What draws a bar."""
-
-    def show(self, done: float, total: float | None, pace: str) -> None: ...
-
-    def hide(self) -> None: ...
-
-
-def _display_for(what: str) -> _Display:
+def _display(what: str) -> Any:
+    """Return rich's display of one task, number 0, or a line with the same methods."""
     console = rich_console(sys.stderr)
-    return _PlainLine(what) if console is None else _RichBar(what, console)
+    if console is None:
+        return _PlainLine(what)
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
-
-class _RichBar:
-    """A bar drawn by rich, which keeps it moving and clears it."""
-
-    def __init__(self, what: str, console: Any) -> None:
-        from rich.markup import escape
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-        from rich.progress import TimeElapsedColumn as Elapsed
-
-        pace = TextColumn("{task.fields[pace]}", markup=False)
-        columns = (TextColumn(escape(what)), BarColumn(), TaskProgressColumn(), Elapsed(), pace)
-        self._bar = Progress(
-            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
-        )
-        self._task = self._bar.add_task(what, total=None, pace="")
-
-    def show(self, done: float, total: float | None, pace: str) -> None:
-        self._bar.update(self._task, completed=done, total=total, pace=pace)
-        self._bar.start()
-
-    def hide(self) -> None:
-        self._bar.stop()
+    found = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}", markup=False),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    found.add_task(what, total=None, pace="")
+    return found
 
 
 class _PlainLine:
-    """A line written over again and again."""
+    """A line that is overwritten; its methods are those of rich's Progress."""
 
     def __init__(self, what: str) -> None:
-        self.what = what
+        self.what, self.line = what, ""
         self._width = 0
 
-    def show(self, done: float, total: float | None, pace: str) -> None:
-        share = f" {done / total:.0%}" if total else " ..."
-        line = f"refgit: {self.what}{share}{pace}"
-        self._write(f"\r{line.ljust(self._width)}")
-        self._width = len(line)
+    def update(self, _task: int, *, completed: float, total: float | None, pace: str) -> None:
+        share = f" {completed / total:.0%}" if total else " ..."
+        self.line = f"refgit: {self.what}{share}{pace}"
 
-    def hide(self) -> None:
+    def start(self) -> None:
+        self._write(f"\r{self.line.ljust(self._width)}")
+        self._width = len(self.line)
+
+    def stop(self) -> None:
         if self._width:
             self._write(f"\r{' ' * self._width}\r")
             self._width = 0

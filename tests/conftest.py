@@ -11,7 +11,7 @@ from refgit_backends import Backend
 
 pytest.register_assert_rewrite("helpers")
 
-from helpers.backends import make_backend  # noqa: E402  # its asserts are rewritten as those of tests
+from helpers.backends import each_backend, make_backend  # noqa: E402  # its asserts are rewritten as those of tests
 
 # Of models this small, threads would only wait for one another; tests of threads set their own.
 os.environ.setdefault("REFGIT_NUM_THREADS", "1")
@@ -22,15 +22,7 @@ settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-@pytest.fixture(
-    params=[
-        "numpy",
-        "numpy-definitions",
-        "strict",
-        pytest.param("cupy", marks=pytest.mark.gpu),
-        pytest.param("cupy-definitions", marks=pytest.mark.gpu),
-    ]
-)
+@pytest.fixture(params=each_backend())
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend in turn, with its kernels and without; CuPy is skipped without a GPU."""
     return make_backend(request.param)

@@ -538,6 +538,7 @@ def test_another_blas_gets_the_work_whole(monkeypatch: pytest.MonkeyPatch) -> No
     assert seen == [slice(0, 40)]
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_what_ran_just_before() -> None:
     """OpenBLAS's threads spin for a while after a product; a result may not depend on that."""
     code = (
@@ -566,6 +567,7 @@ def test_bits_do_not_depend_on_what_ran_just_before() -> None:
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
+@pytest.mark.slow
 def test_freed_memory_is_kept_where_the_c_library_can() -> None:
     if platform.libc_ver()[0] != "glibc":
         pytest.skip("this system has another C library than glibc")

@@ -102,6 +102,7 @@ def bench(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, 
     return code, out, err
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_every_figure(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

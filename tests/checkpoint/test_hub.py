@@ -175,6 +175,7 @@ def test_a_processor_takes_the_small_files_alone(hub: Hub, tmp_path: Path) -> No
     assert not [name for name in hub.asked if name.endswith((".safetensors", ".bin"))]
 
 
+@pytest.mark.slow
 def test_revision_and_token_reach_the_hub(hub: Hub, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

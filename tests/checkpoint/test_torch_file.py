@@ -496,6 +496,7 @@ def test_garbage_is_named(start: bytes, content: bytes, tmp_path: Path) -> None:
     refused(path)
 
 
+@pytest.mark.slow
 @TWO_FORMATS
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(

@@ -226,6 +226,7 @@ def test_the_cache_takes_what_a_run_keeps(kind: str, dtype: str) -> None:
     assert cache.nbytes == memory.cache_image + memory.cache_text_token
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [None, 2])
 def test_activations_are_of_the_order_of_the_estimate(frames: int | None) -> None:
     config = GitConfig(

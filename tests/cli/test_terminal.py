@@ -78,6 +78,7 @@ def test_a_bar_shows_on_the_terminal_and_leaves_stdout_as_it_is(
     assert not any(screen(sent))  # and all of it is gone
 
 
+@pytest.mark.slow
 def test_a_bar_makes_way_for_results_on_the_same_terminal(
     model: Path, pictures: Sequence[Path]
 ) -> None:
@@ -153,6 +154,7 @@ def test_rich_is_imported_for_a_bar_alone(model: Path, pictures: Sequence[Path])
     assert done.stderr.decode() == "False\n"
 
 
+@pytest.mark.slow
 def test_every_slow_part_of_a_comparison_has_a_bar(model: Path, tmp_path: Path) -> None:
     out, page = tmp_path / "ref.safetensors", tmp_path / "report.html"
     arguments = ("trace", "--image", picture(tmp_path / "a.png"), "--out", out, "--model", model)
@@ -251,7 +253,17 @@ def test_colours_are_for_terminals_unless_variables_say_otherwise(
     assert terminal.is_terminal(closed) is False
 
 
-@pytest.mark.parametrize("arguments", [["layers", "softmax"], ["layers"], ["info"]])
+COLOURED = pytest.mark.parametrize(
+    "arguments",
+    [
+        ["layers", "softmax"],
+        pytest.param(["layers"], marks=pytest.mark.slow),
+        pytest.param(["info"], marks=pytest.mark.slow),
+    ],
+)
+
+
+@COLOURED
 @pytest.mark.parametrize(
     ("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
 )
@@ -263,7 +275,7 @@ def test_a_terminal_gets_colours_unless_it_asks_for_none(
     assert ("\x1b[" in sent) is coloured
 
 
-@pytest.mark.parametrize("arguments", [["layers", "softmax"], ["layers"], ["info"]])
+@COLOURED
 def test_a_pipe_gets_no_colours_unless_they_are_forced(arguments: list[str]) -> None:
     assert b"\x1b" not in process(arguments, FORCE_COLOR="").stdout
     assert b"\x1b[" in process(arguments, FORCE_COLOR="1", TERM="xterm", NO_COLOR="").stdout
@@ -296,15 +308,20 @@ FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 RESULTS = [
     f"caption {STAR}",
-    f"caption {STAR} {STAR} --json",
-    f"ask {STAR} 'what is this?'",
-    f"classify {STAR} --labels $LABELS",
-    "info",
-    "layers",
     "layers softmax",
-    "--help",
-    "caption --help",
     "--version",
+    *(
+        pytest.param(line, marks=pytest.mark.slow)
+        for line in (
+            f"caption {STAR} {STAR} --json",
+            f"ask {STAR} 'what is this?'",
+            f"classify {STAR} --labels $LABELS",
+            "info",
+            "layers",
+            "--help",
+            "caption --help",
+        )
+    ),
 ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.backends import ROOT
+from helpers.backends import ROOT, each_backend
 from refgit import GitForCausalLM, GitProcessor, to_numpy
 from refgit.cli.main import main
 from refgit.demo import FOR_PHOTOGRAPHS, NAME, demo_path
@@ -43,6 +43,7 @@ def test_the_weights_are_at_most_5_megabytes_of_float16() -> None:
     assert config["transformers_version"] == "4.56.2"
 
 
+@pytest.mark.parametrize("backend", each_backend("numpy-definitions", "strict"), indirect=True)
 @pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.stem)
 def test_every_drawing_is_named_rightly(path: object, backend: Backend) -> None:
     model = GitForCausalLM.from_pretrained(demo_path(), backend=backend)

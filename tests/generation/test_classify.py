@@ -159,6 +159,7 @@ def test_no_labels_and_no_end_are_refused() -> None:
         Trie([[5]], None)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_twenty_thousand_labels_are_no_matter() -> None:
     random = np.random.default_rng(0)
     labels = [random.integers(3, 30_000, random.integers(1, 11)).tolist() for _ in range(20_000)]

@@ -291,6 +291,7 @@ def likeliest_first_word(seed: int, pixels: np.ndarray) -> int:
     return row.index(max(row))
 
 
+@pytest.mark.slow
 def test_a_text_may_end_at_its_first_word() -> None:
     empty = 0
     for seed in range(50):

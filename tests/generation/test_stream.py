@@ -249,6 +249,7 @@ def on_a_terminal(*arguments: str) -> str:
     return seen.decode()
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_the_same_as_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     apple, star = str(APPLE), str(APPLE.with_name("star.png"))
     assert on_a_terminal("caption", apple) == "red apple\r\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import golden_cases as golden
-from helpers.backends import make_backend
+from helpers.backends import each_backend, make_backend
 from helpers.golden_checks import SMALL, WRITING, relative_error
 from refgit import to_numpy
 from refgit_backends import Backend
@@ -75,17 +75,7 @@ def test_git_base_size_holds_for_the_bare_definitions() -> None:
     check_case("git_base", make_backend("numpy-definitions"))
 
 
-@pytest.mark.parametrize(
-    "backend",
-    [
-        "numpy",
-        "numpy-definitions",
-        pytest.param("strict", marks=pytest.mark.slow),
-        pytest.param("cupy", marks=pytest.mark.gpu),
-        pytest.param("cupy-definitions", marks=pytest.mark.gpu),
-    ],
-    indirect=True,
-)
+@pytest.mark.parametrize("backend", each_backend("strict"), indirect=True)
 @pytest.mark.parametrize("case", WRITING)
 def test_generated_ids_equal_the_oracles(case: str, backend: Backend) -> None:
     model, inputs = golden.model(case, backend), golden.inputs(case)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from refgit_backends import Backend, BackendError, get_backend
 
 ROOT = Path(__file__).parents[2]
+BACKENDS = ("numpy", "numpy-definitions", "strict", "cupy", "cupy-definitions")
+
+
+def each_backend(*slow: str) -> list[Any]:
+    """Parameters of the fixture `backend`: all of them, some with the slow tests."""
+    marks = {name: [pytest.mark.gpu] for name in BACKENDS if name.startswith("cupy")}
+    marks |= {name: [pytest.mark.slow] for name in slow}
+    return [pytest.param(name, marks=marks.get(name, [])) for name in BACKENDS]
 
 
 def make_backend(name: str) -> Backend:

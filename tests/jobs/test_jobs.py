@@ -150,6 +150,7 @@ def test_a_name_that_is_no_text_comes_back_as_it_was(
     assert rows_of(out) == expected_rows([file], captions[:1])
 
 
+@pytest.mark.slow
 def test_a_warning_of_pillow_is_no_error_in_any_thread(
     job: Run, captions: list[str], files: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -613,6 +614,7 @@ def test_a_full_disk_loses_no_row(
     assert out.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_loses_no_row(
     job: Run, model: Path, files: list[Path], out: Path
 ) -> None:

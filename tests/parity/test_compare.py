@@ -71,6 +71,7 @@ def test_float32_agrees_with_float64_within_a_few_floors() -> None:
     assert found.missing == found.extra == found.unmatched == found.notes == ()
 
 
+@pytest.mark.slow
 @given(name=st.sampled_from([n for n in record(tiny_model(), pixels(2), tokens(2))
                              if not n.startswith("input.")]), data=st.data())  # fmt: skip
 def test_the_first_tensor_that_differs_is_named_wherever_it_is(

@@ -340,6 +340,7 @@ def test_a_trace_that_says_it_is_half_precision_is_judged_by_its_own_noise(
     assert diagnose(inputs(), shown, model).ok == (kind == "float16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_half_precision_stored_as_float32_is_recognised(model: Any, kind: str) -> None:
     ids = {"step.1.input.input_ids": np.array([[5]])}
@@ -574,6 +575,7 @@ def logits_alone(shallow: Any, *mutations: Mutation) -> dict[str, Any]:
     return {"output": git.run(pixels(), tokens())["output"]}
 
 
+@pytest.mark.slow
 def test_from_the_logits_alone_it_says_what_cannot_be_told(shallow: Any) -> None:
     wrong = logits_alone(shallow, Mutation("v.act", "relu", 0))
     diagnosis = diagnose(inputs(), wrong, shallow)

@@ -252,6 +252,7 @@ def test_a_checkpoint_of_ones_own_adds_cases(tmp_path: Path) -> None:
 # ---- grading
 
 
+@pytest.mark.slow
 def test_float32_in_an_order_of_its_own_passes_everything(float32_results: Path, kit: Path) -> None:
     grading = grade(float32_results, kit)
     assert failed(grading) == []

@@ -234,6 +234,7 @@ def test_no_false_alarm_on_two_hundred_right_models() -> None:
     assert alarms == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float64, np.float16])
 def test_no_false_alarm_in_other_precisions(dtype: Any) -> None:
     for seed in range(40):

@@ -509,6 +509,7 @@ def command() -> Callable[..., int]:
     return lambda *arguments: cli.main(["trace", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_trace_with_its_floors(
     command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import pytest
 
 from helpers.backends import ROOT
 from helpers.browser import EXECUTABLE, browser
+from helpers.forks import Forks
 
 DOCS = ROOT / "docs"
 SITE = DOCS / "tools" / "site"
@@ -67,23 +69,23 @@ SHELL_PAGES = [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p
 # ---- examples
 
 
+@pytest.fixture(scope="module")
+def python() -> Iterator[Forks]:
+    """Where the pages' Python runs: a process for each, with refgit imported."""
+    with Forks(ROOT, ENVIRONMENT) as forks:
+        yield forks
+
+
 @pytest.mark.parametrize("page", PYTHON_PAGES)
-def test_the_python_blocks_run_and_print_what_they_say(page: str) -> None:
+def test_the_python_blocks_run_and_print_what_they_say(page: str, python: Forks) -> None:
     if page in NEEDS_A_FILE:
         pytest.skip(f"{page} shows {NEEDS_A_FILE[page]}")
     parts = blocks(page, "python")
     stop = "\x1e"  # between what two blocks print
     code = f"print({stop!r}, end='')\n".join(part["code"] for part in parts)
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env=ENVIRONMENT,
-    )
-    assert run.returncode == 0, run.stderr
-    outputs = run.stdout.split(stop)
+    returncode, printed, errors = python.run(code)
+    assert returncode == 0, errors
+    outputs = printed.split(stop)
     assert len(outputs) == len(parts)
     for part, output in zip(parts, outputs, strict=True):
         if "exec=" in part["options"]:  # the site shows what it prints

@@ -1,6 +1,6 @@
-"""From an image and a text to an `Explanation`: one pass through the model, watched.
+"""From an image and a text to an `Explanation`: one pass through the model, with a hook.
 
-Where no text is given the model writes one first, step by step on its cache; the watched pass then
+Where no text is given the model writes one first, step by step on its cache; the recorded pass then
 reads image and text jointly, as in training ("teacher forcing"). Both give the same probabilities.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +18,11 @@ from refgit.explain.data import Bytes, ExplainError, Ids, Numbers
 from refgit.explain.explanation import Explanation
 from refgit.generation.logits.scores import probabilities
 from refgit.layers.lm_head import lm_head
+from refgit.model.causal_lm import GitForCausalLM
 from refgit.model.outputs import BaseModelOutputWithPast
+from refgit.pipeline import Captioner
+from refgit.processing import GitProcessor
 from refgit_backends import to_numpy
-
-if TYPE_CHECKING:
-    from refgit.model.causal_lm import GitForCausalLM
-    from refgit.processing import GitProcessor
 
 ALTERNATIVES = 10
 _IMAGE_STATE = re.compile(r"git\.image_encoder\.vision_model\.(pre_layrnorm|encoder\.layers\.\d+)")
@@ -36,14 +35,14 @@ def explain(
     text: str | None = None,
     max_length: int = 50,
 ) -> Explanation:
-    """Record what a model does with an image, word by word.
+    """Record what a model does with an image, token by token.
 
     Parameters
     ----------
     model : GitForCausalLM
     processor : GitProcessor
-    image : PIL image, array, or the frames of a video
-        As for the processor; one image or video.
+    image : path, bytes, PIL image, array, or the frames of a video
+        One image or video; see `refgit.pipeline.Captioner`.
     text : str, optional
         What to explain; by default what the model writes. The opening and the end token are added.
     max_length : int
@@ -60,9 +59,7 @@ def explain(
     ValueError, TypeError
         The processor or the model cannot take the image.
     """
-    pixels = processor(images=image, return_tensors="np")["pixel_values"]
-    if model.config.num_image_with_embedding is not None and pixels.ndim == 4:
-        pixels = pixels[None]  # a CLIP processor took the frames for a batch
+    pixels = Captioner(model, processor).read(image)
     return explain_pixels(model, processor, pixels, text, max_length)
 
 
@@ -81,25 +78,22 @@ def explain_pixels(
     model, processor, text, max_length
         See `explain`.
     """
-    keeps_ratio = getattr(processor.image_processor, "respect_ratio_max", None) is not None
-    pixels = model.checked_pixels(pixel_values, any_size=keeps_ratio)
+    pixels = model.checked_pixels(pixel_values, any_size=processor.keeps_aspect_ratio)
     if pixels.shape[0] != 1:
         raise ExplainError(
             f"there are {pixels.shape[0]} images; expected one. Explain one after the other."
         )
     room = model.config.text_room(model.count_image_tokens(pixels))
-    if text is None:
-        ids = _written(model, processor, pixel_values, min(max_length, room), keeps_ratio)
-    else:
-        ids = _given(processor, text, room)
-    seen = _watched(model, pixels, ids[:-1], keeps_ratio)
+    captioner = Captioner(model, processor, min(max_length, room))
+    ids = _written(captioner, pixel_values) if text is None else _given(captioner, text, room)
+    found = _pass(model, pixels, ids[:-1], any_size=processor.keeps_aspect_ratio)
     vision = model.config.vision_config
     grid = tuple(size // vision.patch_size for size in pixels.shape[-2:])
     frames = pixels.shape[1] if pixels.ndim == 5 else 1
     return _explanation(
         processor.tokenizer,
         ids,
-        seen,
+        found,
         generated=text is None,
         heads=_heads(model),
         image=_as_seen(to_numpy(pixel_values), processor.image_processor, vision.patch_size),
@@ -110,54 +104,45 @@ def explain_pixels(
 # ---- the text
 
 
-def _written(
-    model: GitForCausalLM, processor: GitProcessor, pixels: Any, longest: int, any_size: bool
-) -> list[int]:
-    """What the model writes, as `refgit caption` does: opening token, words, end token."""
-    found = model.generate(
-        pixels,
-        max_length=longest,
-        num_return_sequences=1,
-        tokenizer=processor.tokenizer,
-        interpolate_pos_encoding=any_size,
-        return_dict_in_generate=False,
-    )
-    ids: list[int] = to_numpy(found)[0].tolist()
+def _written(captioner: Captioner, pixels: Any) -> list[int]:
+    """What the model writes, as `refgit caption` does: opening token, caption, end token."""
+    (ids,) = captioner.token_ids(pixels)
     if len(ids) < 2:
-        raise ExplainError(f"the model wrote nothing within {longest} tokens; expected a word.")
-    return ids
-
-
-def _given(processor: GitProcessor, text: str, room: int) -> list[int]:
-    tokenizer = processor.tokenizer
-    words = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not words:
-        raise ExplainError("the text has no words; expected some, in quotes.")
-    ids = [tokenizer.cls_token_id, *words, tokenizer.sep_token_id]
-    if len(ids) - 1 > room:  # the end token is foretold, and not read
         raise ExplainError(
-            f"the text is {len(ids) - 1} tokens, its opening one included; this model has "
-            f"positions for {room}. Give a shorter one."
+            f"the model wrote nothing within {captioner.max_length} tokens; expected a word."
         )
     return ids
+
+
+def _given(captioner: Captioner, text: str, room: int) -> list[int]:
+    try:
+        ids = captioner.prompt(text, "the text")
+    except ValueError as error:
+        raise ExplainError(str(error)) from error
+    if len(ids) > room:  # the end token, which follows, is predicted and not read
+        raise ExplainError(
+            f"the text is {len(ids)} tokens, its opening one included; this model has "
+            f"positions for {room}. Give a shorter one."
+        )
+    return [*ids, captioner.processor.tokenizer.sep_token_id]  # type: ignore[list-item]
 
 
 # ---- the pass
 
 
 @dataclass(frozen=True)
-class _Watched:
-    """What one pass is kept of; see `Explanation` for what it becomes."""
+class _Pass:
+    """What is kept of one pass; see `Explanation` for what it becomes."""
 
     attentions: tuple[Numbers, ...]  # (H, T, L) each
     rollouts: Numbers  # (layers, T, L)
     image_norms: Numbers  # (image layers + 1, F R C)
     states: Numbers  # (layers + 1, T, D)
-    scores: Numbers  # (layers + 1, T, V): what the head makes of each state
+    scores: Numbers  # (layers + 1, T, V): the head's, of each state
 
 
-def _watched(model: GitForCausalLM, pixels: Any, ids: Sequence[int], any_size: bool) -> _Watched:
-    """Run the model on image and text at once; the head reads the text's positions alone.
+def _pass(model: GitForCausalLM, pixels: Any, ids: Sequence[int], *, any_size: bool) -> _Pass:
+    """Run the model on image and text at once; the head only reads the text's positions.
 
     A decoder layer ends as the last one does, so the head can read the states after any.
     """
@@ -185,7 +170,7 @@ def _watched(model: GitForCausalLM, pixels: Any, ids: Sequence[int], any_size: b
     attentions = [_precise(a)[0] for a in out.attentions]  # (1, H, L, L) -> (H, L, L)
     text = [state[:, n_image:, :] for state in out.hidden_states]  # (1, L, D) -> (1, T, D)
     head, ops = model.parameters["output"], model.operations
-    return _Watched(
+    return _Pass(
         tuple(a[:, n_image:].copy() for a in attentions),
         rollout(attentions)[:, n_image:].copy(),
         np.stack(image_norms),
@@ -219,17 +204,17 @@ def _heads(model: GitForCausalLM) -> tuple[tuple[int, ...], ...]:
 def _explanation(
     tokenizer: Any,
     ids: list[int],
-    seen: _Watched,
+    found: _Pass,
     *,
     generated: bool,
     heads: tuple[tuple[int, ...], ...],
     image: Bytes,
     grid: tuple[int, int, int],
 ) -> Explanation:
-    words = np.array(ids[1:], np.int64)  # (T,)
-    scores = seen.scores
+    tokens = np.array(ids[1:], np.int64)  # (T,)
+    scores = found.scores
     p = probabilities(scores.reshape(-1, scores.shape[-1])).reshape(scores.shape)
-    own = np.take_along_axis(p, words[None, :, None], axis=-1)[..., 0]  # (layers + 1, T)
+    own = np.take_along_axis(p, tokens[None, :, None], axis=-1)[..., 0]  # (layers + 1, T)
     last = p[-1]  # (T, V)
     top = np.argsort(-last, axis=-1, kind="stable")[:, :ALTERNATIVES]
     lens = p.argmax(axis=-1)  # (layers + 1, T)
@@ -240,8 +225,8 @@ def _explanation(
     pieces = tuple(tokenizer.convert_ids_to_tokens(ids))
     return Explanation(
         text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
-        generated=generated,
-        token_ids=words,
+        generated=text is None,
+        token_ids=tokens,
         tokens=pieces[1:],
         context=pieces[:-1],
         probabilities=own[-1],
@@ -249,11 +234,11 @@ def _explanation(
         top_ids=top,
         top_tokens=written(top),
         top_probabilities=np.take_along_axis(last, top, axis=-1),
-        attentions=seen.attentions,
+        attentions=found.attentions,
         heads=heads,
-        rollouts=seen.rollouts,
-        text_norms=_norm(seen.states),
-        image_norms=seen.image_norms,
+        rollouts=found.rollouts,
+        text_norms=_norm(found.states),
+        image_norms=found.image_norms,
         lens_ids=lens,
         lens_tokens=written(lens),
         lens_probabilities=p.max(axis=-1),

@@ -225,7 +225,7 @@ def _explanation(
     pieces = tuple(tokenizer.convert_ids_to_tokens(ids))
     return Explanation(
         text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
-        generated=text is None,
+        generated=generated,
         token_ids=tokens,
         tokens=pieces[1:],
         context=pieces[:-1],

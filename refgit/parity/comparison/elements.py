@@ -24,7 +24,7 @@ _BITS: dict[str, tuple[Any, Any]] = {
 
 
 def misfit_row(other: Trace, misfit: Misfit) -> Row:
-    """Return the row of a tensor whose shape is wrong: nothing of it can be right."""
+    """Return the row of a tensor whose shape is wrong."""
     return Row(
         misfit.ours,
         misfit.theirs,
@@ -33,16 +33,6 @@ def misfit_row(other: Trace, misfit: Misfit) -> Row:
         misfit.expected,
         misfit.shape,
         other.dtype_of(misfit.theirs),
-        max_abs=math.inf,
-        max_rel=math.inf,
-        rms=math.inf,
-        cosine=0.0,
-        ulp=0,
-        mismatching=1.0,
-        worst=(),
-        floor=0.0,
-        error=math.inf,
-        ok=False,
         note=f"shape {misfit.shape}, expected {misfit.expected}",
     )
 

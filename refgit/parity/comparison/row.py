@@ -13,6 +13,8 @@ from refgit.traces.container import Trace
 class Row:
     """One tensor of the reference and its counterpart.
 
+    The numbers default to those of a wrong shape, of which nothing can be right.
+
     Attributes
     ----------
     name, matched : str
@@ -59,16 +61,16 @@ class Row:
     shape: tuple[int, ...]
     other_shape: tuple[int, ...]
     dtype: str
-    max_abs: float
-    max_rel: float
-    rms: float
-    cosine: float
-    ulp: int
-    mismatching: float
-    worst: tuple[int, ...]
-    floor: float
-    error: float
-    ok: bool
+    max_abs: float = math.inf
+    max_rel: float = math.inf
+    rms: float = math.inf
+    cosine: float = 0.0
+    ulp: int = 0
+    mismatching: float = 1.0
+    worst: tuple[int, ...] = ()
+    floor: float = 0.0
+    error: float = math.inf
+    ok: bool = False
     nan: int = 0
     note: str = ""
     whole_shape: tuple[int, ...] = ()

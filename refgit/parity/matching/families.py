@@ -14,55 +14,41 @@ from refgit.traces.names import TensorName
 _VISION = "image_encoder.vision_model"
 # Others' names and our module paths, in simple form (see `simple`); the first that fits. The
 # first group are modules whose output is that of their last part.
-_SYNONYMS = [
-    (re.compile(pattern), ours)
-    for pattern, ours in (
-        (r"logits|lm_head|text_output|textual\.output|head", "output"),
-        (r"embeddings?", "embeddings.layernorm"),
-        (r"encoder\.layer\.(\d+)(\.output)?", r"encoder.layer.\1.output.layernorm"),
-        (
-            r"encoder\.layer\.(\d+)\.attention(\.output)?",
-            r"encoder.layer.\1.attention.output.layernorm",
-        ),
-        (r"encoder\.layer\.(\d+)\.attention\.self", r"encoder.layer.\1.attention.self.context"),
-        (
-            r"encoder\.layer\.(\d+)\.intermediate",
-            r"encoder.layer.\1.intermediate.intermediate_act_fn",
-        ),
-        (r"image_encoder(\.vision_model)?", f"{_VISION}.post_layernorm"),
-        (rf"({_VISION}\.encoder\.layer\.\d+)\.self_attn", r"\1.self_attn.out_proj"),
-        (rf"({_VISION}\.encoder\.layer\.\d+)\.mlp", r"\1.mlp.fc.2"),
-        (r"visual_projection(\.visual_projection)?", "visual_projection.visual_projection.1"),
-        # Microsoft's GIT, CLIP's own
-        (r"image_encoder\.conv\.1", f"{_VISION}.embeddings.patch_embedding"),
-        (r"image_encoder\.ln_pre", f"{_VISION}.pre_layrnorm"),
-        (r"image_encoder\.ln_post", f"{_VISION}.post_layernorm"),
-        (r"textual\.visual_projection\.([01])", r"visual_projection.visual_projection.\1"),
-        (r"textual\.embedding\.words", "embeddings.word_embeddings"),
-        (r"textual\.embedding\.positions", "embeddings.position_embeddings"),
-        (r"textual\.embedding(\.layer_norm)?", "embeddings.layernorm"),
-        # llama.cpp's
-        (r"v\.patch_embd", f"{_VISION}.embeddings.patch_embedding"),
-        (r"v\.pre_ln", f"{_VISION}.pre_layrnorm"),
-        (r"v\.post_ln", f"{_VISION}.post_layernorm"),
-    )
-]
+_SYNONYMS = {
+    r"logits|lm_head|text_output|textual\.output|head": "output",
+    r"embeddings?": "embeddings.layernorm",
+    r"(encoder\.layer\.\d+)(\.output)?": r"\1.output.layernorm",
+    r"(encoder\.layer\.\d+\.attention)(\.output)?": r"\1.output.layernorm",
+    r"(encoder\.layer\.\d+\.attention\.self)": r"\1.context",
+    r"(encoder\.layer\.\d+\.intermediate)": r"\1.intermediate_act_fn",
+    r"image_encoder(\.vision_model)?": f"{_VISION}.post_layernorm",
+    rf"({_VISION}\.encoder\.layer\.\d+\.self_attn)": r"\1.out_proj",
+    rf"({_VISION}\.encoder\.layer\.\d+\.mlp)": r"\1.fc.2",
+    r"visual_projection(\.visual_projection)?": "visual_projection.visual_projection.1",
+    # Microsoft's GIT, CLIP's own
+    r"image_encoder\.conv\.1": f"{_VISION}.embeddings.patch_embedding",
+    r"image_encoder\.ln_pre": f"{_VISION}.pre_layrnorm",
+    r"image_encoder\.ln_post": f"{_VISION}.post_layernorm",
+    r"textual\.visual_projection\.([01])": r"visual_projection.visual_projection.\1",
+    r"textual\.embedding\.words": "embeddings.word_embeddings",
+    r"textual\.embedding\.positions": "embeddings.position_embeddings",
+    r"textual\.embedding(\.layer_norm)?": "embeddings.layernorm",
+    # llama.cpp's
+    r"v\.patch_embd": f"{_VISION}.embeddings.patch_embedding",
+    r"v\.pre_ln": f"{_VISION}.pre_layrnorm",
+    r"v\.post_ln": f"{_VISION}.post_layernorm",
+}
 # How the paths of layers begin, and what follows a layer's number, in any of the families.
-_LAYERS = [
-    (re.compile(pattern), ours)
-    for pattern, ours in (
-        (r"(image_encoder\.transformer|visual\.transformer|transformer)\.resblocks\.", "vision"),
-        (r"v\.blk\.", "vision"),
-        (rf"{_VISION}\.encoder\.layer\.", "vision"),
-        (r"textual\.transformer\.encoder\.layer\.", "text"),
-        (r"blk\.", "text"),
-        (r"encoder\.layer\.", "text"),
-    )
-]
+_LAYERS = {
+    r"(image_encoder\.transformer|visual\.transformer|transformer)\.resblocks\.": "vision",
+    r"v\.blk\.": "vision",
+    rf"{_VISION}\.encoder\.layer\.": "vision",
+    r"textual\.transformer\.encoder\.layer\.": "text",
+    r"blk\.": "text",
+    r"encoder\.layer\.": "text",
+}
 _IN_LAYER = {
     "vision": {
-        "": "",
-        "ln_1": "layer_norm.1",
         "ln.1": "layer_norm.1",
         "attn": "self_attn.out_proj",
         "attn.out_proj": "self_attn.out_proj",
@@ -70,7 +56,6 @@ _IN_LAYER = {
         "attn_q": "self_attn.q_proj",
         "attn_k": "self_attn.k_proj",
         "attn_v": "self_attn.v_proj",
-        "ln_2": "layer_norm.2",
         "ln.2": "layer_norm.2",
         "mlp.c_fc": "mlp.fc.1",
         "mlp.gelu": "mlp.activation_fn",
@@ -141,16 +126,16 @@ def _split_call(name: str) -> tuple[str, str]:
 
 def _in_family(text: str) -> str:
     """Translate a simple name into ours, if it belongs to a family that is known."""
-    for pattern, kind in _LAYERS:
-        hit = pattern.match(text)
+    for pattern, kind in _LAYERS.items():
+        hit = re.match(pattern, text)
         if hit:
             number, _, rest = text[hit.end() :].partition(".")
             base = f"{_VISION}.encoder" if kind == "vision" else "encoder"
             text = f"{base}.layer.{number}." + _IN_LAYER[kind].get(rest, rest)
             text = text.rstrip(".")
             break
-    for pattern, ours in _SYNONYMS:
-        hit = pattern.fullmatch(text)
+    for pattern, ours in _SYNONYMS.items():
+        hit = re.fullmatch(pattern, text)
         if hit:
             return hit.expand(ours)
     return text

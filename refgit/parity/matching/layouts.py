@@ -1,7 +1,7 @@
-"""How another implementation may lay a tensor out: transposed, flattened, by heads, channels last.
+"""The layouts of other implementations: transposed, flattened, split into heads, channels last.
 
 A layout says how the axes of our tensor, some of them split, are permuted and then merged into
-theirs. Shapes alone often leave one possibility; where they leave several, the values decide.
+theirs. Shapes often leave only one possibility; where they leave several, the values decide.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from functools import lru_cache
 
 import numpy as np
 
+from refgit.parity.numerics.floor import root_mean_square
 from refgit.traces.container import Tensor
 
 Shape = tuple[int, ...]
 
 _SAMPLE = 512
-# A layout that only the values speak for must bring the error down this far below the simplest's.
+# A layout is preferred to the simplest if it reduces the error to this share.
 _CONVINCING = 0.3
 
 
@@ -29,13 +30,13 @@ class Layout:
     Attributes
     ----------
     text : str
-        What is said of it; "" where the arrays lie alike.
+        Its description; "" where it is ours.
     axes : tuple of int
         Our axes, split where theirs are: their lengths.
     order : tuple of int
-        Which of these axes stand where in their array, before axes next to each other are merged.
+        The order of these axes in their array, before neighbours are merged.
     shape : tuple of int
-        Of the array in our layout.
+        Of their array in our layout.
     part : (axis, start, stop) or None
         The part of ours that theirs holds.
     repeat : int
@@ -139,8 +140,7 @@ def unlikeness(theirs: Tensor, ours: Tensor, layout: Layout) -> float:
         both = np.isfinite(a) & np.isfinite(b)
         if not both.any():
             return math.inf
-        size = float(np.sqrt(np.mean(b[both] ** 2)))
-        error = float(np.sqrt(np.mean((a[both] - b[both]) ** 2)))
+        size, error = root_mean_square(b[both]), root_mean_square(a[both] - b[both])
     if size == 0.0:
         return 0.0 if error == 0.0 else math.inf
     return error / size
@@ -157,15 +157,13 @@ def _whole(theirs: Shape, ours: Shape) -> Iterator[Layout]:
         permuted = tuple(axes[i] for i in order)
         if not _fit(theirs, permuted, split=len(axes) > len(ours), moved=axes != permuted):
             continue
-        said = _said(theirs, permuted, text)
-        layout = Layout(said, axes, order, ours)
         if _path(axes, order) not in seen:  # axes of one make several the same
             seen.add(_path(axes, order))
-            yield layout
+            yield Layout(_described(theirs, permuted, text), axes, order, ours)
 
 
 def _path(axes: Shape, order: Shape) -> tuple[Shape, Shape]:
-    """What a permutation does, axes of one apart."""
+    """What a permutation does, leaving out axes of one."""
     real = [i for i, n in enumerate(axes) if n != 1]
     moved = [i for i in order if axes[i] != 1]
     if moved == real:
@@ -173,37 +171,45 @@ def _path(axes: Shape, order: Shape) -> tuple[Shape, Shape]:
     return tuple(axes[i] for i in real), tuple(real.index(i) for i in moved)
 
 
+# Orders of our axes, by how many there are, and how to say it.
+_ORDERS: dict[int, tuple[tuple[Shape, str], ...]] = {
+    3: (((1, 0, 2), "tokens before the batch"),),
+    4: (
+        ((0, 2, 3, 1), "channels last"),
+        ((0, 2, 1, 3), "the two axes in the middle transposed"),
+        ((1, 0, 2, 3), "the first two axes transposed"),
+    ),
+    5: (
+        ((0, 1, 3, 4, 2), "channels last"),
+        ((0, 2, 1, 3, 4), "channels before the frames"),
+    ),
+}
+
+
 def _permutations(theirs: Shape, ours: Shape) -> Iterator[tuple[Shape, Shape, str]]:
     """Our axes, split where theirs are; their order; how to say it."""
     n = len(ours)
     yield ours, tuple(range(n)), ""
     if n >= 2:
-        order = (*range(n - 2), n - 1, n - 2)
-        yield ours, order, "the last two axes transposed"
-    if n == 3:
+        yield ours, (*range(n - 2), n - 1, n - 2), "the last two axes transposed"
+    for order, text in _ORDERS.get(n, ()):
+        yield ours, order, text
+    if n == 3 and len(theirs) > 2:
         b, t, d = ours
-        yield ours, (1, 0, 2), "tokens before the batch"
         for width in sorted(set(theirs[-2:])):  # d of one head, D of a patch
-            if len(theirs) > 2 and 0 < width < d and d % width == 0:
+            if 0 < width < d and d % width == 0:
                 axes = (b, t, d // width, width)
                 yield axes, (0, 2, 1, 3), "heads split, (B, H, T, d)"
                 yield axes, (0, 2, 3, 1), "heads split and transposed, (B, H, d, T)"
-            if len(theirs) > 2 and 0 < width < t and t % width == 0:
+            if 0 < width < t and t % width == 0:
                 axes = (b, t // width, width, d)
                 yield axes, (0, 3, 1, 2), "as a picture, channels first, (B, D, h, w)"
-    if n == 4:
-        yield ours, (0, 2, 3, 1), "channels last"
-        yield ours, (0, 2, 1, 3), "the two axes in the middle transposed"
-        yield ours, (1, 0, 2, 3), "the first two axes transposed"
-    if n == 5:
-        yield ours, (0, 1, 3, 4, 2), "channels last"
-        yield ours, (0, 2, 1, 3, 4), "channels before the frames"
 
 
 def _fit(theirs: Shape, permuted: Shape, *, split: bool, moved: bool) -> bool:
     """Whether their shape is that of the permuted axes, or of these merged or (unmoved) split."""
     if split and theirs[-2:] != permuted[-2:]:
-        return False  # merged again, nothing would be left to see of the split
+        return False  # merged again, the split would not show
     one, two = _edges(theirs), _edges(permuted)
     return one <= two or (two <= one and not moved)
 
@@ -213,7 +219,7 @@ def _edges(shape: Shape) -> set[int]:
     return {math.prod(shape[i:]) for i in range(len(shape) + 1)}
 
 
-def _said(theirs: Shape, permuted: Shape, text: str) -> str:
+def _described(theirs: Shape, permuted: Shape, text: str) -> str:
     """Describe the permutation, and what became of axes next to each other."""
     if theirs == permuted:
         return text
@@ -242,19 +248,19 @@ def _tuple(shape: Sequence[int]) -> str:
     return f"({', '.join(map(str, shape))})"
 
 
-# ---- a part of it, or several times
+# ---- a part of the tensor, or several times
 
 
 def _repeated(theirs: Shape, ours: Shape) -> Iterator[Layout]:
-    """Ours has one row that theirs repeats for the batch."""
+    """Ours has one batch row that theirs repeats."""
     if ours[:1] != (1,) or not math.prod(ours) or math.prod(theirs) % math.prod(ours):
         return
     times = math.prod(theirs) // math.prod(ours)
     if times < 2 or (len(theirs) == len(ours) and theirs[0] != times):
-        return  # twice the heads or the tokens are no second row
+        return  # twice the heads or the tokens are not a second row
     for layout in _whole(theirs, (times, *ours[1:])):
-        said = "repeated for each row of the batch"
-        yield replace(layout, text=_joined(said, layout.text), repeat=times)
+        text = _joined("repeated for each row of the batch", layout.text)
+        yield replace(layout, text=text, repeat=times)
 
 
 def _parts(theirs: Shape, ours: Shape) -> Iterator[Layout]:
@@ -271,10 +277,9 @@ def _parts(theirs: Shape, ours: Shape) -> Iterator[Layout]:
     for start, where in ((total - length, "last"), (0, "first")):
         some = f"{where} position" if length == 1 else f"{where} {length} positions"
         for layout in _whole(theirs, shape):
-            said = f"only the {some} of {total}"
-            part = (axis, start, start + length)
             plain = layout.text if "axes of one" not in layout.text else ""
-            yield replace(layout, text=_joined(said, plain), part=part)
+            text = _joined(f"only the {some} of {total}", plain)
+            yield replace(layout, text=text, part=(axis, start, start + length))
 
 
 def _joined(*parts: str) -> str:

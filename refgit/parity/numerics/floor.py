@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from refgit.parity.numerics.precision import EPSILON, UNIT_ROUNDOFF
-from refgit.traces.container import Tensor, split_call
+from refgit.traces.container import Tensor
+from refgit.traces.names import TensorName
 
 # Up to how many noise floors a difference counts as rounding. The largest error of transformers'
 # 20,154 tensors of 300 random models is 5.0 floors, 99.9 % are below 3.1; of 1,215 tensors of the
@@ -111,19 +112,20 @@ def larger(floors: Mapping[str, Floor], others: Mapping[str, Floor]) -> dict[str
 def pooled(floors: Mapping[str, Floor], exact: Mapping[str, Tensor]) -> dict[str, Floor]:
     """Give a tensor's calls the largest of their floors, relative to the tensor's size.
 
-    What one decode step shows is a draw of a hundred numbers, and a lucky one now and then; all
-    calls run through the same operation.
+    What one decode step shows is a sample of a hundred numbers, and sometimes a lucky one; all
+    calls run the same operation.
     """
+    paths = {name: TensorName.parse(name).path for name in floors}
     extents = {name: extent(exact[name].astype(np.float64, copy=False)) for name in floors}
     shares: dict[str, tuple[float, float]] = {}
     for name, floor in floors.items():
-        (largest, rms), kind = extents[name], split_call(name)[1]
+        largest, rms = extents[name]
         if largest > 0.0 and np.isfinite(largest) and np.isfinite(floor.max):
-            before = shares.get(kind, (0.0, 0.0))
-            shares[kind] = max(before[0], floor.max / largest), max(before[1], floor.rms / rms)
+            share = shares.get(paths[name], (0.0, 0.0))
+            shares[paths[name]] = max(share[0], floor.max / largest), max(share[1], floor.rms / rms)
     found = {}
     for name, floor in floors.items():
-        (largest, rms), share = extents[name], shares.get(split_call(name)[1], (0.0, 0.0))
+        (largest, rms), share = extents[name], shares.get(paths[name], (0.0, 0.0))
         if np.isfinite(largest):
             floor = Floor(max(floor.max, share[0] * largest), max(floor.rms, share[1] * rms))
         found[name] = floor

@@ -27,7 +27,8 @@ import numpy as np
 from refgit.parity.numerics.floor import Floor, larger, measured_floor, pooled, scaled_floor
 from refgit.parity.numerics.precision import UNIT_ROUNDOFF
 from refgit.parity.numerics.rerun import replay, summed_backwards
-from refgit.traces.container import Tensor, Trace, is_input
+from refgit.traces.container import Tensor, Trace
+from refgit.traces.names import TensorName
 
 if TYPE_CHECKING:
     from refgit.model.causal_lm import GitForCausalLM
@@ -100,7 +101,7 @@ class NoiseFloor:
                 name: measured_floor(run[name], exact[name], precision)
                 for name in exact
                 if name in run and run[name].shape == exact[name].shape
-                if exact[name].dtype.kind == "f" and not is_input(name)
+                if exact[name].dtype.kind == "f" and not TensorName.parse(name).is_input
             }
             found[precision] = larger(pooled(own, exact), found.get(precision, {}))
         return cls(found)
@@ -145,7 +146,7 @@ class NoiseFloor:
         precision : str
             What the other implementation computes in.
         """
-        if is_input(name):  # the same numbers, or these rounded once
+        if TensorName.parse(name).is_input:  # the same numbers, or these rounded once
             return scaled_floor(reference, precision, 1.0, 1.0, measured=True)
         for base in (precision, *_KIN.get(precision, ())):
             floor = self.floors.get(base, {}).get(name)

@@ -8,7 +8,8 @@ import numpy as np
 
 from refgit.parity.numerics.precision import HALF, rounded
 from refgit.parity.numerics.summation import OrderedBackend, backwards
-from refgit.traces.container import Tensor, Trace, is_input, split_call, trace
+from refgit.traces.container import Tensor, Trace, trace
+from refgit.traces.names import TensorName
 
 if TYPE_CHECKING:
     from refgit.model.cache import KeyValueCache
@@ -22,7 +23,7 @@ def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
     ----------
     model : GitForCausalLM
     reference : Trace
-        Its inputs are fed again, the words of each step included.
+        Its inputs are fed again, the tokens of each step included.
     precision : str
         One of PRECISIONS.
 
@@ -37,10 +38,9 @@ def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
         The trace holds no inputs.
     """
     calls: dict[str, dict[str, Tensor]] = {}
-    for name in reference:
-        prefix, rest = split_call(name)
-        if is_input(name):
-            calls.setdefault(prefix, {})[rest.removeprefix("input.")] = reference[name]
+    for name in map(TensorName.parse, reference):
+        if name.is_input:
+            calls.setdefault(name.prefix, {})[name.leaf] = reference[str(name)]
     if not calls:
         raise ValueError(
             "the reference holds no inputs (input.pixel_values, input.input_ids); the noise floor "

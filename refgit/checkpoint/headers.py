@@ -7,21 +7,18 @@ model is.
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refgit.checkpoint.loading import INDEX, TORCH_INDEX, TORCH_WEIGHTS, WEIGHTS
-from refgit.checkpoint.torch.pickle import Storage, run_pickle
+from refgit.checkpoint.loading import read_weights
+from refgit.checkpoint.torch.file import read_torch, state_dict
+from refgit.checkpoint.torch.pickle import Storage
 from refgit.errors import CheckpointError
-from refgit.files import read_json
 
 _MOST_BYTES = 1 << 27  # of a header; a broken file may not fill the memory
 # Bytes of a number, by the dtype's name in safetensors files.
@@ -77,33 +74,8 @@ def read_headers(directory: Path) -> tuple[dict[str, TensorHeader], list[Path]]:
     CheckpointError
         A file is broken, or one that an index lists is missing.
     """
-    formats: tuple[tuple[str, str, Callable[[Path], dict[str, TensorHeader]]], ...] = (
-        (WEIGHTS, INDEX, safetensors_header),
-        (TORCH_WEIGHTS, TORCH_INDEX, torch_header),
-    )
-    for whole, index, reader in formats:
-        if (directory / whole).is_file():
-            return reader(directory / whole), [directory / whole]
-        if (directory / index).is_file():
-            files = _files_of(directory / index)
-            listed = set(read_json(directory / index)["weight_map"])
-            found: dict[str, TensorHeader] = {}
-            for file in files:
-                found |= {name: x for name, x in reader(file).items() if name in listed}
-            return found, files
-    return {}, []
-
-
-def _files_of(index: Path) -> list[Path]:
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(
-        isinstance(file, str) and Path(file).name == file for file in weight_map.values()
-    ):
-        raise CheckpointError(
-            f'{index} has no "weight_map" of tensor names to files of its own directory; '
-            "download or copy it again."
-        )
-    return [index.parent / file for file in sorted(set(weight_map.values()))]
+    weights = read_weights(directory, safetensors_header, torch_header)
+    return ({}, []) if weights is None else (weights.tensors, weights.files)
 
 
 def safetensors_header(path: Path) -> dict[str, TensorHeader]:
@@ -130,8 +102,8 @@ def safetensors_header(path: Path) -> dict[str, TensorHeader]:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} ({size} bytes) is no safetensors file: {error}. Was the download or copy cut "
-            "short?"
+            f"{path} ({size} bytes) is not a safetensors file: {error}. Was the download or copy "
+            "cut short?"
         ) from error
 
 
@@ -152,49 +124,12 @@ def torch_header(path: Path) -> dict[str, TensorHeader]:
     CheckpointError
         The file is missing or broken, or holds something other than tensors by name.
     """
-    try:
-        content = _zip_content(path) if zipfile.is_zipfile(path) else _legacy_content(path)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size} bytes) is no complete file of torch.save: {error}. "
-            "Was the download or copy cut short?"
-        ) from error
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(x, np.ndarray) for name, x in content.items()
-    ):
-        raise CheckpointError(
-            f"{path} holds something other than a dict of tensors by name; save "
-            "model.state_dict(), or better a .safetensors file."
-        )
+    content = state_dict(read_torch(path, _untouched), path)
     return {name: TensorHeader(_dtype_of(x), x.shape) for name, x in content.items()}
 
 
-def _zip_content(path: Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        pickles = [i for i in archive.infolist() if i.filename.endswith("/data.pkl")]
-        if len(pickles) != 1 or pickles[0].file_size > _MOST_BYTES:
-            raise ValueError("its archive has no data.pkl, several, or too large a one")
-        return run_pickle(io.BytesIO(archive.read(pickles[0])), path, _unwritten)
-
-
-def _legacy_content(path: Path) -> Any:
-    """The fourth pickle of the file; magic number, version and system stand before it."""
-    with path.open("rb") as file:
-        start = io.BytesIO(file.read(_MOST_BYTES))
-    if start.read(1) != b"\x80":  # how any pickle of the last twenty years opens
-        raise ValueError("it opens neither like a zip archive nor like a pickle")
-    start.seek(0)
-    for _ in range(3):
-        run_pickle(start, path, _unwritten)
-    return run_pickle(start, path, _unwritten)
-
-
-def _unwritten(storage: Storage) -> np.ndarray[Any, Any]:
-    """An array in the place of a storage: of its size, but of pages that nobody has touched."""
+def _untouched(storage: Storage) -> np.ndarray[Any, Any]:
+    """Return an array in the place of a storage: of its size, but of pages that nobody touches."""
     kind = np.dtype(f"V{storage.itemsize}", metadata={"dtype": storage.dtype})
     return np.empty(storage.numel, kind)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,8 +21,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 TORCH_WEIGHTS = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
-# The first of these that is there is read: what the whole file is called, its index, the reader.
-_FORMATS = ((WEIGHTS, INDEX, open_safetensors), (TORCH_WEIGHTS, TORCH_INDEX, open_torch))
+# The first of these that is there is read: what the whole file is called, and its index.
+_FORMATS = ((WEIGHTS, INDEX), (TORCH_WEIGHTS, TORCH_INDEX))
 # Buffers that older versions of transformers wrote: 0, 1, 2, ..., nothing learned.
 _BUFFERS = ("position_ids",)
 # transformers 5 spells the time embeddings of videos rightly; the hub's checkpoints do not.
@@ -31,6 +31,81 @@ _MODEL_PREFIX = "git."
 _HEAD = "output."
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
+T = TypeVar("T")
+
+
+class Weights(NamedTuple, Generic[T]):
+    """What the files of a checkpoint directory hold.
+
+    Attributes
+    ----------
+    tensors : dict of str to T
+        By their names in the files.
+    source : Path
+        The file or index to name in messages.
+    files : list of Path
+        All files that were read.
+    absent : list of str
+        Tensors that the index lists and the files lack.
+    """
+
+    tensors: dict[str, T]
+    source: Path
+    files: list[Path]
+    absent: list[str]
+
+
+def read_weights(
+    directory: Path,
+    safetensors: Callable[[Path], dict[str, T]],
+    torch: Callable[[Path], dict[str, T]],
+) -> Weights[T] | None:
+    """Read the weights of a directory: one file, or those that an index lists.
+
+    Parameters
+    ----------
+    directory : Path
+    safetensors, torch : callable
+        Read one file of either format.
+
+    Returns
+    -------
+    Weights, or None where there are none
+
+    Raises
+    ------
+    CheckpointError
+        A file is missing or broken.
+    """
+    for (whole, index), reader in zip(_FORMATS, (safetensors, torch), strict=True):
+        if (directory / whole).is_file():
+            return Weights(reader(directory / whole), directory / whole, [directory / whole], [])
+        if (directory / index).is_file():
+            return _read_shards(directory / index, reader)
+    return None
+
+
+def _read_shards(index: Path, reader: Callable[[Path], dict[str, T]]) -> Weights[T]:
+    """Read every tensor that an index lists from the file that it names."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(
+            f'{index} has no "weight_map"; expected tensor names with files. Download or copy it '
+            "again."
+        )
+    for file in weight_map.values():
+        if not isinstance(file, str) or file in ("", "..") or Path(file).name != file:
+            raise CheckpointError(
+                f'{index}: its "weight_map" names {file!r}; expected a file of its own directory.'
+            )
+    files = [index.parent / file for file in sorted(set(weight_map.values()))]
+    tensors: dict[str, T] = {}
+    for path in files:
+        held = reader(path)
+        tensors |= {
+            name: x for name, x in held.items() if weight_map.get(name) in (None, path.name)
+        }
+    return Weights(tensors, index, files, sorted(set(weight_map) - set(tensors)))
 
 
 def load_parameters(
@@ -66,8 +141,20 @@ def load_parameters(
         A file is missing or broken; or a tensor is missing, unexpected or wrongly shaped. The
         message names the file, the tensor, found and expected.
     """
-    found, source = _read_all(directory)
-    found = {name.replace(*OTHER_SPELLING): x for name, x in found.items()}
+    weights = read_weights(directory, open_safetensors, open_torch)
+    if weights is None:
+        names = ", ".join(name for names in _FORMATS for name in names)
+        raise CheckpointError(
+            f"{directory} holds none of {names}; expected one. Is the download complete? A "
+            "model.pt of Microsoft's is made into such a directory by refgit convert."
+        )
+    source = weights.source
+    if weights.absent:
+        raise CheckpointError(
+            f"{source} lists {_some(weights.absent)}, which its files do not hold; expected all "
+            "that it lists. Download or copy the files again."
+        )
+    found = {name.replace(*OTHER_SPELLING): x for name, x in weights.tensors.items()}
     found = {name: x for name, x in found.items() if name.rpartition(".")[2] not in _BUFFERS}
     if prefix and not any(name in found for name in shapes):
         inside = {name[len(prefix) :]: x for name, x in found.items() if name.startswith(prefix)}
@@ -112,46 +199,6 @@ def _some(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"tensor{'s' if len(names) > 1 else ''} {shown}{more}"
-
-
-def _read_all(directory: Path) -> tuple[dict[str, np.ndarray[Any, Any]], Path]:
-    """Every tensor of the directory, and the file to name in messages."""
-    for whole, index, reader in _FORMATS:
-        if (directory / whole).is_file():
-            return reader(directory / whole), directory / whole
-        if (directory / index).is_file():
-            return _read_shards(directory / index, reader), directory / index
-    names = ", ".join(name for whole, index, _ in _FORMATS for name in (whole, index))
-    raise CheckpointError(
-        f"{directory} holds none of {names}; expected one. Is the download complete? A model.pt of "
-        "Microsoft's is made into such a directory by refgit convert."
-    )
-
-
-def _read_shards(
-    index: Path, reader: Callable[[Path], dict[str, np.ndarray[Any, Any]]]
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Every tensor that an index lists, each from the file that it names."""
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise CheckpointError(
-            f'{index} has no "weight_map"; expected tensor names with files. Download or copy it '
-            "again."
-        )
-    tensors: dict[str, np.ndarray[Any, Any]] = {}
-    for file in weight_map.values():
-        if not isinstance(file, str) or file in ("", "..") or Path(file).name != file:
-            raise CheckpointError(f"{index} names {file!r}; expected a file of its own directory.")
-    for file in sorted(set(weight_map.values())):
-        held = reader(index.parent / file)
-        tensors |= {name: x for name, x in held.items() if weight_map.get(name, file) == file}
-    absent = sorted(set(weight_map) - set(tensors))
-    if absent:
-        raise CheckpointError(
-            f"{index} lists {_some(absent)}, which its files do not hold; expected all that it "
-            "lists. Download or copy the files again."
-        )
-    return tensors
 
 
 def save_parameters(directory: Path, arrays: Arrays, file: str = WEIGHTS) -> None:

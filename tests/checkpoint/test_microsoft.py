@@ -893,7 +893,7 @@ def test_the_name_without_owner_is_asked_for_with_one(
         return bert
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("refgit.hub.find_checkpoint", find)
+    monkeypatch.setattr(convert, "find_checkpoint", find)
     monkeypatch.setattr(convert, "_cached", lambda _: None)
     convert.load_tokenizer("bert-base-uncased")
     convert.load_tokenizer("someone/else")
@@ -917,7 +917,7 @@ def test_what_older_programs_left_in_the_cache_is_used(
 @pytest.mark.parametrize(
     ("vocabulary", "words"),
     [
-        (VOCABULARY[:-1], ("109 tokens", "110 words")),
+        (VOCABULARY[:-1], ("109 tokens", "110")),
         ([*VOCABULARY, "g"], ("111 tokens",)),
         ([*VOCABULARY[1:], "[PAD]"], ("cls_token_id is 100", "101")),
         ([VOCABULARY[-1], *VOCABULARY[1:-1], "[PAD]"], ("pad_token_id is 109", "0")),

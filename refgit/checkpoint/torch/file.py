@@ -46,29 +46,35 @@ def open_torch(path: Path) -> dict[str, Array]:
     Raises
     ------
     CheckpointError
-        The file is missing, truncated or no file of torch.save; asks for anything but tensors,
+        The file is missing, truncated or not a file of torch.save; asks for anything but tensors,
         dicts, lists and scalars; has a tensor reach outside its storage; or holds something other
         than a dict of tensors.
     """
-    content = read_torch(path)
+    return state_dict(read_torch(path), path)
+
+
+def state_dict(content: Any, path: Path) -> dict[str, Array]:
+    """Refuse what a file holds unless it is a dict of tensors by name; `path` is for messages."""
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {kind_of(content)}; expected a dict of tensors.")
     for name, x in content.items():
         if not isinstance(name, str) or not isinstance(x, np.ndarray):
             raise CheckpointError(
                 f"{path}: entry {shown(name)} is a {kind_of(x)}; expected a dict whose keys are "
-                "names and whose values are tensors."
+                "names and whose values are tensors: save model.state_dict()."
             )
     return dict(content)
 
 
-def read_torch(path: Path) -> Any:
+def read_torch(path: Path, elements: Find | None = None) -> Any:
     """Read whatever torch.save wrote, if it is made of tensors, dicts, lists and scalars.
 
     Parameters
     ----------
     path : Path
         A file in the zip format or the one before it.
+    elements : callable, optional
+        Gives what stands for a storage's elements; by default they are mapped from the file.
 
     Returns
     -------
@@ -89,15 +95,15 @@ def read_torch(path: Path) -> Any:
             raise ValueError("it is empty")
         data = np.memmap(path, np.uint8, mode="r")
         if data[:4].tobytes() == _ZIP_START:
-            return _read_zip(path, data)
-        return _read_legacy(path, data)
+            return _read_zip(path, data, elements)
+        return _read_legacy(path, data, elements)
     except CheckpointError:
         raise
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise CheckpointError(
-            f"{path} ({path.stat().st_size} bytes) is no complete file of torch.save: {error}. "
+            f"{path} ({path.stat().st_size} bytes) is not a complete file of torch.save: {error}. "
             "Was the download or copy cut short?"
         ) from error
 
@@ -105,7 +111,7 @@ def read_torch(path: Path) -> Any:
 # ---- the two formats
 
 
-def _read_zip(path: Path, data: Array) -> Any:
+def _read_zip(path: Path, data: Array, elements: Find | None) -> Any:
     """NAME/data.pkl is the pickle, NAME/data/KEY the storages, none compressed."""
     members = _members(path)
     pickles = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
@@ -134,7 +140,7 @@ def _read_zip(path: Path, data: Array) -> Any:
             )
         return raw
 
-    find = _finder(bytes_of, len(data), path, big=order == b"big")
+    find = elements or _finder(bytes_of, len(data), path, big=order == b"big")
     return run_pickle(_start(program), path, find)
 
 
@@ -167,7 +173,7 @@ def _content(info: zipfile.ZipInfo, data: Array) -> Array:
     return data[start : start + info.file_size]
 
 
-def _read_legacy(path: Path, data: Array) -> Any:
+def _read_legacy(path: Path, data: Array, elements: Find | None) -> Any:
     """Five pickles: magic number, version, system, the content, keys of storages; the storages."""
     file = _start(data)
     wanted: dict[str, Storage] = {}
@@ -190,6 +196,8 @@ def _read_legacy(path: Path, data: Array) -> Any:
     little = system.get("little_endian") if isinstance(system, dict) else None
     if not isinstance(little, bool):
         raise ValueError("its system information lacks little_endian")
+    if elements is not None:
+        return run(elements)
     begin = file.tell()
     run()  # only to learn how large the storages are that stand behind it
     keys = run()

@@ -1,7 +1,7 @@
-"""`model.generate`: from images and beginnings to whole texts, by any of the searches.
+"""`model.generate`: from images and prompts to whole texts, by any of the searches.
 
 The image is read once into the cache, whatever is asked; a step then costs one token a row.
-(GIT paper, section 3.1: one word after the other, each read before the next is chosen.)
+(GIT paper, section 3.1: one token after the other, each read before the next is chosen.)
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def generate(
     seed : int or numpy.random.Generator, optional
         Of what is drawn when sampling; by default it differs from call to call.
     logits_processor, stopping_criteria : iterables of callables
-        ``processor(ids, scores) -> scores`` and ``criterion(ids, scores) -> ended`` of your own,
+        ``processor(ids, scores) -> scores`` and ``criterion(ids, scores) -> ended`` of the caller,
         on NumPy arrays (rows, T) and (rows, V). Rows whose prompts differ in length come in
         separate calls, and with beams the rows of each text.
     prefix_allowed_tokens_fn : callable, optional

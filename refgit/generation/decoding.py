@@ -1,8 +1,8 @@
 """Rows of text that grow below images: what every search runs on.
 
-A search says which rows go on, and with which word; rows may stand twice (beams), change their
-order, or end. Here they are dealt out to the decoder, which wants as many rows for each image.
-Each image is read once, and its keys and values stand once, however many rows look at them.
+A search says which rows go on, and with which token; rows may occur twice (beams), change their
+order, or end. Here they are arranged for the decoder, which takes equally many rows for each image.
+Each image is read once, and its keys and values are stored once, however many rows attend to them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Layers = tuple[np.ndarray[Any, Any], ...]
 
 
 class Decoding:
-    """Texts below images, one call of the decoder for each word of all of them.
+    """Texts below images, one call of the decoder for each token of all of them.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Decoding:
         Holds the images and no text; it is used up.
     prompts : sequence of int64 arrays (T_b,)
         What each text starts with, without padding. Text b belongs to image b modulo the number
-        of images. Each is read as if it were alone, whatever the lengths of the others.
+        of images. Each is read as if it were the only one, whatever the lengths of the others.
     head_mask : array, optional
         See `GitModel`.
     keep_attentions, keep_hidden_states : bool
@@ -39,7 +39,7 @@ class Decoding:
     ----------
     attentions : tuple of arrays (R, H, Q, K), or None
         Each layer's probabilities of the last call, a row for each row of its result; Q is 1 after
-        the prompt. Shorter prompts stand on the right, with zeros in the place of padding.
+        the prompt. Shorter prompts are on the right, with zeros in the place of padding.
     hidden_states : tuple of arrays (R, Q, D), or None
         Before each layer and after the last, likewise.
     """
@@ -60,7 +60,7 @@ class Decoding:
             "output_hidden_states": keep_hidden_states,
         }
         lengths = np.array([len(prompt) for prompt in prompts])
-        # Distances to the image count padding in, so rows of other lengths go by themselves.
+        # Distances to the image would count padding, so rows of each length have a batch.
         apart = model.config.position_embedding_type != "absolute"
         kinds = np.unique(lengths) if apart else [lengths.max()]
         self._batches = []
@@ -77,23 +77,23 @@ class Decoding:
         self.hidden_states: Layers | None = None
 
     def read_prompts(self) -> Scores:
-        """Read the prompts; return the scores of the next word of each text, (B, V)."""
+        """Read the prompts; return the scores of the next token of each text, (B, V)."""
         return self._gathered([batch.read_prompts() for batch in self._batches])
 
-    def step(self, parents: Ids, words: Ids) -> Scores:
-        """Go on with some rows, each by a word.
+    def step(self, parents: Ids, tokens: Ids) -> Scores:
+        """Go on with some rows, each by a token.
 
         Parameters
         ----------
         parents : int64 array (R,)
             Row r continues what was row parents[r] after the last call.
-        words : int64 array (R,)
-            With these words.
+        tokens : int64 array (R,)
+            What each continues with.
 
         Returns
         -------
         array (R, V)
-            Scores of the word after.
+            Scores of the token after.
         """
         batch_of, place = self._batch_of[parents], self._place[parents]
         self._batch_of, self._place = batch_of, np.zeros(len(parents), np.int64)
@@ -101,7 +101,7 @@ class Decoding:
         for i, batch in enumerate(self._batches):
             rows = np.flatnonzero(batch_of == i)
             self._place[rows] = np.arange(len(rows))
-            scores.append(batch.step(place[rows], words[rows]) if len(rows) else None)
+            scores.append(batch.step(place[rows], tokens[rows]) if len(rows) else None)
         return self._gathered(scores)
 
     def _gathered(self, scores: Sequence[Scores | None]) -> Scores:
@@ -115,11 +115,11 @@ class Decoding:
         return np.concatenate(found)[self._order()]
 
     def _order(self) -> Ids:
-        """Where each row stands when the batches are put one below another."""
+        """The place of each row when the batches are concatenated."""
         return np.argsort(np.argsort(self._batch_of, kind="stable"), kind="stable")
 
     def _joined(self, parts: Sequence[Layers | None], *, keys: bool = False) -> Layers | None:
-        """Put the layers of the batches one below another, shorter ones padded with zeros."""
+        """Concatenate the layers of the batches, shorter ones padded with zeros."""
         if any(part is None for part in parts):
             return None
         if len(parts) == 1:
@@ -147,8 +147,8 @@ class Decoding:
 class _Batch:
     """Rows that the decoder reads in one call.
 
-    They lie on a grid of n rows for each image, row j of image i at place j I + i, as the decoder
-    wants them. Where an image has fewer rows than another, a copy of one fills the gap.
+    They are on a grid of n rows for each image, row j of image i at place j I + i, as the decoder
+    takes them. Where an image has fewer rows than another, a copy of one fills the gap.
     """
 
     def __init__(
@@ -177,26 +177,26 @@ class _Batch:
         ids = np.zeros((len(self.prompts), longest), np.int64)
         for row, prompt in zip(ids, self.prompts, strict=True):
             row[longest - len(prompt) :] = prompt
-        source = self._deal(self.image_of)
+        source = self._arrange(self.image_of)
         self.padding = self.padding[source]
         mask = None
         if self.padding.any():  # (rows, T), 1 for text
             mask = (np.arange(longest) >= self.padding[:, None]).astype(np.int64)
         return self._read(ids[source], mask)
 
-    def step(self, parents: Ids, words: Ids) -> Scores:
+    def step(self, parents: Ids, tokens: Ids) -> Scores:
         """See `Decoding.step`; rows are counted within the batch."""
         before = len(self.padding)
         parent_place = self.place[parents]
-        source = self._deal(self.image_of[parents])  # which of the new rows stands at each place
+        source = self._arrange(self.image_of[parents])  # which of the new rows is at each place
         places = parent_place[source]
         if len(places) != before or (places != np.arange(before)).any():
             self.cache.select(self.model.backend.asarray(places))
             self.padding = self.padding[places]
-        return self._read(words[source][:, None], None)
+        return self._read(tokens[source][:, None], None)
 
-    def _deal(self, image_of: Ids) -> Ids:
-        """Find places for rows of these images; return which row stands at each place."""
+    def _arrange(self, image_of: Ids) -> Ids:
+        """Find places for rows of these images; return which row is at each place."""
         kept = np.unique(image_of)
         if len(kept) < self.n_images:
             if self.cache.num_images is not None:

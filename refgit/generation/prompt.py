@@ -15,7 +15,7 @@ from refgit.generation.protocol import Cache, CaptionModel
 
 @dataclass(frozen=True)
 class Prompts:
-    """The beginnings of texts.
+    """What texts start with.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a search needs of a model: a protocol, so that generation does not know the model's room.
+"""What a search needs of a model: a protocol, so that generation imports nothing of refgit.model.
 
 `GitForCausalLM` and `KeyValueCache` of refgit.model fulfil it. The letters of shapes are those of
 refgit.layers; B' counts images, R rows.

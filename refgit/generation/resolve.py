@@ -44,7 +44,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "renormalize_logits": True,  # the rule comes before the softmax there
     }
 }
-# Of a preset's settings, those that mean nothing where there are no beams.
+# Of a preset's settings, those without effect where there are no beams.
 _OF_BEAMS = ("length_penalty", "beam_scoring", "early_stopping")
 
 
@@ -71,7 +71,7 @@ class Resolved:
     def below(self, prompt: int) -> GenerationConfig:
         """Settle how long and how short a text becomes below a prompt of so many tokens.
 
-        Where nobody gave a length, 20 tokens are written after the prompt, positions permitting.
+        Where no length was given, 20 tokens are written after the prompt, positions permitting.
 
         Returns
         -------
@@ -123,8 +123,8 @@ def resolve(defaults: GenerationConfig, request: Request, room: int) -> Resolved
     defaults : GenerationConfig
         The model's.
     request : Request
-        Its `arguments` may hold arrays and numbers of NumPy; None stands for "not given", except
-        where a field can be None.
+        Its `arguments` may hold arrays and numbers of NumPy; None means "not given", except where
+        a field can be None.
     room : int
         Text tokens that the model has positions for.
 
@@ -168,7 +168,7 @@ def with_preset(preset: str | None, arguments: Mapping[str, Any]) -> dict[str, A
     preset : {"paper"} or None
         See above; None sets nothing.
     arguments : mapping
-        Those that the caller gave; None in one that the preset sets stands for "not given".
+        Those that the caller gave; None in one that the preset sets means "not given".
 
     Returns
     -------

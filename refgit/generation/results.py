@@ -27,17 +27,17 @@ class GenerateDecoderOnlyOutput(ModelOutput):
     Attributes
     ----------
     sequences : array (R, length), int64
-        R texts: prompt, words, and ``pad_token_id`` after the end.
+        R texts: the prompt, what was written, and ``pad_token_id`` after the end.
     scores : tuple of arrays (R, V), or None
-        For each step the scores of the next word after the logits processors. A text that has
+        For each step the scores of the next token after the logits processors. A text that has
         ended goes on with the padding token for certain: 0 there and minus infinity elsewhere.
     logits : tuple of arrays (R, V), or None
         As the model gave them; likewise.
     attentions : tuple of tuples of arrays (R, H, Q, K), or None
-        For each step and layer the probabilities with which the text tokens read in it look at
-        the image and at the text so far; Q is 1 after the prompt. Zero where a text has ended.
+        For each step and layer the attention probabilities of the text tokens read in it, over the
+        image and the text so far; Q is 1 after the prompt. Zero where a text has ended.
     hidden_states : tuple of tuples of arrays (R, Q, D), or None
-        For each step what the text tokens read in it become, before each layer and after the last.
+        For each step the text tokens read in it, before each layer and after the last.
     past_key_values : KeyValueCache
         The images, for further texts below them.
     """
@@ -60,11 +60,11 @@ class GenerateBeamDecoderOnlyOutput(ModelOutput):
     sequences_scores : array (R,), or None
         Log-probability of each text over its length to the power of `length_penalty`.
     scores : tuple of arrays (B k, V), or None
-        For each step and beam the log-probabilities of the next word after the logits processors.
+        For each step and beam the log-probabilities of the next token after the logits processors.
     logits : tuple of arrays (B k, V), or None
         As the model gave them.
-    beam_indices : array (R, words), int64, or None
-        Which beam, a row of `scores`, each word was chosen in; -1 after the end.
+    beam_indices : array (R, n), int64, or None
+        Which beam, a row of `scores`, each token was chosen in; -1 after the end.
     attentions, hidden_states
         See `GenerateDecoderOnlyOutput`, a row a beam.
     past_key_values : KeyValueCache
@@ -144,11 +144,11 @@ def transition_scores(
     *,
     normalize_logits: bool = False,
 ) -> Scores:
-    r"""Pick each word's score out of those of all words.
+    r"""Pick the score of each token that was written.
 
     .. math:: t_{r,n} = s_{n,\, o_{r,n},\, y_{r,n}}
 
-    with s the scores of step n, o the row that word n of text r was chosen in, and y the word.
+    with s the scores of step n, o the row that token n of text r was chosen in, and y the token.
 
     Parameters
     ----------
@@ -169,11 +169,11 @@ def transition_scores(
     Raises
     ------
     ValueError
-        The arrays do not belong together, or hold what is no word or row.
+        The arrays do not belong together, or hold ids of no token or row.
     """
     if scores is None:
         raise ValueError(
-            "scores is None; expected those of generate(..., output_scores=True, "
+            "scores is None; expected the scores of generate(..., output_scores=True, "
             "return_dict_in_generate=True)."
         )
     steps = [to_numpy(x) for x in scores]
@@ -182,7 +182,7 @@ def transition_scores(
     if not alike or ids.ndim != 2:
         raise ValueError(
             f"sequences has shape {tuple(ids.shape)} and scores has {len(steps)} steps; expected "
-            "(texts, tokens), and arrays (rows, words) of one shape, as generate returned them."
+            "(texts, tokens), and arrays (rows, V) of one shape, as generate returned them."
         )
     if beam_indices is None:
         origins = np.tile(np.arange(len(ids))[:, None], (1, len(steps)))
@@ -202,14 +202,14 @@ def transition_scores(
         )
     if normalize_logits:
         steps = [log_probabilities(x) for x in steps]
-    origins, words = origins[:, :length], ids[:, ids.shape[1] - length :]
+    origins, tokens = origins[:, :length], ids[:, ids.shape[1] - length :]
     stacked = np.stack(steps)  # (n, B, V)
     after = origins < 0
-    safe = np.where(after, 0, words)
+    safe = np.where(after, 0, tokens)
     strange = safe[(safe < 0) | (safe >= size)]
     if strange.size:
         raise ValueError(
-            f"sequences holds {strange[0]}; expected ids from 0 to {size - 1}, the words that "
+            f"sequences holds {strange[0]}; expected ids from 0 to {size - 1}, the tokens that "
             "scores has."
         )
     picked = stacked[np.arange(length)[None], np.where(after, 0, origins), safe]  # (R, n)

@@ -1,7 +1,7 @@
 """One call of `generate`: what the caller gave, and the same checked, with the images read.
 
 Texts of one batch may have prompts of different lengths, and each becomes what it would become by
-itself; lengths count from each text's own beginning, without padding.
+itself; lengths count each text's own tokens, without padding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Request:
     Attributes
     ----------
     arguments : mapping
-        The keyword arguments that are none of the others: fields of `GenerationConfig`.
+        All other keyword arguments: fields of `GenerationConfig`.
     """
 
     pixel_values: Any = None
@@ -57,12 +57,13 @@ class Request:
     @classmethod
     def of(cls, pixel_values: Any, input_ids: Any, options: Mapping[str, Any]) -> Self:
         """Sort keyword arguments into the fields above and those of `GenerationConfig`."""
-        own = {name: value for name, value in options.items() if name in OBJECTS}
+        objects = {name: value for name, value in options.items() if name in OBJECTS}
         rest = {name: value for name, value in options.items() if name not in OBJECTS}
         for name in _CALLABLES:
-            if isinstance(own.get(name), Iterable) and not isinstance(own[name], Sequence):
-                own[name] = tuple(own[name])
-        return cls(pixel_values, input_ids, **own, arguments=rest)
+            value = objects.get(name)
+            if isinstance(value, Iterable) and not isinstance(value, Sequence):
+                objects[name] = tuple(value)
+        return cls(pixel_values, input_ids, **objects, arguments=rest)
 
     def check(self) -> None:
         """Refuse objects of another kind than is asked for, and two answers to one question."""

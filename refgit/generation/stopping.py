@@ -16,7 +16,7 @@ import numpy as np
 from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.length import end_tokens
 from refgit.generation.logits.scores import Ids, Mask
-from refgit.validation import are_strings, expect, is_integer, is_number
+from refgit.validation import are_strings, expect, integer, is_number
 
 Criterion = Callable[[Ids, Any], Any]
 
@@ -31,8 +31,7 @@ class MaxLength:
     """Stop at `max_length` tokens, the prompt included."""
 
     def __init__(self, max_length: int) -> None:
-        expect("max_length", max_length, is_integer(max_length, 1), "an integer of at least 1")
-        self.max_length = int(max_length)
+        self.max_length = integer("max_length", max_length, 1)
 
     def __call__(self, input_ids: Ids, scores: Any) -> Mask:
         """Say of each text (B, T) whether it is done."""
@@ -66,8 +65,8 @@ class StopStrings:
     """Stop where the text ends with a stop string, or where the last token completes one.
 
     So "stop" ends a text at the tokens ``st ##opper``, but ``stop ##per`` at its first. The text is
-    what the tokens stand for, special tokens like "[SEP]" included, a space before each token that
-    begins a word. A token outside the tokenizer's vocabulary interrupts the text.
+    the tokens' text, special tokens like "[SEP]" included, a space before each token that begins a
+    word. A token outside the tokenizer's vocabulary interrupts the text.
     """
 
     def __init__(self, stop_strings: str | Sequence[str], tokenizer: Tokenizer) -> None:
@@ -92,7 +91,7 @@ class StopStrings:
         return any(text.find(s, max(0, earliest - len(s))) >= 0 for s in self.strings if last)
 
     def _text(self, token_id: int) -> str | None:
-        """What a token stands for behind others, or None for one outside the vocabulary."""
+        """The text of a token after others, or None for one outside the vocabulary."""
         if token_id not in self._known:
             backend = self.tokenizer.backend
             token = backend.id_to_token(token_id)
@@ -143,7 +142,7 @@ def build_stopping(
 
 
 def with_users_own(made: Iterable[Any], user: Iterable[Any]) -> list[Any]:
-    """Put the caller's objects in the place of those of the same type, the others behind them."""
+    """Put the caller's objects in the place of those of the same type, the others after them."""
     own = list(user)
     merged = [next((x for x in own if type(x) is type(default)), default) for default in made]
     return merged + [x for x in own if not any(x is y for y in merged)]
@@ -170,5 +169,5 @@ def done(criteria: Iterable[Criterion], input_ids: Ids, scores: Any) -> Mask:
 
 
 def name_of(function: Any) -> str:
-    """What a caller's function, or object that is called, is called in messages."""
+    """How messages name a caller's function or callable object."""
     return str(getattr(function, "__name__", type(function).__name__))

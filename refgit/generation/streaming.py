@@ -1,7 +1,7 @@
 """Streaming: each token as soon as it is chosen.
 
 For a terminal that shows a caption as it grows, and for looking at how sure the model was and
-where on the image it looked.
+where on the image it attended to.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def stream(
     tokenizer : BertTokenizer, optional
         Gives the tokens as text.
     output_attentions : bool
-        Whether to show where on the image the model looked.
+        Whether to show the attention over the image.
     **options
         As for `generate`, without `streamer`; and without beams, since beam search can revise
         tokens that were already emitted.
@@ -95,7 +95,7 @@ def stream(
     for name in ("return_dict_in_generate", "output_scores", "output_logits"):
         if options.get(name):
             raise ValueError(
-                f"{name} is {options[name]}, which stream cannot heed: it yields each token with "
+                f"{name} is {options[name]}, which stream does not return: it yields each token with "
                 "its log-probability. Leave it out, or call generate."
             )
     if "streamer" in options:

@@ -85,7 +85,7 @@ def test_every_label_is_a_way_from_the_root_to_a_leaf(labels: list[list[int]]) -
     for label, leaf in zip(labels, trie.leaf.tolist(), strict=True):
         way, node = [], leaf
         while node:
-            way.append(int(trie.word[node]))
+            way.append(int(trie.token[node]))
             node = int(trie.parent[node])
         assert way[::-1] == [*label, END]
         assert trie.find([*label, END]) == leaf

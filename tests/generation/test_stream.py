@@ -116,7 +116,7 @@ def test_words_come_while_the_text_is_still_being_written() -> None:
 
 @pytest.mark.parametrize("name", ["return_dict_in_generate", "output_scores", "output_logits"])
 def test_what_stream_cannot_heed_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is True, which stream cannot heed"):
+    with pytest.raises(ValueError, match=f"{name} is True, which stream does not return"):
         MODEL.stream(tiny.pixels(), **{name: True})
 
 

@@ -1,13 +1,13 @@
-r"""Classification by writing: how likely each label is as the text below an image.
+r"""Classification by generation: how likely each label is as the text below an image.
 
 .. math:: \log P(y \mid \text{image}) = \sum_{t=1}^{n+1} \log p(y_t \mid y_{<t}, \text{image}),
           \qquad y_{n+1} = \text{the end token}
 
 Where several tokens end a text, the last summand is the logarithm of their probabilities' sum.
-The model predicts a class name as it predicts a caption, word by word and without a classifier of
-its own. (GIT paper, section 4.5, "image classification".) Labels that begin alike share that part
-of the sum, so the decoder reads each distinct beginning once: it walks down the trie of all labels
-and keeps, on the way, the keys and values of the beginnings that it stands below.
+The model predicts a class name as it predicts a caption, token by token and without a classifier.
+(GIT paper, section 4.5, "image classification".) Labels with a common prefix share that part of the
+sum, so the decoder reads each distinct prefix once: it walks down the trie of all labels and keeps,
+on the way, the keys and values of the prefixes above it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from refgit.layers.softmax import softmax
 from refgit.validation import expect, is_integer, is_number
 
 Labels = Trie | Iterable[Sequence[int]]
-# Told how many beginnings have been read, and of how many.
+# Called with how many prefixes have been read, and of how many.
 Progress = Callable[[int, int], None]
 
 
@@ -42,7 +42,7 @@ class Classification:
     log_probabilities : float64 array (B', top)
         Natural logarithms: of each as a whole text, among all that the model might write.
     shares : float64 array (B', top)
-        Their probabilities among the labels alone; over all labels they add up to 1.
+        Their probabilities among the labels; over all labels they add up to 1.
     """
 
     labels: Array
@@ -99,7 +99,7 @@ def among_labels(log_probabilities: Array) -> Array:
 
     .. math:: P(y \mid \text{one of the labels}) = \frac{P(y)}{\sum_{y'} P(y')}
 
-    A label that stands twice counts twice.
+    A label that occurs twice counts twice.
     """
     return softmax(log_probabilities)
 
@@ -127,7 +127,7 @@ def label_log_probabilities(
         Token ids of each label, without special tokens; ``eos_token_id`` ends them, any one of it
         where it is a list. Make a `Trie` to use the labels several times, or to end them otherwise.
     prompt : sequence of int (T,), optional
-        What each text starts with, ``bos_token_id`` included; by default that token alone.
+        What each text starts with, ``bos_token_id`` included; by default only that token.
     past_key_values : KeyValueCache, optional
         From `model.encode_image`, in the place of `pixel_values`; it is left as it was.
     head_mask : array (H,) or (layers, H), optional
@@ -136,9 +136,9 @@ def label_log_probabilities(
         Take images of any height and width.
     batch_size : int
         Rows that the decoder reads at once, at least one for each image. Memory grows with it, and
-        hardly with the number of labels.
+        little with the number of labels.
     progress : callable, optional
-        Called with the number of distinct beginnings read so far, and of all of them.
+        Called with the number of distinct prefixes read so far, and of all of them.
 
     Returns
     -------
@@ -149,14 +149,14 @@ def label_log_probabilities(
     Raises
     ------
     LabelError
-        A label is empty, holds what is no token of its own, or reaches beyond the positions that
+        A label is empty, holds an end token or an unknown one, or reaches beyond the positions that
         the model has learned.
     ValueError, TypeError
         Another argument does not fit; the message names it.
 
     Notes
     -----
-    Source: GIT paper, section 4.5. Equals scoring each label alone, up to rounding.
+    Source: GIT paper, section 4.5. Equals scoring each label by itself, up to rounding.
     """
     expect("batch_size", batch_size, is_integer(batch_size, 1), "an integer of at least 1")
     expect("progress", progress, progress is None or callable(progress), "a function of two counts")
@@ -189,7 +189,7 @@ def check_labels(trie: Trie, config: DecoderConfig, prompt: int, n_image: int) -
         if len(label) > room:
             raise LabelError(
                 i,
-                f"has {len(label)} tokens; behind the {prompt} that the text starts with, this "
+                f"has {len(label)} tokens; after the {prompt} that the text starts with, this "
                 f"model has positions for {max(room, 0)}. Shorten it.",
             )
     if max(trie.ends) >= config.vocab_size:
@@ -213,7 +213,7 @@ class _Walk:
     """A walk down the trie, for all images side by side.
 
     It goes down before it goes on: no more than one batch of texts is kept for each depth. The
-    rows of the decoder are those of the images for the first node, then for the second ...
+    decoder has a row for each image for the first node, then for the second ...
     """
 
     model: CaptionModel
@@ -232,15 +232,15 @@ class _Walk:
         logits = self._read(np.tile(prompt, (self.n_images, 1)), cache)
         while True:
             children, places = trie.below(nodes)
-            steps = self._steps(logits, places, trie.word[children])
+            steps = self._steps(logits, places, trie.token[children])
             scores[children] = scores[nodes[places]] + steps
-            inner = children[trie.word[children] != trie.end]
+            inner = children[trie.token[children] != trie.end]
             if len(inner):
                 levels.append(_Level(cache, nodes, self._batches(inner)))
             if not levels:
                 return scores
             nodes, cache = self._next(levels)
-            logits = self._read(np.repeat(trie.word[nodes], self.n_images)[:, None], cache)
+            logits = self._read(np.repeat(trie.token[nodes], self.n_images)[:, None], cache)
             read += len(nodes)
             if self.progress is not None:
                 self.progress(read, total)
@@ -254,7 +254,7 @@ class _Walk:
         """Take the deepest batch that waits, and a cache of the texts it goes on from."""
         level = levels[-1]
         nodes = level.waiting.pop()
-        # The last batch takes the level's own cache, which nobody needs any more.
+        # The last batch takes the level's cache itself, which is no longer needed.
         cache = level.cache.fork() if level.waiting else levels.pop().cache
         places = np.searchsorted(level.nodes, self.trie.parent[nodes])
         cache.select(self.model.backend.asarray(self._rows(places).reshape(-1)))
@@ -269,25 +269,25 @@ class _Walk:
         """Read tokens (R, Q) on top of the cache: logits (R, V) of the next."""
         return self.model.next_token_logits(ids, cache, head_mask=self.head_mask).logits
 
-    def _steps(self, logits: Array, places: Ids, words: Ids) -> Scores:
-        """Log probabilities (c, B') of what stands below `places`; of an end, that of all ends."""
-        leaves, others = np.flatnonzero(words == self.trie.end), self.trie.ends[1:]
+    def _steps(self, logits: Array, places: Ids, tokens: Ids) -> Scores:
+        """Log probabilities (c, B') of what is below `places`; of an end, that of all ends."""
+        leaves, others = np.flatnonzero(tokens == self.trie.end), self.trie.ends[1:]
         further = np.tile(places[leaves], len(others)), np.repeat(others, len(leaves))
-        places, all_words = np.append(places, further[0]), np.append(words, further[1])
-        found = self._log_probabilities(logits, places, all_words.astype(np.int64))
-        steps, more = found[: len(words)], found[len(words) :]
+        places, all_tokens = np.append(places, further[0]), np.append(tokens, further[1])
+        found = self._log_probabilities(logits, places, all_tokens.astype(np.int64))
+        steps, more = found[: len(tokens)], found[len(tokens) :]
         for other in more.reshape(len(others), len(leaves), self.n_images):
             steps[leaves] = np.logaddexp(steps[leaves], other)
         return steps
 
-    def _log_probabilities(self, logits: Array, places: Ids, words: Ids) -> Scores:
-        """Log probabilities (c, B') of single words below the nodes at `places`."""
+    def _log_probabilities(self, logits: Array, places: Ids, tokens: Ids) -> Scores:
+        """Log probabilities (c, B') of single tokens below the nodes at `places`."""
         logits = at_least_float32(logits)  # (R, V)
         xp, asarray = array_namespace(logits), self.model.backend.asarray
         top = xp.max(logits, axis=-1, keepdims=True)
         total = xp.log(xp.sum(xp.exp(logits - top), axis=-1)) + top[:, 0]  # (R,)
         rows = self._rows(places)  # (c, B')
-        index = rows * logits.shape[1] + words[:, None]  # into the logits, row by row
+        index = rows * logits.shape[1] + tokens[:, None]  # into the logits, row by row
         chosen = xp.take(xp.reshape(logits, (-1,)), asarray(index.reshape(-1)), axis=0)
         chosen = chosen - xp.take(total, asarray(rows.reshape(-1)), axis=0)
         home = self.model.backend.to_numpy(chosen)

@@ -1,8 +1,8 @@
-"""Labels as a tree of words: what they begin with in common stands there once.
+"""Labels as a tree of tokens, in which a common prefix occurs once.
 
-Below the root stand the first words of all labels, below each of these the words that may follow
-it, and so on; every label ends with the end token, so a label that others begin with has a leaf of
-its own. A search that only walks down the tree can write nothing but labels. (De Cao et al.,
+Below the root are the first tokens of all labels, below each of these the tokens that may follow
+it, and so on; every label ends with the end token, so a label that is a prefix of others has a
+leaf, too. A search that only walks down the tree can write nothing but labels. (De Cao et al.,
 arXiv 2010.00904, section 3.2.)
 """
 
@@ -38,16 +38,16 @@ class LabelError(ValueError):
 class Trie:
     """The tree of labels, in arrays.
 
-    Nodes are numbered level by level from the root, 0; those below one node are neighbours, their
-    words in ascending order.
+    Nodes are numbered level by level from the root, 0; the children of a node are neighbours, their
+    tokens in ascending order.
 
     Parameters
     ----------
     labels : iterable of sequences of int
-        Token ids of each label, without special tokens. Labels may begin with one another; those
-        that stand twice share a leaf.
+        Token ids of each label, without special tokens. A label may be a prefix of another; equal
+        labels share a leaf.
     end : int or sequence of int
-        The token that ends a text; it is put behind each label. Of several, any one may end it.
+        The token that ends a text; it is appended to each label. Of several, any one may end it.
 
     Attributes
     ----------
@@ -56,22 +56,22 @@ class Trie:
     ends : tuple of int
         All end tokens, each once.
     end : int
-        The first of them, which stands for all of them in `word`.
-    parent, word : int64 arrays (n,)
+        The first of them, which represents all of them in `token`.
+    parent, token : int64 arrays (n,)
         Of each node: the node above it, and the token on the way. The root has -1 and -1.
     depth : int64 array (n,)
         Tokens on the way from the root.
     first : int64 array (n + 1,)
-        Nodes first[i] to first[i + 1] - 1 are those below node i.
+        Nodes first[i] to first[i + 1] - 1 are the children of node i.
     leaf : int64 array (labels,)
         Where each label ends.
 
     Raises
     ------
     LabelError
-        A label is empty, is no sequence of ids, or holds an end token.
+        A label is empty, is not a sequence of ids, or holds an end token.
     ValueError, TypeError
-        There are no labels, or `end` is no token id.
+        There are no labels, or `end` is not a token id.
     """
 
     def __init__(self, labels: Iterable[Sequence[int]], end: int | Sequence[int]) -> None:
@@ -89,24 +89,24 @@ class Trie:
             raise ValueError("labels is empty; expected at least one label, a list of token ids.")
         closed = [part for label in self.labels for part in (label, [self.end])]
         lengths = np.array([len(label) + 1 for label in self.labels])
-        words = np.concatenate(closed)  # all labels, one behind another
+        tokens = np.concatenate(closed)  # all labels, one after another
         start = np.cumsum(lengths) - lengths
-        size = int(words.max()) + 1
+        size = int(tokens.max()) + 1
         self.leaf = np.zeros(len(lengths), np.int64)  # how far each label has come
         levels, count = [np.array([[-1], [-1], [0]])], 1
         for depth in range(1, int(lengths.max()) + 1):
             here = np.flatnonzero(lengths >= depth)
-            step = self.leaf[here] * size + words[start[here] + depth - 1]
+            step = self.leaf[here] * size + tokens[start[here] + depth - 1]
             steps, self.leaf[here] = np.unique(step, return_inverse=True)
             self.leaf[here] += count
             levels.append(np.stack([steps // size, steps % size, np.full(len(steps), depth)]))
             count += len(steps)
-        self.parent, self.word, self.depth = np.concatenate(levels, axis=1)
+        self.parent, self.token, self.depth = np.concatenate(levels, axis=1)
         # Level by level, parents never decrease.
         self.first: Ids = 1 + np.searchsorted(self.parent[1:], np.arange(count + 1))
 
     def __len__(self) -> int:
-        return len(self.word)
+        return len(self.token)
 
     @property
     def longest(self) -> int:
@@ -115,11 +115,11 @@ class Trie:
 
     @property
     def inner(self) -> int:
-        """Nodes between the root and the leaves: the distinct beginnings of labels."""
-        return int((self.word != self.end).sum()) - 1
+        """Nodes between the root and the leaves: the distinct prefixes of labels."""
+        return int((self.token != self.end).sum()) - 1
 
     def below(self, nodes: Ids) -> tuple[Ids, Ids]:
-        """Find the nodes below some nodes (k,): which they are, and the place of each one's parent.
+        """Find the children of some nodes (k,), and the place of each one's parent.
 
         Returns
         -------
@@ -135,10 +135,10 @@ class Trie:
         """Walk down from the root by these tokens; None where no label begins so."""
         node = 0
         for given in np.asarray(prefix, np.int64).tolist():
-            word = self.end if given in self.ends else given
+            token = self.end if given in self.ends else given
             start, stop = self.first[node], self.first[node + 1]
-            node = int(start + np.searchsorted(self.word[start:stop], word))
-            if node == stop or self.word[node] != word:
+            node = int(start + np.searchsorted(self.token[start:stop], token))
+            if node == stop or self.token[node] != token:
                 return None
         return node
 
@@ -153,13 +153,13 @@ class Trie:
         Returns
         -------
         int64 array (c,), ascending
-            The end tokens alone behind a whole label, and where no label begins so.
+            Only the end tokens after a whole label, and where no label begins so.
         """
         node = self.find(prefix)
-        words = [] if node is None else self.word[self.first[node] : self.first[node + 1]]
-        if len(words) and self.end not in words:
-            return np.asarray(words, np.int64)
-        return np.union1d(np.asarray(words, np.int64), self.ends)
+        tokens = [] if node is None else self.token[self.first[node] : self.first[node + 1]]
+        if len(tokens) and self.end not in tokens:
+            return np.asarray(tokens, np.int64)
+        return np.union1d(np.asarray(tokens, np.int64), self.ends)
 
     def allowed_after(self, prompt_length: int) -> Callable[[int, Ids], Ids]:
         """Make a ``prefix_allowed_tokens_fn`` for texts that start with so many other tokens.
@@ -171,7 +171,7 @@ class Trie:
 
 
 def _checked(number: int, label: Any, ends: tuple[int, ...]) -> Ids:
-    """Return a label's ids as an array, once they are found to be some."""
+    """Return a label's ids as an array, once they are found to be ids."""
     try:
         ids = np.asarray(label)
     except (ValueError, TypeError):  # lists that differ in length; an array on another device

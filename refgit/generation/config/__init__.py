@@ -1,7 +1,7 @@
 """How texts are written, as data: GenerationConfig, and generation_config.json beside a checkpoint.
 
 Names, defaults and meanings are those of transformers 4.56's class of the same name. What a call
-to `generate` may change, and what contradicts what, stands in `refgit.generation.resolve`.
+to `generate` may change, and what contradicts what, is in `refgit.generation.resolve`.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ class GenerationConfig:
     stop_strings : str, list of str or None
         A text that contains one ends with the token that completes it.
     do_sample : bool
-        Draw each word instead of taking the likeliest.
+        Draw each token instead of taking the likeliest.
     num_beams : int
         Texts that are continued side by side for each image; 1 is no beam search.
     num_beam_groups : int
         Groups of beams that `diversity_penalty` keeps apart.
     penalty_alpha : float or None
-        How much a word loses for being like what was said already; makes the search contrastive,
+        How much a token loses for being like an earlier one; makes the search contrastive,
         together with `top_k` above 1. See `refgit.generation.search.legacy.contrastive`.
     use_cache : bool
         Taken as in transformers; refgit computes every position once either way, and the texts
@@ -85,10 +85,10 @@ class GenerationConfig:
     temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff : number or None
         What sampling draws from; see `refgit.generation.logits.sampling`.
     diversity_penalty : float or None
-        Taken from the score of a word for each beam of an earlier group that chose it in this
+        Taken from the score of a token for each beam of an earlier group that chose it in this
         step.
     repetition_penalty, encoder_repetition_penalty : float or None
-        Above 1 they make words of the text less likely, words of the prompt likelier; see
+        Above 1 they make tokens of the text less likely, tokens of the prompt likelier; see
         `refgit.generation.logits.repetition`.
     length_penalty : float
         Beams compare the sum of log probabilities divided by length to this power.
@@ -104,9 +104,9 @@ class GenerationConfig:
     constraints : list of Constraint or None
         What each text must contain; see `refgit.generation.config.constraints`.
     forced_bos_token_id, forced_eos_token_id : int, (the latter) list of int, or None
-        The token behind an opening token alone; the last one that `max_length` leaves room for.
+        The token after a single opening token; the last one that `max_length` leaves room for.
     remove_invalid_values : bool
-        Replace infinite scores, and those that are no numbers.
+        Replace infinite scores and NaN.
     exponential_decay_length_penalty : (int, float) or None
         After so many new tokens the end grows likelier, by this factor at each step.
     suppress_tokens, begin_suppress_tokens : list of int or None
@@ -123,7 +123,7 @@ class GenerationConfig:
     output_attentions, output_hidden_states, output_scores, output_logits : bool or None
         What to return beside the ids, with `return_dict_in_generate`.
     return_dict_in_generate : bool
-        Return an object with names instead of the ids alone.
+        Return an object with names instead of only the ids.
     pad_token_id, bos_token_id : int or None
         Fills the rows that ended before others; opens a text.
     eos_token_id : int, list of int or None
@@ -229,7 +229,7 @@ class GenerationConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a config from the entries of a generation_config.json; unknown ones go to `extra`.
 
-        null stands for the default where a field cannot be None.
+        null means the default where a field cannot be None.
         """
         require_mapping(cls, values)
         known = {k: v for k, v in values.items() if k in NAMES}
@@ -269,8 +269,8 @@ class GenerationConfig:
         Raises
         ------
         ValueError
-            There are `constraints`, and a file holds words alone; or a number of `sequence_bias`
-            is infinite, which JSON has no word for.
+            There are `constraints`, which a file cannot hold; or a number of `sequence_bias` is
+            infinite, which JSON cannot say.
         """
         none = self.constraints is None
         require(self, "constraints", none, "None in a file; use force_words_ids in their place")
@@ -294,7 +294,7 @@ DEFAULTS: Mapping[str, Any] = {
     f.name: f.default for f in fields(GenerationConfig) if f.name != "extra"
 }
 NAMES = tuple(DEFAULTS)
-# Fields that None turns off; for the others None stands for the default.
+# Fields that None turns off; for the others None means the default.
 NULLABLE = frozenset(name for name in NAMES if DEFAULTS[name] is None) | {
     "temperature", "top_k", "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
     "diversity_penalty", "repetition_penalty", "encoder_repetition_penalty",

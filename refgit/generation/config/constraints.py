@@ -64,7 +64,7 @@ class PhrasalConstraint(Constraint):
 
     Notes
     -----
-    In transformers `reset` goes back to behind the first token, which its search never lets show;
+    In transformers `reset` goes back to after the first token, which its search never lets show;
     here it goes back to the start.
     """
 
@@ -81,7 +81,7 @@ class PhrasalConstraint(Constraint):
         return self.done == self.seqlen
 
     def advance(self) -> int | None:
-        """Return the next token of the phrase."""
+        """See `Constraint`: the next token of the phrase."""
         return None if self.completed else self.token_ids[self.done]
 
     def does_advance(self, token_id: int) -> bool:
@@ -238,7 +238,7 @@ class ConstraintListState:
 
     def _continue(self, constraint: Constraint, token: int) -> tuple[bool, bool]:
         stepped, complete, reset = constraint.update(token)
-        if reset:  # it waits again, behind the others
+        if reset:  # it waits again, after the others
             self.pending_constraints.append(constraint.copy())
             self.inprogress_constraint = None
         if complete:

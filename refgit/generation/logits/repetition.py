@@ -1,4 +1,4 @@
-"""Logits processors that keep a text from repeating itself, its prompt or its sister beams."""
+"""Logits processors that keep a text from repeating itself, its prompt or its other beams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Beam search: the k likeliest beginnings of a text are carried on side by side.
+r"""Beam search: the k likeliest beginnings of a text are continued side by side.
 
 At each step every running beam may go on with every token; the best of all these go on. A text
 that ends is kept with the score
@@ -27,7 +27,7 @@ def highest(scores: Scores, k: int) -> Ids:
     k = min(k, len(scores))
     if k < len(scores) // 4:  # sorting all beams times all tokens would take longer than the model
         border = _border(scores, k)
-        if border == -np.inf:  # what may be chosen lies close together
+        if border == -np.inf:  # what may be chosen is close together
             border = np.partition(scores, len(scores) - k)[len(scores) - k]
         candidates = np.flatnonzero(scores >= border)
     else:

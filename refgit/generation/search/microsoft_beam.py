@@ -69,7 +69,7 @@ class MicrosoftBeamSearch(BeamSearch):
         return float(((5 + length) / 6) ** self.length_penalty)
 
     def _is_done(self) -> bool:
-        """Whether no running text can come among those kept, were it never less likely."""
+        """Whether no running text can come among those kept, even at its present probability."""
         if len(self.texts) < self.num_results:
             return False
         if self.early_stopping is True:

@@ -1,7 +1,7 @@
 """Golden values of the processor, from transformers 4.56.2: pixel values, token ids, texts.
 
-Run with the oracle's Python: `python golden/cases/processing.py` writes golden/data/processing.*.
-Images are drawn from seeds; the vocabulary is made up here.
+Used by generate.py: `generate.py processing` writes golden/data/processing.*. Images are drawn
+from seeds; the vocabulary is made up here.
 """
 
 from __future__ import annotations
@@ -192,7 +192,3 @@ def generate(out: pathlib.Path) -> list[dict[str, Any]]:
             ),
         }
     ]
-
-
-if __name__ == "__main__":
-    print(json.dumps(generate(pathlib.Path(__file__).parent / "data"), indent=2))

@@ -16,30 +16,11 @@ import numpy as np
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
-from refgit import GitConfig, GitForCausalLM, GitVisionConfig, to_numpy  # noqa: E402
+from refgit import GitConfig, GitForCausalLM, to_numpy  # noqa: E402
+from refgit import testing as tiny  # noqa: E402
 
-VISION = GitVisionConfig(
-    hidden_size=12,
-    intermediate_size=20,
-    num_hidden_layers=2,
-    num_attention_heads=3,
-    image_size=8,
-    patch_size=4,
-    initializer_range=0.5,
-)
-CONFIG = GitConfig(
-    vision_config=VISION,
-    vocab_size=23,
-    hidden_size=16,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    intermediate_size=24,
-    max_position_embeddings=40,
-    initializer_range=0.5,  # wide, so that words differ and what was read before matters
-    pad_token_id=0,
-    bos_token_id=1,
-    eos_token_id=2,
-)
+VISION = tiny.VISION
+CONFIG = tiny.CONFIG.replace(max_position_embeddings=40)
 N = VISION.num_positions  # 5 image tokens: four patches and the class token
 
 

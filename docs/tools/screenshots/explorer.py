@@ -8,21 +8,16 @@ The bundled model and a picture of docs/images.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from PIL import Image
+from picture import HEAT_MAP, ROOT, Browser, browser, take  # first: it finds refgit
 
-ROOT = Path(__file__).parents[3]
-sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
-
-from helpers.browser import Browser, browser  # noqa: E402
-from refgit import GitForCausalLM, GitProcessor  # noqa: E402
-from refgit.demo import NAME, demo_path  # noqa: E402
-from refgit.explain import explain  # noqa: E402
-from refgit.processing import load_image  # noqa: E402
+from refgit import GitForCausalLM, GitProcessor
+from refgit.demo import NAME, demo_path
+from refgit.explain import explain
+from refgit.processing import load_image
 
 PICTURE = "red-apple.png"
 SHOTS = (
@@ -60,7 +55,7 @@ def look(window: Browser, width: int, height: int, scheme: str, scale: int) -> N
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, browser() as window:
-        report, picture = Path(folder, "report.html"), Path(folder, "picture.png")
+        report = Path(folder, "report.html")
         example(report)
         for name, width, height, scheme, scale in SHOTS:
             look(window, width, height, scheme, scale)
@@ -68,15 +63,8 @@ def main() -> None:
             while not window.ask("document.getElementById('said').textContent"):
                 time.sleep(0.05)
             window.ask(f"document.querySelector('{APPLE}').click()")
-            window.picture(picture)
             target = ROOT / "docs" / "images" / f"explorer-{name}.png"
-            few = (
-                Image.open(picture)
-                .convert("RGB")
-                .quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
-            )
-            few.save(target, optimize=True)
-            print(target, target.stat().st_size, "bytes")
+            take(window, target, COLOURS, **HEAT_MAP)
 
 
 if __name__ == "__main__":

@@ -9,23 +9,18 @@ The model has the depth of git-base, narrow layers, and random weights.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from picture import HEAT_MAP, ROOT, browser, take  # first: it finds refgit
 
-ROOT = Path(__file__).parents[3]
-sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "tests")]
-
-from helpers.browser import browser  # noqa: E402
-from refgit import GitConfig, GitForCausalLM, GitVisionConfig  # noqa: E402
-from refgit.parity import compare  # noqa: E402
-from refgit.parity.diagnosis.procedure import diagnose  # noqa: E402
-from refgit.parity.numerics.noise import NoiseFloor  # noqa: E402
-from refgit.parity.report.write import write_report  # noqa: E402
-from refgit.traces.container import record  # noqa: E402
+from refgit import GitConfig, GitForCausalLM, GitVisionConfig
+from refgit.parity import compare
+from refgit.parity.diagnosis.procedure import diagnose
+from refgit.parity.numerics.noise import NoiseFloor
+from refgit.parity.report.write import write_report
+from refgit.traces.container import record
 
 SIZE = (1280, 1880)
 COLOURS = 256  # enough for text, legend and heat map
@@ -82,20 +77,13 @@ def example(path: Path) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, browser() as window:
-        report, picture = Path(folder, "report.html"), Path(folder, "picture.png")
+        report = Path(folder, "report.html")
         example(report)
         for scheme in ("light", "dark"):
             window.look(*SIZE, scheme)
             window.open(report)
-            window.picture(picture)
             target = ROOT / "docs" / "screenshots" / f"compare-report-{scheme}.png"
-            few = (
-                Image.open(picture)
-                .convert("RGB")
-                .quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
-            )
-            few.save(target, optimize=True)
-            print(target, target.stat().st_size, "bytes")
+            take(window, target, COLOURS, **HEAT_MAP)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
-from PIL import Image
-
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "tests"))
-from helpers.browser import Browser, browser  # noqa: E402
+from picture import ROOT, Browser, browser, take
 
 PAGES = {
     "start": "index.html",
@@ -41,15 +36,15 @@ def main() -> None:
         for name, page in pages.items():
             for scheme in ("light", "dark"):
                 out = arguments.out / f"docs-{name}-{scheme}.png"
-                take(window, arguments.site / page, out, DESK, scheme)
+                take_page(window, arguments.site / page, out, DESK, scheme)
             if arguments.phone:
                 out = arguments.out / f"docs-{name}-phone.png"
-                take(window, arguments.site / page, out, PHONE, "light")
+                take_page(window, arguments.site / page, out, PHONE, "light")
     if window.problems:
         sys.exit("\n".join(window.problems))
 
 
-def take(window: Browser, page: Path, out: Path, size: tuple[int, int], scheme: str) -> None:
+def take_page(window: Browser, page: Path, out: Path, size: tuple[int, int], scheme: str) -> None:
     """Open a page, and store what is to be seen in few colours."""
     window.look(*size, scheme)
     window.open(page)
@@ -59,13 +54,7 @@ def take(window: Browser, page: Path, out: Path, size: tuple[int, int], scheme: 
     wide = window.ask("document.documentElement.scrollWidth")
     if wide > size[0]:
         sys.exit(f"{page} is {wide} pixels wide; a window of {size[0]} scrolls sideways")
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "raw.png"
-        window.picture(raw)
-        with Image.open(raw) as picture:
-            few = picture.convert("RGB").quantize(160, dither=Image.Dither.NONE)
-            few.save(out, optimize=True)
-    print(f"{out}: {out.stat().st_size} bytes")
+    take(window, out, 160)
     if out.stat().st_size > MOST_BYTES:
         sys.exit(f"{out} is larger than {MOST_BYTES} bytes")
 

@@ -1,0 +1,1 @@
+"""The golden cases, by what they show: models, generation, processing."""

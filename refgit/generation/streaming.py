@@ -95,8 +95,8 @@ def stream(
     for name in ("return_dict_in_generate", "output_scores", "output_logits"):
         if options.get(name):
             raise ValueError(
-                f"{name} is {options[name]}, which stream does not return: it yields each token with "
-                "its log-probability. Leave it out, or call generate."
+                f"{name} is {options[name]}, which stream does not return: it yields each token "
+                "with its log-probability. Leave it out, or call generate."
             )
     if "streamer" in options:
         raise TypeError("stream has no argument 'streamer'; it is an iterator over the tokens.")

@@ -195,7 +195,7 @@ def test_scores_of_another_call_are_refused() -> None:
         (None, None, np.zeros((2, 3)), "beam_indices is of dtype float64; expected integers"),
         (None, None, np.zeros(3, int), r"beam_indices shape \(3,\)"),
         (None, None, np.zeros((2, 0), int), None),
-        (None, [np.zeros(23)] * 3, None, "arrays \\(rows, words\\) of one shape"),
+        (None, [np.zeros(23)] * 3, None, "arrays \\(rows, V\\) of one shape"),
     ],
 )
 def test_arrays_that_no_call_returns_are_refused(

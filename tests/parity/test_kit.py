@@ -32,7 +32,7 @@ from refgit.parity.kit.cases.models import (
     pixels,
     tower_cases,
 )
-from refgit.parity.kit.cases.writing import (
+from refgit.parity.kit.cases.searches import (
     SHAKE,
     check_stability,
     search_case,

@@ -1,7 +1,7 @@
 """A case of the conformance kit: inputs, what to compute from them, and what should come out.
 
 A case says how to compute its tensors in a given *evaluation*: a dtype and a backend.
-`kit_noise.py` runs it in float64 for the expected values, and in several float32 evaluations to
+`tolerance.py` runs it in float64 for the expected values, and in several float32 evaluations to
 measure how far apart two right answers may lie.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -115,6 +117,10 @@ class Checkpoint:
             )
         return self._made[evaluation.name]
 
+    def branch(self, evaluation: Evaluation, prefix: str) -> Any:
+        """The model's parameters below a prefix such as "git.encoder.", nested."""
+        return reduce(getitem, prefix.split(".")[:-1], self.model(evaluation).parameters)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -131,7 +137,7 @@ class Case:
     description : str
         In plain words.
     inputs : mapping of str to array
-    run : callable
+    compute : callable
         Computes the tensors in an evaluation.
     arguments : mapping
         Further numbers, as JSON.
@@ -150,12 +156,16 @@ class Case:
     operation: str
     description: str
     inputs: Mapping[str, Tensor]
-    run: Callable[[Evaluation], Tensors]
+    compute: Callable[[Evaluation], Mapping[str, Array]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     prefix: str = ""
     required: tuple[str, ...] = ("y",)
     counts: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def run(self, evaluation: Evaluation) -> Tensors:
+        """Compute the tensors, as files have them."""
+        return evaluation.host(self.compute(evaluation))
 
 
 @dataclass(frozen=True)

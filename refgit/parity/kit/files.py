@@ -26,8 +26,7 @@ from refgit.parity.kit.cases.models import (
     tower_cases,
 )
 from refgit.parity.kit.cases.pictures import picture_cases
-from refgit.parity.kit.cases.texts import text_cases
-from refgit.parity.kit.cases.writing import (
+from refgit.parity.kit.cases.searches import (
     SHAKE,
     SHAKE_OF_A_CHECKPOINT,
     check_stability,
@@ -35,6 +34,7 @@ from refgit.parity.kit.cases.writing import (
     search_cases,
     step_cases,
 )
+from refgit.parity.kit.cases.texts import text_cases
 from refgit.parity.kit.readme import readme
 from refgit.parity.kit.tolerance import UnstableError, evaluations, measure, rounded_up
 from refgit.parity.kit.tolerance import tolerance as tolerance_of

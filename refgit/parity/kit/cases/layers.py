@@ -16,7 +16,7 @@ from refgit.layers.lm_head import language_model_loss, lm_head
 from refgit.layers.mask import attention_bias, image_text_mask
 from refgit.layers.patch_embedding import patch_embedding
 from refgit.layers.position import RelativePositions, interpolate_positions, relative_scores
-from refgit.parity.kit.case import Case, Evaluation, Tensors
+from refgit.parity.kit.case import Case, Evaluation
 from refgit.traces.container import Tensor
 
 # Takes the inputs on a backend and its operations, returns what comes out.
@@ -39,9 +39,8 @@ def _case(
 ) -> Case:
     """A case at the level of layers; its operation is called like it unless told otherwise."""
 
-    def run(evaluation: Evaluation) -> Tensors:
-        found = function(evaluation.arrays(inputs), evaluation.operations())
-        return evaluation.host(found)
+    def computed(evaluation: Evaluation) -> dict[str, Array]:
+        return function(evaluation.arrays(inputs), evaluation.operations())
 
     return Case(
         f"layer-{name.replace('_', '-')}",
@@ -49,7 +48,7 @@ def _case(
         operation or name,
         description,
         inputs,
-        run,
+        computed,
         arguments,
         required=required,
     )

@@ -5,12 +5,14 @@ With a checkpoint of the user's own, `checkpoint_cases` asks for the same of tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from refgit.layers._array_api import Array
+from refgit.layers._operations import Operations
 from refgit.layers.embedding import embed, text_embedding
 from refgit.layers.mask import attention_bias, image_text_mask
 from refgit.layers.sequence import string_frames
@@ -97,77 +99,113 @@ def text(seed: int, rows: int, length: int, vocabulary: int, opening: int = CLS)
     return ids.astype(np.int64)
 
 
+# ---- parts of a model
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model in an evaluation: its parameters and inputs, and what its hooks see."""
+
+    p: Any
+    given: dict[str, Array]
+    ops: Operations
+    hooked: dict[str, Array]
+
+
+def part_case(
+    name: str,
+    level: str,
+    operation: str,
+    description: str,
+    checkpoint: Checkpoint,
+    prefix: str,
+    inputs: Tensors,
+    compute: Callable[[Part], Mapping[str, Array]],
+    required: tuple[str, ...] = ("y",),
+    **arguments: Any,
+) -> Case:
+    """A case of a part of a model, whose parameters have names that begin with `prefix`."""
+
+    def computed(evaluation: Evaluation) -> Mapping[str, Array]:
+        hooked: dict[str, Array] = {}
+        p, given = checkpoint.branch(evaluation, prefix), evaluation.arrays(inputs)
+        return compute(Part(p, given, evaluation.operations(hooked), hooked))
+
+    return Case(
+        name,
+        level,
+        operation,
+        description,
+        inputs,
+        computed,
+        arguments,
+        checkpoint,
+        prefix,
+        required,
+    )
+
+
 # ---- what is put in front of the towers
 
 
 def embed_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
     """Text, image, stretched image, frames."""
-    image, video = models["image"], models["video"]
-    ids = text(31, 2, 5, CONFIG.vocab_size)
-    places = np.array([[0, 1, 2, 3, 4], [0, 0, 1, 2, 3]], np.int64)
-
-    def text_run(evaluation: Evaluation) -> Tensors:
-        p = image.model(evaluation).parameters["git"]["embeddings"]
-        words = embed(evaluation.array(ids), p["word_embeddings"]["weight"])
-        ops, places_ = evaluation.operations(), evaluation.array(places)
-        y = text_embedding(words, places_, p, eps=CONFIG.layer_norm_eps, ops=ops)
-        return evaluation.host({"y": y})
-
-    yield Case(
+    eps = CONFIG.layer_norm_eps
+    yield part_case(
         "embed-text",
         "embed",
         "text_embedding",
         "Words and their positions, added and layer-normalised (eps 1e-12). The second text has "
         "positions of its own.",
-        {"input_ids": ids, "position_ids": places},
-        text_run,
-        {"eps": CONFIG.layer_norm_eps},
-        image,
+        models["image"],
         "git.embeddings.",
+        {
+            "input_ids": text(31, 2, 5, CONFIG.vocab_size),
+            "position_ids": np.array([[0, 1, 2, 3, 4], [0, 0, 1, 2, 3]], np.int64),
+        },
+        lambda part: {
+            "y": text_embedding(
+                embed(part.given["input_ids"], part.p["word_embeddings"]["weight"]),
+                part.given["position_ids"],
+                part.p,
+                eps=eps,
+                ops=part.ops,
+            )
+        },
+        eps=eps,
     )
     for name, shape, what in (
         ("image", (2, 3, 16, 16), "of the learned size"),
         ("wide-image", (1, 3, 12, 24), "12 high and 24 wide: positions are stretched (bicubic)"),
     ):
-        yield _image_embedding(f"embed-{name}", pixels(32, *shape), what, image)
-    frames = pixels(33, 1, FRAMES, N_IMAGE, 24)
-
-    def frames_run(evaluation: Evaluation) -> Tensors:
-        times = video.model(evaluation).parameters["git"]["img_temperal_embedding"]
-        tau = [times[str(i)] for i in range(FRAMES)]
-        return evaluation.host({"y": string_frames(evaluation.array(frames), tau)})
-
-    yield Case(
+        yield part_case(
+            f"embed-{name}",
+            "embed",
+            "image_embedding",
+            f"Pixels to tokens, {what}: patches, the class token in front, positions added.",
+            models["image"],
+            "git.image_encoder.vision_model.embeddings.",
+            {"pixel_values": pixels(32, *shape)},
+            lambda part: {
+                "y": image_embedding(
+                    part.given["pixel_values"], part.p, interpolate=True, ops=part.ops
+                )
+            },
+            patch_size=VISION.patch_size,
+        )
+    yield part_case(
         "embed-frames",
         "embed",
         "string_frames",
         "Tokens (batch, frames, N, D) of a video's frames: add the time vector of each frame to "
         "all its tokens and string the frames together: (batch, frames * N, D).",
-        {"frames": frames},
-        frames_run,
-        {"frames": FRAMES},
-        video,
+        models["video"],
         "git.img_temperal_embedding.",
-    )
-
-
-def _image_embedding(name: str, given: Tensor, what: str, image: Checkpoint) -> Case:
-    def run(evaluation: Evaluation) -> Tensors:
-        p = image.model(evaluation).parameters["git"]["image_encoder"]["vision_model"]
-        ops, x = evaluation.operations(), evaluation.array(given)
-        y = image_embedding(x, p["embeddings"], interpolate=True, ops=ops)
-        return evaluation.host({"y": y})
-
-    return Case(
-        name,
-        "embed",
-        "image_embedding",
-        f"Pixels to tokens, {what}: patches, the class token in front, positions added.",
-        {"pixel_values": given},
-        run,
-        {"patch_size": VISION.patch_size},
-        image,
-        "git.image_encoder.vision_model.embeddings.",
+        {"frames": pixels(33, 1, FRAMES, N_IMAGE, 24)},
+        lambda part: {
+            "y": string_frames(part.given["frames"], [part.p[str(i)] for i in range(FRAMES)])
+        },
+        frames=FRAMES,
     )
 
 
@@ -176,152 +214,122 @@ def _image_embedding(name: str, given: Tensor, what: str, image: Checkpoint) -> 
 
 def block_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
     """One block of each tower, with everything on the way."""
-    yield _vision_block(models["image"])
-    n_text = 6
-    padding = np.array([[1] * n_text, [1, 1, 1, 1, 0, 0]], np.int64)
+
+    def computed(part: Part) -> dict[str, Array]:
+        y, _ = vision_block(part.given["x"], part.p, VISION, ops=part.ops)
+        return {**{name: x for name, x in part.hooked.items() if name}, "y": y}
+
+    yield part_case(
+        "vision-block",
+        "vision block",
+        "vision_block",
+        "The second block of the image encoder, pre-norm, with what lies between.",
+        models["image"],
+        "git.image_encoder.vision_model.encoder.layers.1.",
+        {"x": pixels(34, 2, N_IMAGE, VISION.hidden_size)},
+        computed,
+        num_heads=VISION.num_attention_heads,
+        eps=VISION.layer_norm_eps,
+    )
+    padding = np.array([[1] * 6, [1, 1, 1, 1, 0, 0]], np.int64)
     for name, model, mask, what in (
         ("plain", "image", None, "image and text tokens together, under the mask"),
         ("padding", "image", padding, "the same with padding behind the second text"),
         ("relative-key", "relative_key", None, "with relative positions, relative_key"),
         ("relative-key-query", "relative_key_query", None, "the same, relative_key_query"),
     ):
-        yield _decoder_block(f"decoder-block-{name}", models[model], n_text, mask, what)
-
-
-def _vision_block(image: Checkpoint) -> Case:
-    x = pixels(34, 2, N_IMAGE, VISION.hidden_size)
-
-    def run(evaluation: Evaluation) -> Tensors:
-        p = image.model(evaluation).parameters["git"]["image_encoder"]["vision_model"]
-        seen: dict[str, Array] = {}
-        block = p["encoder"]["layers"]["1"]
-        ops = evaluation.operations(seen)
-        y, _ = vision_block(evaluation.array(x), block, VISION, ops=ops)
-        return evaluation.host({**{k: v for k, v in seen.items() if k}, "y": y})
-
-    return Case(
-        "vision-block",
-        "vision block",
-        "vision_block",
-        "The second block of the image encoder, pre-norm, with what lies between.",
-        {"x": x},
-        run,
-        {"num_heads": VISION.num_attention_heads, "eps": VISION.layer_norm_eps},
-        image,
-        "git.image_encoder.vision_model.encoder.layers.1.",
-    )
+        yield _decoder_block(f"decoder-block-{name}", models[model], 6, mask, what)
 
 
 def _decoder_block(
     name: str, checkpoint: Checkpoint, n_text: int, mask: Tensor | None, what: str
 ) -> Case:
-    length, config = N_IMAGE + n_text, checkpoint.config
-    x = pixels(35, 2, length, config.hidden_size)
+    config = checkpoint.config
+    inputs = {"x": pixels(35, 2, N_IMAGE + n_text, config.hidden_size)}
 
-    def run(evaluation: Evaluation) -> Tensors:
-        seen: dict[str, Array] = {}
-        given = evaluation.array(x)
-        sees = image_text_mask(N_IMAGE, length, like=given)
-        masked = None if mask is None else evaluation.array(mask)
-        y, _ = decoder_block(
-            given,
-            checkpoint.model(evaluation).parameters["git"]["encoder"]["layer"]["1"],
-            config,
-            attention_bias(sees, masked, like=given),
-            ops=evaluation.operations(seen),
-        )
-        seen.pop("output.LayerNorm")  # the same as y
-        return evaluation.host({**seen, "y": y})
+    def computed(part: Part) -> dict[str, Array]:
+        x = part.given["x"]
+        sees = image_text_mask(N_IMAGE, N_IMAGE + n_text, like=x)
+        bias = attention_bias(sees, part.given.get("text_mask"), like=x)
+        y, _ = decoder_block(x, part.p, config, bias, ops=part.ops)
+        part.hooked.pop("output.LayerNorm")  # the same as y
+        return {**part.hooked, "y": y}
 
-    return Case(
+    return part_case(
         name,
         "decoder block",
         "decoder_block",
         f"The second block of the text decoder, post-norm: {what}.",
-        {"x": x} if mask is None else {"x": x, "text_mask": mask},
-        run,
-        {
-            "num_heads": config.num_attention_heads,
-            "eps": config.layer_norm_eps,
-            "n_image": N_IMAGE,
-            "n_text": n_text,
-            "position_embedding_type": config.position_embedding_type,
-        },
         checkpoint,
         "git.encoder.layer.1.",
+        inputs if mask is None else {**inputs, "text_mask": mask},
+        computed,
+        num_heads=config.num_attention_heads,
+        eps=config.layer_norm_eps,
+        n_image=N_IMAGE,
+        n_text=n_text,
+        position_embedding_type=config.position_embedding_type,
     )
 
 
 # ---- towers
 
 
+def tower_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+    """Image encoder with projection, and decoder."""
+    image, n_text = models["image"], 6
+    yield vision_case("vision", image, pixels(36, 2, 3, 16, 16), "of the learned size")
+    what = "12 pixels high and 24 wide"
+    yield vision_case("vision-wide-image", image, pixels(38, 1, 3, 12, 24), what)
+
+    def decoded(part: Part) -> dict[str, Array]:
+        x, ops = part.given["x"], part.ops
+        out = decode(x, part.p, CONFIG, n_image=N_IMAGE, ops=ops, keep_hidden_states=True)
+        assert out.hidden_states is not None
+        states = {f"layer.{i}": h for i, h in enumerate(out.hidden_states[1:-1])}
+        return {**states, "y": out.hidden}
+
+    yield part_case(
+        "decoder",
+        "decoder",
+        "decoder",
+        "All blocks of the text decoder over image and text tokens.",
+        image,
+        "git.encoder.",
+        {"x": pixels(37, 2, N_IMAGE + n_text, CONFIG.hidden_size)},
+        decoded,
+        n_image=N_IMAGE,
+        n_text=n_text,
+    )
+
+
 def vision_case(name: str, checkpoint: Checkpoint, given: Tensor, what: str) -> Case:
     """The image encoder and the projection."""
+    config = checkpoint.config.vision_config
+    kept = ["embeddings", "pre_layrnorm"]
+    kept += [f"encoder.layers.{i}" for i in range(config.num_hidden_layers)]
 
-    def run(evaluation: Evaluation) -> Tensors:
-        p = checkpoint.model(evaluation).parameters["git"]
-        seen: dict[str, Array] = {}
-        ops, config = evaluation.operations(seen), checkpoint.config.vision_config
-        tokens = image_encoder(
-            evaluation.array(given),
-            p["image_encoder"]["vision_model"],
-            config,
-            interpolate=True,
-            ops=ops,
-        ).tokens
-        projection = p["visual_projection"]["visual_projection"]
+    def computed(part: Part) -> dict[str, Array]:
+        ops, encoder = part.ops, part.p["image_encoder"]["vision_model"]
+        x = part.given["pixel_values"]
+        tokens = image_encoder(x, encoder, config, interpolate=True, ops=ops).tokens
+        projection = part.p["visual_projection"]["visual_projection"]
         y = visual_projection(tokens, projection, eps=config.layer_norm_eps, ops=ops)
-        layers = range(config.num_hidden_layers)
-        kept = ["embeddings", "pre_layrnorm", *(f"encoder.layers.{i}" for i in layers)]
-        found = {k: seen[k] for k in kept if checkpoint.path is None or "." not in k}
-        return evaluation.host({**found, "tokens": tokens, "y": y})
+        found = {k: part.hooked[k] for k in kept if checkpoint.path is None or "." not in k}
+        return {**found, "tokens": tokens, "y": y}
 
-    return Case(
+    return part_case(
         name,
         "vision",
         "vision",
         f"Pixels to the decoder's image tokens, {what}: the image encoder (tokens) and the visual "
         "projection (y).",
-        {"pixel_values": given},
-        run,
-        {},
         checkpoint,
         "git.",
+        {"pixel_values": given},
+        computed,
         ("tokens", "y"),
     )
-
-
-def _decoder_case(image: Checkpoint) -> Case:
-    n_text = 6
-    x = pixels(37, 2, N_IMAGE + n_text, CONFIG.hidden_size)
-
-    def run(evaluation: Evaluation) -> Tensors:
-        p = image.model(evaluation).parameters["git"]["encoder"]
-        ops, x_ = evaluation.operations(), evaluation.array(x)
-        out = decode(x_, p, CONFIG, n_image=N_IMAGE, ops=ops, keep_hidden_states=True)
-        assert out.hidden_states is not None
-        states = {f"layer.{i}": h for i, h in enumerate(out.hidden_states[1:-1])}
-        return evaluation.host({**states, "y": out.hidden})
-
-    return Case(
-        "decoder",
-        "decoder",
-        "decoder",
-        "All blocks of the text decoder over image and text tokens.",
-        {"x": x},
-        run,
-        {"n_image": N_IMAGE, "n_text": n_text},
-        image,
-        "git.encoder.",
-    )
-
-
-def tower_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
-    """Each tower alone."""
-    yield vision_case("vision", models["image"], pixels(36, 2, 3, 16, 16), "of the learned size")
-    what = "12 pixels high and 24 wide"
-    yield vision_case("vision-wide-image", models["image"], pixels(38, 1, 3, 12, 24), what)
-    yield _decoder_case(models["image"])
 
 
 # ---- whole models
@@ -341,12 +349,12 @@ def model_case(
     mask = inputs.get("attention_mask")
     length = inputs["input_ids"].shape[1]
 
-    def run(evaluation: Evaluation) -> Tensors:
+    def computed(evaluation: Evaluation) -> dict[str, Array]:
         model = checkpoint.model(evaluation)
         out = model(**evaluation.arrays(inputs), use_cache=False, **options)
         assert not isinstance(out, tuple)
         found = {"logits": out.logits[:, -length:, :]}
-        return evaluation.host(found if out.loss is None else {**found, "loss": out.loss})
+        return found if out.loss is None else {**found, "loss": out.loss}
 
     return Case(
         name,
@@ -354,7 +362,7 @@ def model_case(
         "model",
         f"{what} Logits of the text tokens alone, (texts, T, V).",
         inputs,
-        run,
+        computed,
         {},
         checkpoint,
         "",
@@ -365,47 +373,29 @@ def model_case(
 
 def model_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
     """Every kind of model and of input, one at a time."""
+    image = models["image"]
     images, ids = pixels(41, 2, 3, 16, 16), text(42, 2, 6, CONFIG.vocab_size)
     labels = ids.copy()
     labels[0, :3] = labels[1, 5] = -100
     both = {"pixel_values": images, "input_ids": ids}
-    yield model_case(
-        "model", models["image"], "Two images, two texts, labels.", {**both, "labels": labels}
-    )
+    yield model_case("model", image, "Two images, two texts, labels.", {**both, "labels": labels})
     for kind in ("relative_key", "relative_key_query"):
         name, what = f"model-{kind.replace('_', '-')}", f"The same with {kind} positions."
         yield model_case(name, models[kind], what, both)
     behind = np.array([[1] * 6, [1, 1, 1, 1, 0, 0]], np.int64)
+    what = "Padding behind the second text."
+    yield model_case("model-padding-behind", image, what, {**both, "attention_mask": behind})
     front = behind[:, ::-1].copy()
     places = np.maximum(np.cumsum(front, axis=1) - 1, 0)
-    yield model_case(
-        "model-padding-behind",
-        models["image"],
-        "Padding behind the second text.",
-        {**both, "attention_mask": behind},
-    )
-    yield model_case(
-        "model-padding-in-front",
-        models["image"],
-        "Padding in front of the second text, whose positions count from its first word.",
-        {**both, "attention_mask": front, "position_ids": places},
-    )
-    yield model_case(
-        "model-texts-per-image",
-        models["image"],
-        "Two images, four texts: text b belongs to image b modulo 2.",
-        {"pixel_values": images, "input_ids": text(43, 4, 5, CONFIG.vocab_size)},
-    )
-    yield model_case(
-        "model-wide-image",
-        models["image"],
-        "An image 12 pixels high and 24 wide: 3 x 6 patches, positions stretched (bicubic).",
-        {"pixel_values": pixels(44, 1, 3, 12, 24), "input_ids": ids[:1]},
-        interpolate_pos_encoding=True,
-    )
-    yield model_case(
-        "model-video",
-        models["video"],
-        "Two videos of two frames, (videos, frames, 3, 16, 16).",
-        {"pixel_values": pixels(45, 2, FRAMES, 3, 16, 16), "input_ids": ids},
-    )
+    what = "Padding in front of the second text, whose positions count from its first word."
+    padded = {**both, "attention_mask": front, "position_ids": places}
+    yield model_case("model-padding-in-front", image, what, padded)
+    what = "Two images, four texts: text b belongs to image b modulo 2."
+    four = {"pixel_values": images, "input_ids": text(43, 4, 5, CONFIG.vocab_size)}
+    yield model_case("model-texts-per-image", image, what, four)
+    what = "An image 12 pixels high and 24 wide: 3 x 6 patches, positions stretched (bicubic)."
+    wide = {"pixel_values": pixels(44, 1, 3, 12, 24), "input_ids": ids[:1]}
+    yield model_case("model-wide-image", image, what, wide, interpolate_pos_encoding=True)
+    what = "Two videos of two frames, (videos, frames, 3, 16, 16)."
+    videos = {"pixel_values": pixels(45, 2, FRAMES, 3, 16, 16), "input_ids": ids}
+    yield model_case("model-video", models["video"], what, videos)

@@ -1,4 +1,4 @@
-"""The kit's cases of writing: steps on top of a cache, greedy search, beam search.
+"""The kit's cases of generation: steps on top of a cache, greedy search, beam search.
 
 Ids are asked for exactly, so they must not hang on rounding: each search is run again with its
 scores shaken by far more than any tolerance, and a case whose ids change is refused.
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from refgit.layers._array_api import Array
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Tensors
 from refgit.parity.kit.cases.models import FRAMES, model_case, pixels, text, vision_case
@@ -71,7 +72,7 @@ def step_case(
     if mask is not None:
         inputs["attention_mask"] = mask
 
-    def run(evaluation: Evaluation) -> Tensors:
+    def computed(evaluation: Evaluation) -> dict[str, Array]:
         model, cache, found = checkpoint.model(evaluation), None, {}
         stops = range(prompt, ids.shape[1] + 1)
         for step, (start, stop) in enumerate(zip([0, *stops], stops, strict=False)):
@@ -86,7 +87,7 @@ def step_case(
             assert not isinstance(out, tuple)
             cache = out.past_key_values
             found[f"step.{step}.logits"] = out.logits[:, -1, :]
-        return evaluation.host(found)
+        return found
 
     steps = ids.shape[1] - prompt
     return Case(
@@ -96,7 +97,7 @@ def step_case(
         f"{what} Step 0 reads the image and the first {prompt} tokens at once, each further step "
         f"one token more with the cache of those before. Logits of the last token, (texts, V).",
         inputs,
-        run,
+        computed,
         {"prompt_length": prompt, "steps": steps},
         checkpoint,
         "",
@@ -158,7 +159,7 @@ def search_case(
     ids = {"bos": config.bos_token_id, "eos": config.eos_token_id, "pad": config.pad_token_id}
     defaults: dict[str, Any] = {"num_beams": 1, "length_penalty": 1.0, "num_return_sequences": 1}
 
-    def run(evaluation: Evaluation) -> Tensors:
+    def computed(evaluation: Evaluation) -> Tensors:
         return _searched(checkpoint.model(evaluation), inputs, options)
 
     return Case(
@@ -168,7 +169,7 @@ def search_case(
         f"{what} Ids with the prompt in front and [PAD] behind the end"
         + (", and the score of each text." if beams else "."),
         inputs,
-        run,
+        computed,
         {**defaults, **options, **{f"{k}_token_id": v for k, v in ids.items()}},
         checkpoint,
         "",

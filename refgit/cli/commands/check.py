@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from refgit.cli.arguments import add_debug
 from refgit.cli.output import one_line, put, say
 from refgit.cli.terminal import waiting
-
-if TYPE_CHECKING:
-    from refgit.parity.kit.grading import Grading
+from refgit.parity.kit.files import write_kit
+from refgit.parity.kit.grading import Grading, grade
 
 DESCRIPTION = (
     "Grade the outputs of a port: a table, the first failure with what to look "
@@ -62,13 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _grading(results: str, kit: str | None) -> Grading:
-    from refgit.parity.kit.grading import grade
-
     if kit is not None:
         with waiting("grading"):
             return grade(results, kit)
-    from refgit.parity.kit.files import write_kit
-
     say("making the kit anew, since no --kit was given.")
     with TemporaryDirectory() as folder, waiting("making the kit and grading"):
         write_kit(folder)

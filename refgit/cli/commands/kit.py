@@ -8,6 +8,7 @@ from pathlib import Path
 from refgit.cli.arguments import add_debug
 from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.terminal import waiting
+from refgit.parity.kit.files import write_kit
 
 DESCRIPTION = (
     "Write the conformance kit: inputs, expected outputs and tolerances as "
@@ -46,8 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the kit and say what is in it."""
-    from refgit.parity.kit.files import write_kit
-
     with waiting(f"writing {one_line(arguments.out)}"):
         index = write_kit(arguments.out, model=arguments.model)
     for case in index["left_out"]:

@@ -24,7 +24,7 @@ class TensorGrade:
     ----------
     name : str
     multiple : float
-        Largest error over the tolerance, which is what rounding may do (`kit_noise`); up to 1 is
+        Largest error over the tolerance, which is what rounding may do (`tolerance.py`); up to 1 is
         right. Infinite where they cannot be compared. For ids and texts 0 (equal) or infinite.
     error : float or None
         Largest absolute error.

@@ -2,7 +2,7 @@
 
 `write_kit` makes everything at that moment from seeds: small random weights, pictures, texts,
 expected values computed in float64, and a tolerance for each tensor from measured noise
-(`kit_noise.py`). README.md in the kit says how to use it; `check.py` grades what a port writes.
+(`tolerance.py`). README.md in the kit says how to use it; `grading.py` grades what a port writes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from refgit.files import write_whole
+from refgit.hub import find_checkpoint
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation, TextCase
 from refgit.parity.kit.cases.layers import layer_cases
@@ -120,8 +121,6 @@ def _check_folder(folder: Path) -> None:
 
 
 def _checkpoint(path: str | Path) -> Checkpoint:
-    from refgit.hub import find_checkpoint
-
     found = find_checkpoint(path)
     model = GitForCausalLM.from_pretrained(found)
     return Checkpoint("checkpoint", model.config, model.state_dict(), str(Path(found).resolve()))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for type checkers
     from refgit.processing import CLIPImageProcessor as CLIPImageProcessor
     from refgit.processing import GitProcessor as GitProcessor
     from refgit.processing import VideoMAEImageProcessor as VideoMAEImageProcessor
-    from refgit.traces.container import trace as trace
+    from refgit.traces.recorder import trace as trace
     from refgit_backends import to_numpy as to_numpy
 
 _HOMES = {
@@ -44,7 +44,7 @@ _HOMES = {
     "KeyValueCache": "refgit.model.cache",
     "VideoMAEImageProcessor": "refgit.processing",
     "to_numpy": "refgit_backends",
-    "trace": "refgit.traces.container",
+    "trace": "refgit.traces.recorder",
 }
 
 __all__ = list(_HOMES)

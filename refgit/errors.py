@@ -7,6 +7,10 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be used: the message names the file, the tensor, found and expected."""
 
 
+class TraceError(ValueError):
+    """A trace cannot be read or made: the message names the file, found and expected."""
+
+
 class MediaFileError(ValueError):
     """An image or video file cannot be used: the message names the file."""
 

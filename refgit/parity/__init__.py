@@ -27,7 +27,7 @@ _HOMES = {
     "Investigation": "refgit.parity.session",
     "NoiseFloor": "refgit.parity.numerics.noise",
     "Trace": "refgit.traces.container",
-    "TraceError": "refgit.traces.container",
+    "TraceError": "refgit.errors",
     "capture_onnx": "refgit.traces.capture.onnx",
     "capture_torch": "refgit.traces.capture.torch",
     "compare": "refgit.parity.comparison.procedure",
@@ -35,7 +35,7 @@ _HOMES = {
     "diagnose": "refgit.parity.diagnosis.procedure",
     "grade": "refgit.parity.kit.grading",
     "read_map": "refgit.parity.matching.maps",
-    "record": "refgit.traces.container",
+    "record": "refgit.traces.recorder",
     "write_kit": "refgit.parity.kit.files",
     "write_report": "refgit.parity.report.write",
 }

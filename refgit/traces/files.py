@@ -1,6 +1,7 @@
 """Reading the tensors of another implementation: .safetensors, .npz, or a directory of .npy files.
 
-A foreign file need not say anything about itself; what it says of the order is believed.
+A file of another implementation need not say anything about itself; what it says of the order is
+believed.
 """
 
 from __future__ import annotations
@@ -8,59 +9,79 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from refgit.errors import CheckpointError
-from refgit.traces.container import Tensor, Trace, TraceError
+from refgit.checkpoint.headers import safetensors_header
+from refgit.checkpoint.safetensors_file import open_safetensors
+from refgit.errors import CheckpointError, TraceError
+from refgit.files import read_json
 from refgit.traces.names import natural_order
 
 _ORDER_FILES = ("order.json", "names.txt")
 _META_FILE = "metadata.json"
 
 
-def load_trace(path: Path) -> Trace:
-    """Read a trace; see `Trace.load`."""
+Tensor = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file of named tensors holds.
+
+    Attributes
+    ----------
+    tensors : mapping of str to array
+    order : list of str
+        All the names, first computed first as far as the file says so.
+    order_known : bool
+        Whether the file says it of each.
+    meta : mapping of str to str
+        What the file says about itself.
+    dtypes : mapping of str to str
+        What a tensor is stored in, where NumPy has no such type: "bfloat16".
+    """
+
+    tensors: Mapping[str, Tensor]
+    order: list[str]
+    order_known: bool
+    meta: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_tensors(path: Path) -> Contents:
+    """Read .safetensors, .npz, or a directory of .npy files; see `Trace.load`."""
     if path.is_dir():
-        return _load_directory(path)
+        return _read_directory(path)
     if not path.exists():
         raise TraceError(
             f"{path} does not exist; expected a .safetensors or .npz file, or a directory of "
             ".npy files."
         )
-    if path.suffix == ".npz":
-        return _load_npz(path)
-    return _load_safetensors(path)
+    return _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
 
 
-def _load_safetensors(path: Path) -> Trace:
-    from safetensors import safe_open
-
-    from refgit.checkpoint.safetensors_file import open_safetensors
+def _read_safetensors(path: Path) -> Contents:
+    from safetensors import safe_open  # slow to import
 
     try:
         tensors = open_safetensors(path)
+        headers = safetensors_header(path)
         with safe_open(path, framework="numpy") as file:
             meta: dict[str, str] = dict(file.metadata() or {})
     except (CheckpointError, OSError) as error:
         raise TraceError(
             f"{error} A trace is a .safetensors or .npz file, or a directory of .npy files."
         ) from error
-    order, known = _order(tensors, _names_in(meta.get("order"), path), path)
-    meta.pop("order", None)
-    return Trace(tensors, order=order, meta=meta, order_known=known, dtypes=_narrow(path))
+    order, known = _order(tensors, _names_in(meta.pop("order", None), path), path)
+    narrow = {name: "bfloat16" for name, header in headers.items() if header.dtype == "BF16"}
+    return Contents(tensors, order, known, meta, narrow)
 
 
-def _narrow(path: Path) -> dict[str, str]:
-    """Which tensors of a file are stored as bfloat16."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    entries = ((name, entry.get("dtype")) for name, entry in header.items())
-    return {name: "bfloat16" for name, dtype in entries if dtype == "BF16"}
-
-
-def _load_npz(path: Path) -> Trace:
+def _read_npz(path: Path) -> Contents:
     tensors = {}
     try:
         with path.open("rb") as opened:
@@ -69,7 +90,9 @@ def _load_npz(path: Path) -> Trace:
                 raise ValueError("it is a single .npy array")
             tensors = dict(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TraceError(f"{path} is no complete .npz file of plain numbers: {error}.") from error
+        raise TraceError(
+            f"{path} is not a complete .npz file of plain numbers: {error}."
+        ) from error
     order = tensors.pop("order", None)
     meta = {}
     if order is not None and order.dtype.kind == "U":
@@ -83,22 +106,22 @@ def _load_npz(path: Path) -> Trace:
         meta[name] = str(tensors.pop(name))  # such as config or producer
     _check_numbers(tensors, path)
     listed, known = _order(tensors, names, path)
-    return Trace(tensors, order=listed, meta=meta, order_known=known)
+    return Contents(tensors, listed, known, meta)
 
 
-def _load_directory(path: Path) -> Trace:
+def _read_directory(path: Path) -> Contents:
     tensors = {}
     for file in sorted(path.rglob("*.npy")):
         name = file.relative_to(path).with_suffix("").as_posix()
         try:
             tensors[name] = np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise TraceError(f"{file} is no complete .npy file of numbers: {error}.") from error
+            raise TraceError(f"{file} is not a complete .npy file of numbers: {error}.") from error
     if not tensors:
-        raise TraceError(f"{path} is a directory without .npy files; expected one a tensor.")
+        raise TraceError(f"{path} is a directory without .npy files; expected one for each tensor.")
     _check_numbers(tensors, path)
     order, known = _order(tensors, _listed_names(path), path)
-    return Trace(tensors, order=order, meta=_listed_meta(path), order_known=known)
+    return Contents(tensors, order, known, _listed_meta(path))
 
 
 def _listed_names(path: Path) -> list[str] | None:
@@ -116,8 +139,6 @@ def _listed_names(path: Path) -> list[str] | None:
 
 
 def _listed_meta(path: Path) -> dict[str, str]:
-    from refgit.files import read_json
-
     if not (path / _META_FILE).is_file():
         return {}
     found = read_json(path / _META_FILE)
@@ -132,12 +153,12 @@ def _names_in(text: str | None, path: Path) -> list[str] | None:
         names = json.loads(text)
     except ValueError as error:
         raise TraceError(
-            f"{path}: the order of the tensors is no valid JSON: {error}. Expected a list of "
+            f"{path}: the order of the tensors is not valid JSON: {error}. Expected a list of "
             "names, first computed first."
         ) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TraceError(
-            f"{path}: the order of the tensors is no JSON list of names; expected one such as "
+            f"{path}: the order of the tensors is not a JSON list of names; expected one such as "
             '["pixel_values", "logits"], first computed first.'
         )
     return names
@@ -152,7 +173,8 @@ def _order(
     missing = [name for name in names if name not in tensors]
     if missing:
         raise TraceError(
-            f"{path}: the order names {missing[0]!r}, which is none of its {len(tensors)} tensors."
+            f"{path}: the order names {missing[0]!r}, which is not one of its {len(tensors)} "
+            "tensors."
         )
     names = list(dict.fromkeys(names))
     rest = [name for name in tensors if name not in set(names)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -131,6 +131,49 @@ def _parse(text: str) -> TensorName:
 
 def _joined(module: str, layer: int | str | None, leaf: str) -> str:
     return ".".join(part for part in (module, "" if layer is None else str(layer), leaf) if part)
+
+
+def is_input(name: str) -> bool:
+    """Whether a tensor was given to a call rather than computed by it."""
+    return TensorName.parse(name).is_input
+
+
+def is_wanted(name: str, patterns: Sequence[str] | None) -> bool:
+    """Whether `Trace.select` keeps a tensor: an input, or what a pattern matches; None is all."""
+    if patterns is None:
+        return True
+    parsed = TensorName.parse(name)
+    return parsed.is_input or any(parsed.matches(pattern) for pattern in patterns)
+
+
+class CallCounter:
+    """Numbers the calls of a model: a call that continues a text is a step, any other begins.
+
+    Attributes
+    ----------
+    call, step : int
+        Of the last call; 0 for the first.
+    steps_of_first : int
+        Steps that continued the first call.
+    """
+
+    def __init__(self) -> None:
+        self.call, self.step, self.steps_of_first = 0, 0, 0
+        self.started = False
+
+    def count(self, *, continues: bool) -> None:
+        """Count one more call; the first one begins a text in any case."""
+        if self.started:
+            begins = not continues
+            self.call, self.step = self.call + begins, 0 if begins else self.step + 1
+        self.started = True
+        if not self.call:
+            self.steps_of_first = self.step
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the last call's tensors begin with."""
+        return TensorName(self.call or None, self.step or None).prefix
 
 
 def natural_order(names: Iterable[str]) -> list[str]:

@@ -28,7 +28,7 @@ from refgit import testing as tiny
 from refgit.cli import main as cli
 from refgit.cli import output, terminal
 from refgit.parity.numerics.noise import NoiseFloor
-from refgit.traces.container import record
+from refgit.traces.recorder import record
 
 __all__ = ["model"]  # a fixture
 rich = pytest.importorskip("rich", reason="needs rich: pip install 'refgit[terminal]'")

@@ -11,7 +11,8 @@ from helpers.oracle import at_work, tensors, theirs_of
 from refgit import GitConfig
 from refgit import testing as tiny
 from refgit.traces.capture.torch import capture_torch
-from refgit.traces.container import Trace, split_call
+from refgit.traces.container import Trace
+from refgit.traces.names import TensorName
 
 TOLERANCE = 2e-5  # float32, relative to a tensor's largest magnitude
 FRAMES = 3
@@ -66,7 +67,7 @@ def error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def names_of(trace: Mapping[str, Any]) -> list[str]:
-    return [name for name in trace if split_call(name)[1] not in OPTIONAL]
+    return [name for name in trace if TensorName.parse(name).path not in OPTIONAL]
 
 
 def first_difference(reference: Trace, other: Trace, tolerance: float = TOLERANCE) -> str | None:

@@ -11,7 +11,8 @@ from refgit.parity import Comparison, compare
 from refgit.parity.diagnosis.procedure import Cause, Diagnosis, Finding
 from refgit.parity.report.write import html_report
 from refgit.testing import pixels, tiny_model, tokens
-from refgit.traces.container import Trace, record
+from refgit.traces.container import Trace
+from refgit.traces.recorder import record
 
 EVIL = "<img src=x onerror='hacked=1'>\"&amp;</script><script>hacked=1</script>"
 VALUE = "git.image_encoder.vision_model.encoder.layers.1.self_attn.v_proj"

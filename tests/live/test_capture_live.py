@@ -36,7 +36,8 @@ from refgit.parity import compare
 from refgit.parity.diagnosis.procedure import diagnose
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.traces.capture.torch import capture_torch
-from refgit.traces.container import Trace, record
+from refgit.traces.container import Trace
+from refgit.traces.recorder import record
 
 pytestmark = [pytest.mark.oracle]
 POSITIONS = "step.1.git.embeddings.position_embeddings"

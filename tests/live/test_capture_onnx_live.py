@@ -28,10 +28,12 @@ from helpers.capture_cases import (
 from helpers.oracle import at_work, only, tensors, torch
 from refgit import GitConfig
 from refgit import testing as tiny
+from refgit.errors import TraceError
 from refgit.parity import compare
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.traces.capture.onnx import capture_onnx
-from refgit.traces.container import Trace, TraceError, record
+from refgit.traces.container import Trace
+from refgit.traces.recorder import record
 
 EXTRA = "needs the extra onnx: pip install onnx onnxruntime onnxscript"
 onnx = pytest.importorskip("onnx", reason=EXTRA)

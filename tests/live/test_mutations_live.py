@@ -22,7 +22,7 @@ from refgit import GitForCausalLM
 from refgit import testing as tiny
 from refgit.parity.diagnosis.procedure import Diagnosis, diagnose
 from refgit.traces.capture.torch import capture_torch
-from refgit.traces.container import record
+from refgit.traces.recorder import record
 
 pytestmark = [pytest.mark.oracle]
 

@@ -22,7 +22,8 @@ from refgit.parity import Comparison, capture_torch, compare
 from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.pipeline import Captioner
-from refgit.traces.container import Trace, record
+from refgit.traces.container import Trace
+from refgit.traces.recorder import record
 
 only("4")
 

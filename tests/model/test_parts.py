@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from refgit import GitForCausalLM, GitModel, GitVisionModel, testing, to_numpy
-from refgit.traces.container import record, trace
+from refgit.traces.recorder import record, trace
 from refgit_backends import Backend
 
 PIXELS, IDS = testing.pixels(), testing.tokens(1, 5)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from refgit.cli import compare_table
 from refgit.cli import main as cli
+from refgit.errors import TraceError
 from refgit.parity import Comparison, compare, provenance, session
 from refgit.parity.comparison.row import Row
 from refgit.parity.matching.families import simple
@@ -26,7 +27,9 @@ from refgit.parity.numerics.floor import Floor, pooled
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.numerics.rerun import replay
 from refgit.testing import CONFIG, pixels, tiny_model, tokens
-from refgit.traces.container import Trace, TraceError, is_input, record
+from refgit.traces.container import Trace
+from refgit.traces.names import is_input
+from refgit.traces.recorder import record
 
 STAR = Path(__file__).parents[2] / "docs" / "images" / "star.png"
 LAYER = "git.encoder.layer.1"
@@ -1074,7 +1077,7 @@ def test_what_cannot_be_read_or_matched_exits_with_2(
     (files.folder / "broken.npz").write_bytes(b"PK")
     for other, reason in (
         ("alien.npz", "none of your 1 tensors"),
-        ("broken.npz", "is no complete .npz file"),
+        ("broken.npz", "is not a complete .npz file"),
         ("missing.npz", "does not exist"),
     ):
         assert command("compare", files.reference, files.folder / other) == 2

@@ -22,7 +22,8 @@ from refgit.parity.graph.graph import Graph, MissingTensorError, View
 from refgit.parity.numerics.precision import cast
 from refgit.processing import CLIPImageProcessor
 from refgit.testing import CONFIG, pixels, tiny_model, tokens
-from refgit.traces.container import Trace, record
+from refgit.traces.container import Trace
+from refgit.traces.recorder import record
 from refgit_backends import to_numpy
 
 LAYER = "git.encoder.layer.1."

@@ -15,7 +15,9 @@ from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.numerics.precision import UNIT_ROUNDOFF, precision_of, rounded
 from refgit.parity.numerics.rerun import replay, summed_backwards
 from refgit.testing import pixels, tiny_model, tokens
-from refgit.traces.container import Trace, is_input, record, trace
+from refgit.traces.container import Trace
+from refgit.traces.names import is_input
+from refgit.traces.recorder import record, trace
 
 
 def recorded(**options: Any) -> Trace:

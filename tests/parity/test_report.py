@@ -32,6 +32,7 @@ from helpers.reports import (  # noqa: F401  # fixtures
     page,
     reference,
 )
+from refgit.errors import TraceError
 from refgit.parity import Comparison, compare
 from refgit.parity.diagnosis.procedure import Diagnosis
 from refgit.parity.report import pictures
@@ -39,7 +40,7 @@ from refgit.parity.report.data import aligned
 from refgit.parity.report.page import level_of, times
 from refgit.parity.report.tower import place, sections
 from refgit.parity.report.write import html_report, write_report
-from refgit.traces.container import Trace, TraceError
+from refgit.traces.container import Trace
 
 
 def squeezed(text: str) -> str:

@@ -10,18 +10,12 @@ import numpy as np
 import pytest
 
 from refgit import testing as tiny
-from refgit.traces.capture.names import (
-    Names,
-    in_order,
-    is_image,
-    join_calls,
-    text_rows,
-    tokens_last,
-    wanted,
-)
+from refgit.traces.capture.call import in_order, join_calls, text_rows, tokens_last
+from refgit.traces.capture.names import Names
 from refgit.traces.capture.onnx import capture_onnx
 from refgit.traces.capture.torch import capture_torch
-from refgit.traces.container import record
+from refgit.traces.names import TensorName, is_wanted
+from refgit.traces.recorder import record
 
 BLOCK = "git.encoder.layer.0"
 TOWER = "git.image_encoder.vision_model"
@@ -142,7 +136,7 @@ def test_a_step_keeps_the_rows_of_its_token() -> None:
     scores = np.zeros((1, 2, 6, 9))
     assert text_rows(f"{BLOCK}.attention.self.scores", scores, 1).shape == (1, 2, 1, 9)
     assert text_rows(f"{TOWER}.pre_layrnorm", x, 1) is x
-    assert is_image("step.1.git.visual_projection.visual_projection.0")
+    assert TensorName.parse("step.1.git.visual_projection.visual_projection.0").is_image
 
 
 def test_patches_are_rows_of_tokens() -> None:
@@ -159,10 +153,10 @@ def test_a_call_is_told_from_image_to_text() -> None:
 
 
 def test_patterns_mean_what_they_mean_for_a_trace() -> None:
-    assert wanted("step.2.output", None)
-    assert wanted("step.2.output", ["output"])
-    assert wanted("input.input_ids", ["output"])
-    assert not wanted("git.embeddings.sum", ["output"])
+    assert is_wanted("step.2.output", None)
+    assert is_wanted("step.2.output", ["output"])
+    assert is_wanted("input.input_ids", ["output"])
+    assert not is_wanted("git.embeddings.sum", ["output"])
 
 
 # ---- what is missing is named, with the remedy

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from helpers import golden_cases as golden
 from refgit import testing
-from refgit.traces.container import record
 from refgit.traces.names import TensorName, natural_order
+from refgit.traces.recorder import record
 
 PARTS = st.sampled_from(
     ["call", "step", "layer", "layers", "git", "input", "output", "encoder", "", "0", "1", "07"]
@@ -101,3 +101,9 @@ def test_numbers_in_names_are_counted() -> None:
     assert natural_order(["layer.10", "layer.2", "a", "layer"]) == [
         "a", "layer", "layer.2", "layer.10",
     ]  # fmt: skip
+
+
+@given(numbers=st.lists(st.integers(0, 10**6), unique=True))
+def test_natural_order_counts_numbers(numbers: list[int]) -> None:
+    names = [f"layer.{n}.x" for n in numbers]
+    assert natural_order(names) == [f"layer.{n}.x" for n in sorted(numbers)]

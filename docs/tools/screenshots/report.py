@@ -20,7 +20,7 @@ from refgit.parity import compare
 from refgit.parity.diagnosis.procedure import diagnose
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.report.write import write_report
-from refgit.traces.container import record
+from refgit.traces.recorder import record
 
 SIZE = (1280, 1880)
 COLOURS = 256  # enough for text, legend and heat map

@@ -23,7 +23,7 @@ from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.provenance import origin
-from refgit.traces.container import record
+from refgit.traces.recorder import record
 
 DESCRIPTION = "Run a model on an image and a text and store every intermediate tensor."
 EPILOG = """\

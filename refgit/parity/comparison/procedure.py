@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from refgit.errors import TraceError
 from refgit.parity.comparison import wording
 from refgit.parity.comparison.elements import match_row, misfit_row
 from refgit.parity.comparison.row import Comparison, Row
@@ -20,7 +21,7 @@ from refgit.parity.matching.result import Matching
 from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.numerics.precision import UNIT_ROUNDOFF, precision_of
-from refgit.traces.container import Tensor, Trace, TraceError
+from refgit.traces.container import Tensor, Trace
 from refgit.traces.names import TensorName
 
 

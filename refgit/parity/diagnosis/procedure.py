@@ -26,8 +26,8 @@ from refgit.parity.diagnosis.search import Search
 from refgit.parity.graph.graph import Graph
 from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.precision import precision_of, tensor_precision
-from refgit.traces.container import Trace, is_input
-from refgit.traces.names import TensorName
+from refgit.traces.container import Trace
+from refgit.traces.names import TensorName, is_input
 from refgit_backends import to_numpy
 
 __all__ = ["Cause", "Diagnosis", "Finding", "diagnose"]

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from refgit.traces.container import TraceError
+from refgit.errors import TraceError
 
 
 def read_map(path: str | Path) -> dict[str, str]:

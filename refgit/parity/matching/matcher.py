@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
+from refgit.errors import TraceError
 from refgit.parity.matching.families import loose_keys, plain_keys
 from refgit.parity.matching.layouts import Layout, best_layout, layouts, unlikeness
 from refgit.parity.matching.maps import mapped
@@ -22,7 +23,7 @@ from refgit.parity.matching.result import (
     Matching,
     Misfit,
 )
-from refgit.traces.container import Trace, TraceError
+from refgit.traces.container import Trace
 from refgit.traces.names import TensorName
 
 # How near two tensors must be, relative to their size, to be taken for the same by their values.

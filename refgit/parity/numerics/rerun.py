@@ -8,8 +8,9 @@ import numpy as np
 
 from refgit.parity.numerics.precision import HALF, rounded
 from refgit.parity.numerics.summation import OrderedBackend, backwards
-from refgit.traces.container import Tensor, Trace, trace
+from refgit.traces.container import Tensor, Trace
 from refgit.traces.names import TensorName
+from refgit.traces.recorder import trace
 
 if TYPE_CHECKING:
     from refgit.model.cache import KeyValueCache

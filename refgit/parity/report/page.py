@@ -13,7 +13,8 @@ from html import escape
 from refgit.parity.comparison.row import Comparison, Row
 from refgit.parity.diagnosis.result import Diagnosis, Finding
 from refgit.parity.report.tower import Layer, Section, sections
-from refgit.traces.container import Trace, is_input, split_call
+from refgit.traces.container import Trace
+from refgit.traces.names import TensorName, is_input
 
 # ---- in words
 
@@ -135,7 +136,7 @@ class Page:
     def inputs(self) -> str:
         """The table of the first call's inputs."""
         rows = [row for row in self.comparison.rows if is_input(row.name)]
-        first = [row for row in rows if not split_call(row.name)[0]]
+        first = [row for row in rows if not TensorName.parse(row.name).prefix]
         later = len(rows) - len(first)
         if not rows:
             return '<p class="quiet">No inputs could be compared.</p>'

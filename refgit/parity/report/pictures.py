@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from refgit.html.page import base64_of
-from refgit.traces.container import Tensor, is_input
+from refgit.traces.container import Tensor
+from refgit.traces.names import is_input
 
 SCALE_START, SCALE_STEP = -3.0, 0.05
 VALUE_BINS = 40

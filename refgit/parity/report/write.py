@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from refgit.errors import TraceError
 from refgit.files import write_whole
 from refgit.html.page import Template, script_safe
 from refgit.parity.comparison.row import Comparison
 from refgit.parity.diagnosis.result import Diagnosis
 from refgit.parity.report.data import chosen_detail, data_block
 from refgit.parity.report.page import Page
-from refgit.traces.container import Trace, TraceError
+from refgit.traces.container import Trace
 
 _TEMPLATE = Template("refgit.parity.report", "report")
 

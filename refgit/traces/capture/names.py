@@ -1,4 +1,4 @@
-"""What a tensor of another implementation is called here: module paths to refgit's names.
+"""refgit's names for the modules of another implementation.
 
 Both ways to capture know where in a tree of modules a tensor arises; torch by its hooks, ONNX by
 the scopes that an exporter leaves. Where the tree is that of transformers' GIT (or of a copy that
@@ -9,15 +9,7 @@ the sum before a layer norm, the context before an output projection.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import numpy as np
-
-from refgit.traces.container import Trace
-from refgit.traces.names import INPUTS, TensorName
-
-Tensor = np.ndarray[Any, Any]
+from collections.abc import Iterable
 
 _ATTENTION = r"encoder\.(?:layers\.\d+\.self_attn|layer\.\d+\.attention\.self)"
 _VISION_BLOCK = r"layer_norm[12]|self_attn\.(?:q|k|v|out)_proj|mlp\.(?:fc1|activation_fn|fc2)"
@@ -56,8 +48,6 @@ _AT_INPUT = [
         r"\1.intermediate.intermediate_act_fn",
     ),
 ]
-_IMAGE = ("image_encoder.", "vision_model.", "visual_projection.")
-_NOTHING = np.zeros(0)
 
 
 class Names:
@@ -111,67 +101,3 @@ class Names:
         if self._whole and name.startswith("vision_model."):
             return f"git.image_encoder.{name}"
         return f"git.{name}" if self._whole and name != "output" else name
-
-
-def stage(name: str) -> int:
-    """Inputs 0, image encoder 1, text embedding 2, the rest 3: the order within a call."""
-    rest = TensorName.parse(name).path.removeprefix("git.")
-    if rest.startswith("input."):
-        return 0
-    if rest.startswith(_IMAGE):
-        return 1
-    return 2 if rest.startswith("embeddings.") else 3
-
-
-def is_image(name: str) -> bool:
-    """Whether a tensor is computed from the image alone."""
-    return stage(name) == 1
-
-
-def wanted(name: str, patterns: Sequence[str] | None) -> bool:
-    """Whether `Trace.select` would keep a name."""
-    return patterns is None or name in Trace({name: _NOTHING}).select(patterns)
-
-
-def tokens_last(name: str, x: Tensor) -> Tensor:
-    """Bring a convolution's patches into refgit's form: (B, D, rows, columns) -> (B, n, D)."""
-    if name.endswith("embeddings.patch_embedding") and x.ndim == 4:
-        return np.ascontiguousarray(x.reshape(*x.shape[:2], -1).swapaxes(1, 2))
-    return x
-
-
-def join_calls(name: str, values: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Name what a module computed when called several times in one forward pass.
-
-    A video's frames go through the image encoder one by one: F times (B, ...) -> (B F, ...).
-    Other modules get ``#2``, ``#3`` ... behind their names.
-    """
-    if len(values) == 1:
-        return {name: values[0]}
-    same = len({x.shape for x in values}) == 1 and values[0].ndim > 0
-    if same and is_image(name) and "vision_model." in name:
-        x = np.stack(values, axis=1)
-        return {name: x.reshape(-1, *x.shape[2:])}
-    return {f"{name}#{i}" if i > 1 else name: x for i, x in enumerate(values, 1)}
-
-
-def text_rows(name: str, x: Tensor, count: int) -> Tensor:
-    """Keep the last `count` tokens of a decoder's tensor: those that a step adds.
-
-    Tokens are the queries of (B, H, Q, K) and the second axis of (B, Q, D).
-    """
-    if is_image(name) or stage(name) == 0:
-        return x
-    if name.endswith((".scores", ".probabilities")):
-        return x[..., -count:, :]
-    return x[:, -count:] if x.ndim > 1 else x
-
-
-def in_order(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sort the tensors of one call by stage, the inputs as `trace.INPUTS` has them."""
-
-    def key(name: str) -> tuple[int, int]:
-        given = TensorName.parse(name).path.removeprefix("input.")
-        return stage(name), INPUTS.index(given) if given in INPUTS else len(INPUTS)
-
-    return {name: tensors[name] for name in sorted(tensors, key=key)}

@@ -13,16 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from refgit.errors import TraceError
+from refgit.traces.capture.call import assembled, tokens_last
 from refgit.traces.capture.graph import Graph
-from refgit.traces.capture.names import (
-    in_order,
-    is_image,
-    join_calls,
-    text_rows,
-    tokens_last,
-    wanted,
-)
-from refgit.traces.container import FORMAT, Trace, TraceError
+from refgit.traces.container import FORMAT, Trace
+from refgit.traces.names import TensorName, is_wanted
 
 Tensor = np.ndarray[Any, Any]
 
@@ -70,8 +65,8 @@ def capture_onnx(
     ImportError
         onnx or onnxruntime is not installed.
     TraceError
-        The file is missing, is no ONNX graph or cannot be run; or the inputs are not those of the
-        graph.
+        The file is missing, is not an ONNX graph or cannot be run; or the inputs are not those of
+        the graph.
 
     Notes
     -----
@@ -84,26 +79,22 @@ def capture_onnx(
     kept = {
         value: known
         for value in graph.floats
-        if (known := [n for n in graph.names.get(value, [value]) if wanted(prefix + n, select)])
+        if (known := [n for n in graph.names.get(value, [value]) if is_wanted(prefix + n, select)])
     }
     for value in kept:
         if value not in graph.results:
             proto.graph.output.append(onnx.ValueInfoProto(name=value))
     arrays, given = _run(runtime, proto, path, inputs, list(kept))
-    if "step." in prefix:
+    is_step = TensorName.parse(prefix).step is not None
+    if is_step:
         tokens = ("input_ids", "inputs_embeds", "position_ids")
         given = {n: x[:, -1:] if n in tokens and x.ndim > 1 else x for n, x in given.items()}
     found: dict[str, list[Tensor]] = {f"input.{name}": [x] for name, x in given.items()}
     for value, x in arrays.items():
         for name in kept[value] if x.dtype.kind == "f" else ():
             found.setdefault(name, []).append(tokens_last(name, x))
-    joined: dict[str, Tensor] = {}
-    for name, values in found.items():
-        joined |= join_calls(name, values)
-    if "step." in prefix:
-        joined = {n: text_rows(n, x, 1) for n, x in joined.items() if not is_image(n)}
-    if graph.modules.is_git:
-        joined = in_order(joined)
+    is_git = graph.modules.is_git
+    joined = assembled(found, is_git=is_git, new_tokens=1 if is_step else None)
     return Trace({prefix + name: x for name, x in joined.items()}, meta=_meta(proto, path, joined))
 
 
@@ -123,7 +114,7 @@ def _read(onnx: Any, path: Path) -> Any:
     try:
         proto = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # of google.protobuf, which is no dependency to import for this
-        raise TraceError(f"{path} is no ONNX file: {error}.") from error
+        raise TraceError(f"{path} is not an ONNX file: {error}.") from error
     if not proto.graph.node:
         raise TraceError(f"{path} holds no graph; expected an .onnx file.")
     return proto

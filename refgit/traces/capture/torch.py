@@ -18,16 +18,10 @@ import numpy as np
 
 from refgit.model.config import GitConfig
 from refgit.traces.capture.attention import Attention, is_cache, tensors_in, watching
-from refgit.traces.capture.names import (
-    Names,
-    in_order,
-    is_image,
-    join_calls,
-    text_rows,
-    tokens_last,
-    wanted,
-)
+from refgit.traces.capture.call import assembled, tokens_last
+from refgit.traces.capture.names import Names
 from refgit.traces.container import FORMAT, Trace
+from refgit.traces.names import CallCounter, is_wanted
 
 Tensor = np.ndarray[Any, Any]
 
@@ -133,7 +127,7 @@ class _Capture:
 
     def keep(self, name: str, x: Any) -> None:
         """Copy a tensor; a later operation may write into it."""
-        if isinstance(x, self.torch.Tensor) and wanted(name, self.patterns):
+        if isinstance(x, self.torch.Tensor) and is_wanted(name, self.patterns):
             self.found.setdefault(name, []).append(tokens_last(name, self.to_numpy(name, x)))
 
     def keep_output(self, name: str, output: Any) -> None:
@@ -168,21 +162,12 @@ class _Capture:
 
     def end(self) -> None:
         """Finish a call: put its tensors into the trace."""
-        joined: dict[str, Tensor] = {}
-        for name, values in self.found.items():
-            joined |= join_calls(name, values)
-        if self.names.is_git:
-            joined = in_order(joined)
-        for name, x in joined.items():
-            if self.calls.adds:
-                if is_image(name):
-                    continue
-                x = text_rows(name, x, self.calls.count)
-            if self.calls.prefix + name not in self.trace:
-                self.trace.order.append(self.calls.prefix + name)
-            self.trace._tensors[self.calls.prefix + name] = np.ascontiguousarray(x)
-            if name in self.narrow:
-                self.trace._dtypes[self.calls.prefix + name] = "bfloat16"
+        new_tokens = self.calls.new_tokens if self.calls.adds else None
+        prefix = self.calls.counter.prefix
+        found = assembled(self.found, is_git=self.names.is_git, new_tokens=new_tokens)
+        for name, x in found.items():
+            dtype = "bfloat16" if name in self.narrow else None
+            self.trace.add(prefix + name, np.ascontiguousarray(x), dtype)
         self.trace.meta |= self.calls.meta()
         self.top, self.found = None, {}
 
@@ -192,12 +177,12 @@ class _Calls:
 
     def __init__(self, same: Any, is_git: bool) -> None:
         self.same, self.is_git = same, is_git
-        self.n_calls, self.n_steps, self.started = 0, 0, False
-        self.continues = False
-        self.count = 0  # new text tokens
+        self.counter = CallCounter()
+        self.adds = False  # whether the call of a GIT adds tokens to those of the last one
+        self.new_tokens = 0
         self.text: Any = None  # the whole text of the last call, where no cache was used
         self.pixels: Any = None
-        self.prompt_length, self.steps_of_first = 0, 0
+        self.prompt_length = 0
 
     def next(self, arguments: Mapping[str, Any]) -> None:
         """Look at a new call's arguments."""
@@ -207,17 +192,11 @@ class _Calls:
         pixels = arguments.get("pixel_values")
         cached = _cached_tokens(arguments.get("past_key_values")) > 0
         longer = not cached and self._longer(text, pixels)
-        self.count = length - self.text.shape[1] if longer else length
-        self.continues = self.started and (cached or longer or not self.is_git)
-        if self.continues:
-            self.n_steps += 1
-        elif self.started:
-            self.n_calls, self.n_steps = self.n_calls + 1, 0
-        if not self.started:
+        self.new_tokens = length - self.text.shape[1] if longer else length
+        self.adds = self.is_git and self.counter.started and (cached or longer)
+        if not self.counter.started:
             self.prompt_length = length
-        if not self.n_calls:
-            self.steps_of_first = self.n_steps
-        self.started = True
+        self.counter.count(continues=self.adds or not self.is_git)
         self.text, self.pixels = (None, None) if cached else (_copy(text), _copy(pixels))
 
     def _longer(self, text: Any, pixels: Any) -> bool:
@@ -234,22 +213,12 @@ class _Calls:
     def new(self, name: str, x: Any) -> Any:
         """Keep what a step adds of an argument with one entry a token."""
         tokens = name in ("input_ids", "inputs_embeds", "position_ids")
-        return x[:, -self.count :] if self.adds and tokens and x.ndim > 1 else x
-
-    @property
-    def adds(self) -> bool:
-        """Whether this call of a GIT adds tokens to those of the last one."""
-        return self.continues and self.is_git
-
-    @property
-    def prefix(self) -> str:
-        """What the names of this call begin with."""
-        call = f"call.{self.n_calls}." if self.n_calls else ""
-        return call + (f"step.{self.n_steps}." if self.n_steps else "")
+        return x[:, -self.new_tokens :] if self.adds and tokens and x.ndim > 1 else x
 
     def meta(self) -> dict[str, str]:
         """The numbers that a trace tells of its first call."""
-        return {"calls": str(self.steps_of_first), "prompt_length": str(self.prompt_length)}
+        steps = self.counter.steps_of_first
+        return {"calls": str(steps), "prompt_length": str(self.prompt_length)}
 
 
 # ---- looking into what torch modules are given and return

@@ -52,9 +52,7 @@ def pixels(images: int = 1, size: int = 8) -> np.ndarray:
 
 def words(rows: int = 1, length: int = 6) -> np.ndarray:
     """Texts (B, T) that start with the opening token."""
-    ids = np.random.default_rng(0).integers(3, CONFIG.vocab_size, (rows, length))
-    ids[:, 0] = CONFIG.bos_token_id
-    return ids
+    return tiny.tokens(rows, length)
 
 
 @contextmanager

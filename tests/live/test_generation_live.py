@@ -142,7 +142,7 @@ class Draw:
         try:
             return (model or self.ours).generate(self.pixels, self.ids, **copy.deepcopy(options))
         except ValueError as error:
-            if "leave no word" in str(error) or "asks for texts of at least" in str(error):
+            if "leave no token" in str(error) or "asks for texts of at least" in str(error):
                 reject()  # arguments that contradict one another, of which the oracle makes junk
             raise
 

@@ -48,10 +48,11 @@ class Limits:
         """A function that does what the limit is measured by."""
         if case["of"] == "read":
             return self.reading()
+        n = self.config.num_image_tokens()
         made = {
             "vision": lambda: vision_products(self.config, case["batch"]),
             "prefill": lambda: prefill_products(self.config, case["batch"]),
-            "step": lambda: step_products(self.config, case["batch"], case["keys"]),
+            "step": lambda: step_products(self.config, case["batch"], n, case["keys"] - n),
         }[case["of"]]()
         return self.multiplying(list(made))
 

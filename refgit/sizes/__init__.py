@@ -1,9 +1,9 @@
 """How large a model is and what a caption costs, counted from its config alone.
 
-    parts.py    parameters, by the part of the model they belong to
-    flops.py    multiply-adds of one caption, by part, as formulas
-    products.py its matrix products, one by one
-    memory.py   bytes of the weights, of the cache, and of what lies between
+    parts.py    parameters, by the part of the model that has them
+    products.py matrix products of each part, one by one, as formulas
+    flops.py    operations of one caption, by part
+    memory.py   bytes of the weights, of the cache and of activations
     stored.py   what a checkpoint's files hold, read from their headers
 
 Nothing here loads weights or runs a model.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from refgit.model.config import GitConfig
 from refgit.model.parameters import causal_lm_shapes
-from refgit.sizes.flops import inner_width
 from refgit.sizes.parts import TIED
+from refgit.sizes.products import inner_width
 
 # Bytes of a number. NumPy has no bfloat16: there it is computed in float32, and takes 4.
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}

@@ -34,7 +34,7 @@ from refgit.sizes import (
     parameters_by_part,
     read_stored,
 )
-from refgit.sizes.flops import linear_flops
+from refgit.sizes.products import Product, operations
 
 PRUNED = {"pruned_heads": {"0": [1], "2": [0, 3]}}
 CONFIGS = {
@@ -189,7 +189,7 @@ def heads_width(name: str, config: GitConfig) -> int:
 
 
 def test_a_linear_map_is_two_operations_a_multiply_add() -> None:
-    assert linear_flops(3, 5, 7) == 2 * 3 * 5 * 7
+    assert operations([Product(3, 5, 7)]) == 2 * 3 * 5 * 7
 
 
 @given(st.integers(0, 20), st.integers(0, 20))

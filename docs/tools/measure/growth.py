@@ -75,8 +75,9 @@ class Point:
         """Additions and multiplications of the matrix products, in thousands of millions."""
         from refgit import GitConfig
         from refgit.sizes.products import (
+            image_products,
             operations,
-            reading_products,
+            projection_products,
             step_products,
             vision_products,
         )
@@ -87,14 +88,15 @@ class Point:
         batch, prompt, n = self.of("batch", 1), self.of("prompt", 1), self.image_tokens()
         # Frames pass the encoder one by one, then stand in one row.
         total = operations(vision_products(config, batch * self.of("frames", 1)))
-        total += operations(reading_products(config, batch, n))
+        total += operations(projection_products(config, batch, n))
+        total += operations(image_products(config, batch, n))
         for i in range(1, prompt + 1):
-            total += operations(step_products(config, batch, n + i))
+            total += operations(step_products(config, batch, n, i))
         total -= (prompt - 1) * head(config, batch)  # it looks at the last token alone
         if part == "caption":
             rows = batch * self.of("beams", 1)
             for i in range(1, TOKENS):
-                total += operations(step_products(config, rows, n + prompt + i))
+                total += operations(step_products(config, rows, n, prompt + i))
         return total / 1e9
 
 

@@ -32,8 +32,7 @@ from helpers.capture_cases import (
 )
 from helpers.oracle import IN_4, IN_5, MAJOR, VERSION, at_work, tensors, torch
 from refgit import testing as tiny
-from refgit.parity import compare
-from refgit.parity.diagnosis.procedure import diagnose
+from refgit.parity import compare, diagnose
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.traces.capture.torch import capture_torch
 from refgit.traces.container import Trace

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from refgit.cli import compare_table
 from refgit.cli import main as cli
 from refgit.errors import TraceError
-from refgit.parity import Comparison, compare, provenance, session
+from refgit.parity import Comparison, compare, provenance, read_map, session
 from refgit.parity.comparison.row import Row
 from refgit.parity.matching.families import simple
 from refgit.parity.matching.layouts import best_layout, layouts
-from refgit.parity.matching.maps import read_map
 from refgit.parity.matching.matcher import match
 from refgit.parity.numerics.floor import Floor, pooled
 from refgit.parity.numerics.noise import NoiseFloor

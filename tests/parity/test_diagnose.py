@@ -12,10 +12,10 @@ from PIL import Image
 
 from helpers.graphs import hooks_of, inputs_of, model_of
 from helpers.other_git import Mutation, OtherGit, canonical
+from refgit.parity import diagnose
 from refgit.parity.diagnosis.hypotheses import hypotheses_for
 from refgit.parity.diagnosis.pixel_steps import geometries_of, values_of
 from refgit.parity.diagnosis.pixels import diagnose_pixels
-from refgit.parity.diagnosis.procedure import diagnose
 from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding
 from refgit.parity.diagnosis.search import Search
 from refgit.parity.graph.graph import Graph, MissingTensorError, View

@@ -16,7 +16,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="checkpoint: a directory with config.json and weights, or a name on the Hugging Face "
         "hub such as microsoft/git-base-coco, which is downloaded once; by default the small "
-        "model that comes with refgit and knows emoji alone",
+        "model that comes with refgit and knows only emoji",
     )
     parser.add_argument(
         "--backend",

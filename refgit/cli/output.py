@@ -30,7 +30,7 @@ def say(message: str) -> None:
     make_way()
     try:
         print("refgit: " + one_line(message), file=sys.stderr, flush=True)
-    except OSError:  # nobody can be told, so the exit code says it alone
+    except OSError:  # nobody can be told; the exit code still says it
         sys.stderr = None
 
 

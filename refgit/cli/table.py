@@ -12,7 +12,7 @@ from refgit.cli.terminal import rich_console
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout, and an empty line below it.
 
-    Columns in which every cell is a number, with or without a unit, stand to the right.
+    Columns in which every cell is a number, with or without a unit, are right-aligned.
 
     Parameters
     ----------
@@ -53,5 +53,5 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def _is_number(cell: str) -> bool:
-    """Whether a cell is a number, with or without a unit; an empty one may stand in for it."""
+    """Whether a cell is a number, with or without a unit; an empty cell counts as one."""
     return cell[:1].isdigit() or cell in ("", "-")

@@ -21,21 +21,21 @@ def rollout(attentions: Iterable[Any]) -> Numbers:
               \tilde A_l = \operatorname{rows\ to\ 1}(\tfrac12 \bar A_l + \tfrac12 I), \qquad
               R_l = \tilde A_l R_{l-1}, \quad R_0 = I
 
-    The identity stands for the residual connection, by which a token keeps what it was. Heads are
+    The identity is the residual connection, by which a token keeps what it was. Heads are
     taken to matter equally, and the feed-forward networks to mix nothing.
 
     Parameters
     ----------
     attentions : iterable of arrays (H, L, L)
-        One a layer, first layer first; each row a query, its columns what it looks at. H may
+        One a layer, first layer first; each row a query, its columns what it attends to. H may
         differ from layer to layer. In GIT's decoder the L tokens are the image's and the text's.
 
     Returns
     -------
     float64 array (layers, L, L)
         Element l is :math:`R_{l+1}`: row q says what share of token q after that layer comes from
-        each token that entered the decoder. Rows sum to one, and where no layer lets a query see a
-        token, neither does the product.
+        each token that entered the decoder. Rows sum to one; a token that no layer lets a query
+        attend to has no share.
 
     Raises
     ------

@@ -25,8 +25,8 @@ class ExplainError(ValueError):
 class ExplanationData:
     """One text below one image, as the model saw both; `Explanation` shows it as well.
 
-    Word k is token ``token_ids[k]``. It was foretold at position N + k of the decoder's sequence,
-    where the token before it stands (``context[k]``; the opening token before the first word): all
+    Word k is token ``token_ids[k]``. It was predicted at position N + k of the decoder's sequence,
+    where the token before it is (``context[k]``; the opening token before the first word): all
     that is said of word k is read off at this *query position*.
 
     Attributes
@@ -40,7 +40,7 @@ class ExplanationData:
     tokens : tuple of T str
         These as the vocabulary writes them.
     context : tuple of T str
-        The text tokens that stand in the decoder: the opening token, then all words but the last.
+        The text tokens that the decoder reads: the opening token, then all words but the last.
     probabilities : array (T,)
         What the model gave each word, before any rule of generation.
     ranks : int64 array (T,)

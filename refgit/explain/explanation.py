@@ -44,7 +44,7 @@ class Explanation(ExplanationData):
         Raises
         ------
         ExplainError
-            Something else stands there, or the file cannot be written.
+            Another file is there, or the file cannot be written.
         """
         require_free(path)
         target = Path(path).resolve()  # through a link, which stays
@@ -56,7 +56,7 @@ class Explanation(ExplanationData):
 
 
 def require_free(path: str | Path) -> None:
-    """Refuse a path at which something else than a page of ours stands.
+    """Refuse a path at which there is anything but a page of refgit explain.
 
     Raises
     ------
@@ -72,13 +72,13 @@ def require_free(path: str | Path) -> None:
                 )
             return
         if not target.is_file():
-            raise ExplainError(f"{path} is no file; expected the name of one to write.")
+            raise ExplainError(f"{path} is not a file; expected the name of one to write.")
         with target.open("rb") as file:
             start = file.read(2000)
     except OSError as error:
         raise ExplainError(f"{path} cannot be written: {error.strerror or error}.") from error
     if start and GENERATOR.encode() not in start:
         raise ExplainError(
-            f"{path} is there, and no report of refgit explain; it is left as it is. Choose "
+            f"{path} is there, and is not a report of refgit explain; it is left as it is. Choose "
             "another name."
         )

@@ -83,7 +83,7 @@ def check_out(out: str) -> None:
 
 
 class Journal:
-    """The rows of one job; see the module's text for what holds.
+    """The rows of one job; the module's docstring says what holds.
 
     Parameters
     ----------

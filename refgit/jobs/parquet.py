@@ -50,7 +50,7 @@ class Table:
     Raises
     ------
     JobError
-        It is no Parquet file, or has no such column.
+        It is not a Parquet file, or has no such column.
     """
 
     def __init__(self, file: str, column: str) -> None:
@@ -130,7 +130,7 @@ class Table:
 
 
 def content_of(value: Any) -> tuple[str | None, str | bytes | None]:
-    """Name and content of an image that stands in a column; see `Table`."""
+    """Name and content of an image in a column; see `Table`."""
     if isinstance(value, dict):
         return value.get("path") or None, value.get("bytes") or value.get("path") or None
     return (value or None, value or None) if isinstance(value, str) else (None, value or None)
@@ -163,7 +163,7 @@ def write_table(file: str | Path, rows: Iterable[dict[str, Any]], job: str) -> N
 def failures_in(file: str | Path, rows: int, job: str) -> int | None:
     """How many rows of a table that `write_table` wrote have no caption.
 
-    None if it is no such table, of that job and with so many rows.
+    None if it is not the table of that job, with so many rows.
     """
     try:
         with require_pyarrow().ParquetFile(file) as table:
@@ -174,7 +174,7 @@ def failures_in(file: str | Path, rows: int, job: str) -> int | None:
             return rows - int(sum(batch.column(0).null_count for batch in columns))
     except ImportError:
         raise
-    except Exception:  # no Parquet file at all
+    except Exception:  # not a Parquet file at all
         return None
 
 

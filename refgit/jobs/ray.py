@@ -68,7 +68,7 @@ def caption_dataset(
         Ray is not installed.
     JobError
         When it runs: there is no such column, one of the result's names is taken, or the
-        checkpoint asks for words to be drawn at random, which Ray's order would decide.
+        checkpoint samples, whose random numbers would depend on Ray's order.
     """
     try:
         import ray.data
@@ -96,7 +96,7 @@ def caption_dataset(
 
 
 class CaptionActor:
-    """What an actor is made of: a model that captions tables of images; see `caption_dataset`."""
+    """An actor: a model that captions tables of images; see `caption_dataset`."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class CaptionActor:
         )
         if self.captioner.model.generation_config.do_sample:
             raise JobError(
-                f"the generation_config.json of {model} asks for words to be drawn at random "
+                f"the generation_config.json of {model} asks for tokens to be drawn at random "
                 "(do_sample), so captions would depend on Ray's order; expected a checkpoint "
                 "without it."
             )

@@ -90,7 +90,7 @@ class Paths:
 
 
 def parts_of(inputs: Sequence[str], *, recursive: bool, column: str, videos: bool) -> list[Part]:
-    """What the inputs of a job stand for.
+    """Turn the inputs of a job into parts.
 
     Parameters
     ----------

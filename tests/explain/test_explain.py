@@ -585,7 +585,9 @@ def test_any_other_file_is_left_as_it_is(
 ) -> None:
     path = tmp_path / "thesis.html"
     path.write_bytes(content)
-    with pytest.raises(ExplainError, match="no report of refgit explain; it is left as it is"):
+    with pytest.raises(
+        ExplainError, match="is not a report of refgit explain; it is left as it is"
+    ):
         plain.save(path)
     assert path.read_bytes() == content
 
@@ -604,7 +606,7 @@ def test_a_place_where_nothing_can_be_written_is_refused(
 ) -> None:
     with pytest.raises(ExplainError, match="in a directory that does not exist"):
         plain.save(tmp_path / "none" / "x.html")
-    with pytest.raises(ExplainError, match="is no file"):
+    with pytest.raises(ExplainError, match="is not a file"):
         plain.save(tmp_path)
     with pytest.raises(ExplainError, match=r"cannot be written: .*[Nn]ame too long"):
         plain.save(tmp_path / ("x" * 300))
@@ -684,7 +686,7 @@ def test_text_only_prints_and_writes_nothing(run: Run, tmp_path: Path) -> None:
         (["p.png", "--text", "a " * 30], "this model has positions for 24"),
         (["p.png", "--out", "none/x.html"], "does not exist"),
         (["p.png", "--out", "p.png"], "p.png is there, and no report"),
-        (["p.png", "--out", ""], "is no file"),
+        (["p.png", "--out", ""], "is not a file"),
         (["p.png", "--out", "x.html", "--text-only"], "not allowed with argument"),
         (["p.png", "--max-length", "1"], "not an integer of 2 or more"),
         (["clip.mp4"], "this model takes images only"),

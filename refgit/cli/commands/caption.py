@@ -35,7 +35,7 @@ images after it are still captioned.
 With --out it is a job: a row for each image, in a file that comes into being when all rows are
 there. A job that was interrupted, or killed, goes on when the same command is given again. Lists of
 files (.txt, a path on each line, relative to the working directory) and tables (.parquet) can be
-inputs of a job alone. docs/scale.md says more.
+inputs of a job only. docs/scale.md says more.
 
 exit codes: 0 all well, 1 some images failed, 2 nothing could be started or written, 130 interrupted
 """

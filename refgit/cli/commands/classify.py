@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print each label's share of the probability of all labels together; the shares of "
         "all labels add up to 1",
     )
-    parser.add_argument("--prompt", metavar="TEXT", help="words that stand before every label")
+    parser.add_argument("--prompt", metavar="TEXT", help="words before every label")
     add_model_options(parser)
     parser.add_argument(
         "--batch-size",

@@ -16,7 +16,7 @@ DESCRIPTION = (
 )
 EPILOG = """\
 examples:
-  eval "$(refgit completion bash)"            # for this shell alone
+  eval "$(refgit completion bash)"            # for this shell only
   refgit completion bash > ~/.local/share/bash-completion/completions/refgit
   refgit completion zsh > ~/.zfunc/_refgit    # with fpath+=~/.zfunc and compinit in ~/.zshrc
   refgit completion tcsh >> ~/.tcshrc
@@ -26,7 +26,7 @@ is made by the package shtab: pip install 'refgit[terminal]'.
 
 exit codes: 0 all well, 2 the script could not be made
 """
-# What is completed where an argument stands for a file or a directory, by its name in the help.
+# Arguments that are files and directories, by their names in the help.
 _FILES = ("FILE", "IMAGE", "LABELS", "REFERENCE", "OTHER", "YAML", "TABLE")
 _DIRECTORIES = ("DIR", "MODEL", "RESULTS_DIR", "TOKENIZER")
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def mark_files(parser: argparse.ArgumentParser, file: Any, directory: Any) -> None:
-    """Mark the arguments of a parser and of its commands that stand for files and directories.
+    """Mark the arguments of a parser and of its commands that are files and directories.
 
     Parameters
     ----------

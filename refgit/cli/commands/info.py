@@ -30,7 +30,7 @@ examples:
   refgit info DIR --dtype float16 --tokens 40
   refgit info DIR --json
 
-It needs config.json alone. Of the weights only the headers of their files are read, which say how
+It needs only config.json. Of the weights only the headers of their files are read, which say how
 many numbers there are and of which type (dtype).
 
 Words used below: a parameter is a number that training has set. A token is what the model reads

@@ -136,12 +136,12 @@ def all_layers() -> dict[str, Layer]:
 
 
 def find_layer(name: str, layers: dict[str, Layer]) -> Layer:
-    """Find a layer by its name, alone or behind that of its file.
+    """Find a layer by its name, with or without its file's before it.
 
     Raises
     ------
     ValueError
-        There is none; the message has those of similar names.
+        There is none; the message names similar ones.
     """
     wanted = name.rpartition(".")[2]
     if wanted in layers:

@@ -685,7 +685,7 @@ def test_text_only_prints_and_writes_nothing(run: Run, tmp_path: Path) -> None:
         (["p.png", "--text", ""], "the text has no words"),
         (["p.png", "--text", "a " * 30], "this model has positions for 24"),
         (["p.png", "--out", "none/x.html"], "does not exist"),
-        (["p.png", "--out", "p.png"], "p.png is there, and no report"),
+        (["p.png", "--out", "p.png"], "p.png is there, and is not a report"),
         (["p.png", "--out", ""], "is not a file"),
         (["p.png", "--out", "x.html", "--text-only"], "not allowed with argument"),
         (["p.png", "--max-length", "1"], "not an integer of 2 or more"),

@@ -1,0 +1,144 @@
+"""One way from files, bytes, pictures and videos to texts."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import refgit
+from helpers.command_line import ROOT
+from refgit.demo import demo_path, find_model
+from refgit.errors import MediaFileError
+from refgit.generation.classification.trie import LabelError
+from refgit.pipeline import Captioner, RankedLabel
+from refgit.processing.media import find_media, is_video
+
+STAR, BALLOON = ROOT / "docs/images/star.png", ROOT / "docs/images/balloon.png"
+QUESTION = "what kind of thing is this?"
+
+
+@pytest.fixture(scope="module")
+def captioner() -> Captioner:
+    return Captioner.from_pretrained()
+
+
+class Pipe(io.BytesIO):
+    """A stream that only goes forward."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: object) -> int:
+        raise OSError("Illegal seek")
+
+
+SOURCES = {
+    "name": lambda: str(STAR),
+    "path": lambda: STAR,
+    "bytes": STAR.read_bytes,
+    "file": lambda: STAR.open("rb"),
+    "pipe": lambda: Pipe(STAR.read_bytes()),
+    "picture": lambda: Image.open(STAR),
+    "array": lambda: np.asarray(Image.open(STAR).convert("RGB")),
+}
+
+
+def test_the_class_is_exported() -> None:
+    assert refgit.Captioner is Captioner
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_kind_of_source_is_the_same_image(kind: str, captioner: Captioner) -> None:
+    source = SOURCES[kind]()
+    try:
+        pixels = captioner.read(source)
+    finally:
+        if kind in ("file", "picture"):
+            source.close()
+    assert (pixels.shape[:2], pixels.dtype) == ((1, 3), np.float32)
+    if kind in ("name", "path", "bytes", "file", "pipe"):
+        np.testing.assert_array_equal(pixels, captioner.read(STAR))
+    assert captioner.write([pixels]) == ["star"]
+
+
+def test_a_caption_is_the_end_of_its_stream_and_a_row_of_its_batch(captioner: Captioner) -> None:
+    *_, streamed = captioner.stream(STAR)
+    assert captioner.caption(STAR) == streamed == "star"
+    missing = ROOT / "missing.png"
+    first, error, last = captioner.captions([STAR, missing, BALLOON])
+    assert (first, last) == ("star", "balloon")
+    assert isinstance(error, MediaFileError)
+    assert str(missing) in str(error)
+    (ids,) = captioner.token_ids(captioner.read(STAR))
+    assert captioner.processor.tokenizer.decode(ids, skip_special_tokens=True) == "star"
+    assert ids[-1] in captioner.model.generation_config.eos_ids
+
+
+def test_an_error_in_the_place_of_a_source_is_raised(captioner: Captioner) -> None:
+    error = OSError("gone")
+    with pytest.raises(OSError, match="gone"):
+        captioner.caption(error)
+    assert captioner.read_or_error(error) is error
+    assert captioner.captions([error]) == [error]
+
+
+def test_an_image_model_refuses_a_video_before_decoding(captioner: Captioner) -> None:
+    with pytest.raises(MediaFileError, match=r"takes images only .* Use a video model"):
+        captioner.caption("clip.mp4")
+
+
+def test_questions_are_asked_of_an_image_or_of_what_was_read_of_it(captioner: Captioner) -> None:
+    image = captioner.encode(STAR)
+    assert captioner.ask(image, QUESTION) == captioner.ask(STAR, QUESTION) == "travel and places"
+    assert list(captioner.stream_answer(image, QUESTION))[-1] == "travel and places"
+    with pytest.raises(ValueError, match="the question has no words"):
+        captioner.ask(image, "")
+
+
+def test_labels_are_ranked_each_once(captioner: Captioner) -> None:
+    texts = ["balloon", "star", "Star", "zzqq"]
+    labels = captioner.labels(texts)
+    assert (labels.numbers, labels.repeated) == ((0, 1, 3), ((2, 1),))
+    found = captioner.classify(STAR, labels, top=2)
+    assert [ranked.label for ranked in found] == ["star", "balloon"]
+    assert found == captioner.classify(STAR, texts, top=2)
+    assert isinstance(found[0], RankedLabel)
+    assert found[0].probability == pytest.approx(np.exp(found[0].log_probability))
+    with pytest.raises(LabelError) as caught:
+        captioner.labels(["star", "star", ""])
+    assert caught.value.label == 2
+
+
+def test_a_seed_makes_a_sampled_caption_repeat(tmp_path: Path) -> None:
+    folder = shutil.copytree(demo_path(), tmp_path / "model")
+    file = folder / "generation_config.json"
+    settings = {"do_sample": True, "temperature": 3.0}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    captioner = Captioner.from_pretrained(folder, max_length=8)
+    drawn = {captioner.caption(STAR, seed=seed) for seed in range(6)}
+    assert len(drawn) > 1
+    assert captioner.caption(STAR, seed=3) == captioner.caption(STAR, seed=3)
+
+
+def test_a_model_is_found_by_name_or_is_the_bundled_one(tmp_path: Path) -> None:
+    assert find_model() == find_model("refgit-emoji") == demo_path()
+    assert find_model(tmp_path) == tmp_path
+
+
+def test_media_are_found_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    for name in ("b.PNG", "a.jpg", "clip.mp4", "notes.txt", "inner/c.png"):
+        (tmp_path / name).touch()
+    flat = [str(tmp_path / name) for name in ("a.jpg", "b.PNG")]
+    assert find_media(str(tmp_path), videos=False) == flat
+    found = find_media(str(tmp_path), videos=True, recursive=True)
+    assert found == [*flat, str(tmp_path / "clip.mp4"), str(tmp_path / "inner" / "c.png")]
+    assert (is_video("a.MP4"), is_video("a.png")) == (True, False)
+    with pytest.raises(MediaFileError, match="holds no image files"):
+        find_media(str(ROOT / "docs" / "reference"), videos=True)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.processors import processors as lp
 from refgit.generation.config import GenerationConfig
 from refgit.generation.config.constraints import (
     Constraint,
@@ -23,7 +24,6 @@ from refgit.generation.config.constraints import (
     PhrasalConstraint,
     forced_words,
 )
-from refgit.generation.logits import build as lp
 from refgit.generation.logits.scores import kth_highest, log_probabilities, probabilities
 from refgit.generation.stopping import (
     EosToken,

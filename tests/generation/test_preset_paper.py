@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from refgit import GitForCausalLM, to_numpy
 from refgit import testing as tiny
 from refgit.generation import GenerationConfig
-from refgit.generation.logits.build import NoImmediateRepeat
+from refgit.generation.logits.repetition import NoImmediateRepeat
 from refgit.generation.resolve import PRESETS, with_preset
 
 Text = list[int]

@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.oracle import only, torch, transformers
+from helpers.processors import processors as ours
 from refgit.generation.config import NAMES, GenerationConfig
 from refgit.generation.config import constraints as ours_constraints
-from refgit.generation.logits import build as ours
 from refgit.generation.resolve import check_combination, fill
 from refgit.generation.search import choose
 from refgit.generation.stopping import EosToken, MaxLength, StopStrings

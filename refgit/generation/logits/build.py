@@ -10,46 +10,8 @@ from typing import Any
 import numpy as np
 
 from refgit.generation.config import GenerationConfig
-from refgit.generation.logits.distribution import (
-    ClassifierFreeGuidance,
-    InfNanRemove,
-    LogitNormalization,
-)
-from refgit.generation.logits.length import (
-    ExponentialDecayLengthPenalty,
-    ForcedBos,
-    ForcedEos,
-    MinLength,
-    MinNewTokens,
-)
-from refgit.generation.logits.repetition import (
-    HammingDiversity,
-    NoImmediateRepeat,
-    NoRepeatNGram,
-    PromptNoRepeatNGram,
-    PromptRepetitionPenalty,
-    RepetitionPenalty,
-)
-from refgit.generation.logits.sampling import (
-    EpsilonCutoff,
-    EtaCutoff,
-    MinP,
-    Temperature,
-    TopK,
-    TopP,
-    Typical,
-)
+from refgit.generation.logits import distribution, length, repetition, sampling, token
 from refgit.generation.logits.scores import Ids, Scores
-from refgit.generation.logits.token import (
-    AllowedTokens,
-    NoBadWords,
-    PrefixConstrained,
-    SequenceBias,
-    SuppressTokens,
-    SuppressTokensAtBegin,
-    as_biases,
-    check_in_vocabulary,
-)
 from refgit.generation.stopping import name_of, with_users_own
 
 Processor = Callable[..., Any]
@@ -61,7 +23,7 @@ class _Prompt:
 
     length: int
     ids: Ids
-    allowed: AllowedTokens | None
+    allowed: token.AllowedTokens | None
     unconditional: Callable[[Ids], Scores] | None
 
 
@@ -71,7 +33,9 @@ def _guidance(c: GenerationConfig, prompt: _Prompt) -> Processor:
             f"guidance_scale is {c.guidance_scale}, and there are no scores without the image; "
             "expected the argument unconditional."
         )
-    return ClassifierFreeGuidance(c.guidance_scale or 0.0, prompt.unconditional, prompt.length)
+    return distribution.ClassifierFreeGuidance(
+        c.guidance_scale or 0.0, prompt.unconditional, prompt.length
+    )
 
 
 def _decay(c: GenerationConfig, prompt: _Prompt) -> Processor:
@@ -81,55 +45,58 @@ def _decay(c: GenerationConfig, prompt: _Prompt) -> Processor:
             f"exponential_decay_length_penalty is {decay} and eos_token_id None; expected a token "
             "that ends a text."
         )
-    return ExponentialDecayLengthPenalty(decay, ends, prompt.length)
+    return length.ExponentialDecayLengthPenalty(decay, ends, prompt.length)
 
 
 def _begin(c: GenerationConfig, prompt: _Prompt) -> Processor:
     forced = prompt.length <= 1 and c.forced_bos_token_id is not None
-    return SuppressTokensAtBegin(c.begin_suppress_tokens or (), prompt.length + forced)
+    return token.SuppressTokensAtBegin(c.begin_suppress_tokens or (), prompt.length + forced)
 
 
 # Of a config c and a prompt p: whether a processor is asked for, and how it is made. In the order
 # of transformers 4.56.2.
 _PROCESSORS: tuple[tuple[Any, Any], ...] = (
     (lambda c, p: c.guidance_scale not in (None, 1), _guidance),
-    (lambda c, p: c.no_immediate_repeat, lambda c, p: NoImmediateRepeat(p.length)),
-    (lambda c, p: c.sequence_bias is not None, lambda c, p: SequenceBias(c.sequence_bias)),
+    (lambda c, p: c.no_immediate_repeat, lambda c, p: repetition.NoImmediateRepeat(p.length)),
+    (lambda c, p: c.sequence_bias is not None, lambda c, p: token.SequenceBias(c.sequence_bias)),
     (lambda c, p: c.diversity_penalty,
-     lambda c, p: HammingDiversity(c.diversity_penalty, c.num_beams, c.num_beam_groups)),
+     lambda c, p: repetition.HammingDiversity(c.diversity_penalty, c.num_beams, c.num_beam_groups)),
     (lambda c, p: c.encoder_repetition_penalty not in (None, 1),
-     lambda c, p: PromptRepetitionPenalty(c.encoder_repetition_penalty, p.ids)),
+     lambda c, p: repetition.PromptRepetitionPenalty(c.encoder_repetition_penalty, p.ids)),
     (lambda c, p: c.repetition_penalty not in (None, 1),
-     lambda c, p: RepetitionPenalty(c.repetition_penalty)),
-    (lambda c, p: c.no_repeat_ngram_size, lambda c, p: NoRepeatNGram(c.no_repeat_ngram_size)),
+     lambda c, p: repetition.RepetitionPenalty(c.repetition_penalty)),
+    (lambda c, p: c.no_repeat_ngram_size,
+     lambda c, p: repetition.NoRepeatNGram(c.no_repeat_ngram_size)),
     (lambda c, p: c.encoder_no_repeat_ngram_size,
-     lambda c, p: PromptNoRepeatNGram(c.encoder_no_repeat_ngram_size, p.ids)),
+     lambda c, p: repetition.PromptNoRepeatNGram(c.encoder_no_repeat_ngram_size, p.ids)),
     (lambda c, p: c.bad_words_ids is not None,
-     lambda c, p: NoBadWords(c.bad_words_ids, c.eos_token_id)),
+     lambda c, p: token.NoBadWords(c.bad_words_ids, c.eos_token_id)),
     (lambda c, p: c.eos_token_id is not None and c.min_length > 0,
-     lambda c, p: MinLength(c.min_length, c.eos_token_id)),
+     lambda c, p: length.MinLength(c.min_length, c.eos_token_id)),
     (lambda c, p: c.eos_token_id is not None and c.min_new_tokens,
-     lambda c, p: MinNewTokens(p.length, c.min_new_tokens, c.eos_token_id)),
+     lambda c, p: length.MinNewTokens(p.length, c.min_new_tokens, c.eos_token_id)),
     (lambda c, p: p.allowed is not None,
-     lambda c, p: PrefixConstrained(p.allowed, c.num_beams // c.num_beam_groups)),
-    (lambda c, p: c.forced_bos_token_id is not None, lambda c, p: ForcedBos(c.forced_bos_token_id)),
+     lambda c, p: token.PrefixConstrained(p.allowed, c.num_beams // c.num_beam_groups)),
+    (lambda c, p: c.forced_bos_token_id is not None,
+     lambda c, p: length.ForcedBos(c.forced_bos_token_id)),
     (lambda c, p: c.forced_eos_token_id is not None,
-     lambda c, p: ForcedEos(c.max_length, c.forced_eos_token_id)),
-    (lambda c, p: c.remove_invalid_values, lambda c, p: InfNanRemove()),
+     lambda c, p: length.ForcedEos(c.max_length, c.forced_eos_token_id)),
+    (lambda c, p: c.remove_invalid_values, lambda c, p: distribution.InfNanRemove()),
     (lambda c, p: c.exponential_decay_length_penalty is not None, _decay),
-    (lambda c, p: c.suppress_tokens is not None, lambda c, p: SuppressTokens(c.suppress_tokens)),
+    (lambda c, p: c.suppress_tokens is not None,
+     lambda c, p: token.SuppressTokens(c.suppress_tokens)),
     (lambda c, p: c.begin_suppress_tokens is not None, _begin),
 )  # fmt: skip
 # Likewise of what sampling draws from: temperature first, the cutoffs last; `kept` tokens stay.
 _WARPERS: tuple[tuple[Any, Any], ...] = (
-    (lambda c: c.temperature not in (None, 1), lambda c, kept: Temperature(c.temperature)),
-    (lambda c: c.top_k, lambda c, kept: TopK(c.top_k, kept)),
-    (lambda c: c.top_p is not None and c.top_p < 1, lambda c, kept: TopP(c.top_p, kept)),
-    (lambda c: c.min_p is not None, lambda c, kept: MinP(c.min_p, kept)),
+    (lambda c: c.temperature not in (None, 1), lambda c, kept: sampling.Temperature(c.temperature)),
+    (lambda c: c.top_k, lambda c, kept: sampling.TopK(c.top_k, kept)),
+    (lambda c: c.top_p is not None and c.top_p < 1, lambda c, kept: sampling.TopP(c.top_p, kept)),
+    (lambda c: c.min_p is not None, lambda c, kept: sampling.MinP(c.min_p, kept)),
     (lambda c: c.typical_p is not None and c.typical_p < 1,
-     lambda c, kept: Typical(c.typical_p, kept)),
-    (lambda c: c.epsilon_cutoff, lambda c, kept: EpsilonCutoff(c.epsilon_cutoff, kept)),
-    (lambda c: c.eta_cutoff, lambda c, kept: EtaCutoff(c.eta_cutoff, kept)),
+     lambda c, kept: sampling.Typical(c.typical_p, kept)),
+    (lambda c: c.epsilon_cutoff, lambda c, kept: sampling.EpsilonCutoff(c.epsilon_cutoff, kept)),
+    (lambda c: c.eta_cutoff, lambda c, kept: sampling.EtaCutoff(c.eta_cutoff, kept)),
 )  # fmt: skip
 
 
@@ -139,7 +106,7 @@ def build_processors(
     prompt_length: int,
     prompt_ids: Ids,
     vocab_size: int,
-    prefix_allowed_tokens_fn: AllowedTokens | None = None,
+    prefix_allowed_tokens_fn: token.AllowedTokens | None = None,
     unconditional: Callable[[Ids], Scores] | None = None,
     user: Iterable[Processor] = (),
 ) -> list[Processor]:
@@ -182,7 +149,11 @@ def build_processors(
         # several beams need a token besides the end tokens, with which to go on
         kept = (len(config.eos_ids) or 1) + 1 if config.num_beams > 1 else 1
         processors += [make(config, kept) for asked, make in _WARPERS if asked(config)]
-    return [*processors, LogitNormalization()] if config.renormalize_logits else processors
+    return (
+        [*processors, distribution.LogitNormalization()]
+        if config.renormalize_logits
+        else processors
+    )
 
 
 def process(
@@ -228,18 +199,17 @@ def _options_of(processor: Processor, options: dict[str, Any]) -> dict[str, Any]
 
 def _check_tokens(config: GenerationConfig, vocab_size: int) -> None:
     """Refuse token ids that are outside the vocabulary."""
-    forced = config.forced_eos_token_id
-    several = forced if isinstance(forced, list | tuple) else [forced]
+    forced, biases = config.forced_eos_token_id or 0, config.sequence_bias
     for name, sequences in (
         ("bad_words_ids", config.bad_words_ids or []),
-        ("sequence_bias", [] if config.sequence_bias is None else as_biases(config.sequence_bias)),
+        ("sequence_bias", [] if biases is None else token.as_biases(biases)),
         ("forced_bos_token_id", [[config.forced_bos_token_id or 0]]),
-        ("forced_eos_token_id", [[token or 0 for token in several]]),
+        ("forced_eos_token_id", [forced if isinstance(forced, list | tuple) else [forced]]),
         ("force_words_ids", _phrases(config.force_words_ids or [])),
         ("constraints", _phrases(getattr(c, "token_ids", [0]) for c in config.constraints or [])),
         ("pad_token_id", [[config.pad_token_id or 0]]),
     ):
-        check_in_vocabulary(name, sequences, vocab_size)
+        token.check_in_vocabulary(name, sequences, vocab_size)
 
 
 def _phrases(force_words_ids: Iterable[Any]) -> list[list[int]]:

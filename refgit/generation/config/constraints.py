@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 from refgit.validation import are_id_lists, are_ids, expect, is_integer
@@ -109,9 +110,6 @@ class PhrasalConstraint(Constraint):
         return other
 
 
-Trie = dict[int, Any]
-
-
 class DisjunctiveConstraint(Constraint):
     """The text must contain one of several phrases, of which none begins another.
 
@@ -127,19 +125,19 @@ class DisjunctiveConstraint(Constraint):
         expected = "a list of lists of token ids, none of them empty"
         expect("nested_token_ids", nested_token_ids, are_id_lists(nested_token_ids), expected)
         self.token_ids = [list(map(int, ids)) for ids in nested_token_ids]
-        self.trie = _trie(self.token_ids)
+        # in order, what a phrase begins comes right after it
+        pairs = pairwise(sorted(self.token_ids))
+        apart = not any(after[: len(phrase)] == phrase for phrase, after in pairs)
         expected = "phrases of which none begins another"
-        expect("nested_token_ids", nested_token_ids, _leaves(self.trie) == len(self.token_ids),
-               expected)  # fmt: skip
+        expect("nested_token_ids", nested_token_ids, apart, expected)
         self.seqlen = max(map(len, self.token_ids))
         self.progress: list[int] = []
         self.completed = False
 
     def _next(self) -> list[int]:
-        level = self.trie
-        for token in self.progress:
-            level = level[token]
-        return list(level)
+        n = len(self.progress)
+        begun = [ids for ids in self.token_ids if ids[:n] == self.progress and len(ids) > n]
+        return list(dict.fromkeys(ids[n] for ids in begun))
 
     def advance(self) -> list[int] | None:
         """Return the tokens that continue one of the phrases."""
@@ -298,18 +296,3 @@ def _token(token_id: int) -> int:
     if not is_integer(token_id):
         raise TypeError(f"token_id is {token_id!r}; expected one token id, an integer.")
     return int(token_id)
-
-
-def _trie(phrases: list[list[int]]) -> Trie:
-    """Build a tree of the phrases: each token leads to those that may follow it."""
-    root: Trie = {}
-    for phrase in phrases:
-        level = root
-        for token in phrase:
-            level = level.setdefault(token, {})
-    return root
-
-
-def _leaves(trie: Trie) -> int:
-    """Count the phrases of a tree that no other one continues."""
-    return sum(map(_leaves, trie.values())) if trie else 1

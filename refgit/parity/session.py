@@ -1,8 +1,11 @@
 r"""What `refgit compare` does, from Python: load, measure the floors, compare, diagnose, report.
 
-found = compare_files("ref.safetensors", "mine.npz", model="DIR", html="report.html")
-print(*found.sentences, sep="\n")
-assert found.ok
+    found = compare_files("ref.safetensors", "mine.npz", model="DIR")
+    print(*found.sentences, sep="\n")
+    found.write_report("report.html")
+    assert found.ok
+
+"Ours" is the reference, "theirs" the port's trace.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ class Investigation:
 
     Attributes
     ----------
+    reference : Trace
     comparison : Comparison
     diagnosis : Diagnosis or None
         None where there was no model, no reason to look for a cause, or where it failed.
@@ -44,6 +48,7 @@ class Investigation:
         Whether the diagnosis is of the reference's weights, as far as is known.
     """
 
+    reference: Trace
     comparison: Comparison
     diagnosis: Diagnosis | None = None
     notes: tuple[str, ...] = ()
@@ -69,6 +74,11 @@ class Investigation:
         diagnosis = None if self.diagnosis is None else self.diagnosis.to_dict()
         return {**self.comparison.to_dict(), "diagnosis": diagnosis}
 
+    def write_report(self, path: str | Path) -> None:
+        """Write all of it as one HTML file; see `refgit.parity.write_report`."""
+        ours, theirs = self.reference, self.comparison.canonical
+        write_report(path, self.comparison, self.diagnosis, ours, theirs)
+
 
 def compare_files(
     reference: str | Path | Trace,
@@ -78,7 +88,6 @@ def compare_files(
     model: str | Path | GitForCausalLM | None = None,
     multiple: float = MULTIPLE,
     precision: str | None = None,
-    html: str | Path | None = None,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Investigation:
@@ -99,8 +108,6 @@ def compare_files(
         How many noise floors are allowed.
     precision : str, optional
         What the port computes in; by default found from the numbers.
-    html : str or Path, optional
-        Where to write a report; see `write_report`.
     strict : bool
         Raise what goes wrong in the diagnosis; by default it is a note.
     progress : callable, optional
@@ -114,7 +121,7 @@ def compare_files(
     Raises
     ------
     ValueError
-        `model` is of another architecture than the reference's, or the report cannot be written.
+        `model` is of another architecture than the reference's.
     TraceError
         A file cannot be read, or nothing of the port is anything of the reference.
 
@@ -127,8 +134,6 @@ def compare_files(
     True
     """
     show = progress or (lambda what, done, total: None)
-    if html is not None:
-        _check_report(Path(html))
     show("reading the tensors", 0, None)
     ours, theirs = (x if isinstance(x, Trace) else Trace.load(x) for x in (reference, other))
     if isinstance(names, str | Path):
@@ -153,18 +158,7 @@ def compare_files(
             failed = f"no diagnosis: {reason(error, ' (--debug shows where)')}"
     asked = model is not None or not comparison.ok  # for a cause
     notes = tuple(note for note in (found.note, failed) if note and asked)
-    if html is not None:
-        show(f"writing {html}", 0, None)
-        write_report(html, comparison, diagnosis, ours, comparison.canonical)
-    return Investigation(comparison, diagnosis, notes, found.same_weights)
-
-
-def _check_report(page: Path) -> None:
-    """Find out before the work whether the report could be written."""
-    if page.is_dir():
-        raise ValueError(f"html is {page}, which is a directory; expected the name of a file.")
-    if not page.parent.is_dir():
-        raise ValueError(f"html is {page}; there is no directory {page.parent}. Make it first.")
+    return Investigation(ours, comparison, diagnosis, notes, found.same_weights)
 
 
 def _load(

@@ -266,16 +266,15 @@ def test_names_are_a_mapping_or_a_file(tmp_path: Path) -> None:
         compare_files(reference(), other, names=tmp_path / "none.toml")
 
 
-def test_a_report_is_written_and_its_place_looked_at_first(tmp_path: Path) -> None:
+def test_a_report_is_written(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    compare_files(reference(), wrong_port(), html=page)
+    compare_files(reference(), wrong_port()).write_report(page)
     assert WRONG in page.read_text(encoding="utf-8")
-    for place, why in ((tmp_path, "is a directory"), (tmp_path / "none" / "a.html", "there is no")):
-        with pytest.raises(ValueError, match=why):
-            compare_files("absent", "absent", html=place)
+    with pytest.raises(TraceError, match="cannot be written"):
+        compare_files(reference(), wrong_port()).write_report(tmp_path / "none" / "report.html")
 
 
-def test_progress_is_told_of_every_stage(tmp_path: Path, saved: Path) -> None:
+def test_progress_is_told_of_every_stage(saved: Path) -> None:
     meta = {key: value for key, value in reference().meta.items() if key != "noise"}
     stages: list[str] = []
     counts: list[tuple[int, int]] = []
@@ -285,16 +284,14 @@ def test_progress_is_told_of_every_stage(tmp_path: Path, saved: Path) -> None:
         if total is not None:
             counts.append((done, total))
 
-    page = tmp_path / "report.html"
     bare = Trace(dict(reference()), meta=meta)
-    compare_files(bare, port(), model=saved, html=page, progress=progress)
+    compare_files(bare, port(), model=saved, progress=progress)
     assert list(dict.fromkeys(stages)) == [
         "reading the tensors",
         f"loading {saved}",
         "measuring the noise floors",
         "comparing",
         "looking for the cause",
-        f"writing {page}",
     ]
     assert counts == [(0, 2), (0, 2), (1, 2)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from refgit.cli.arguments import add_output_options
 from refgit.cli.compare_table import print_table
@@ -112,6 +113,8 @@ def positive(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, diagnose if something differs, and say what was found."""
+    if arguments.html is not None:
+        check_page(Path(arguments.html))
     with stages() as progress:
         found = compare_files(
             arguments.reference,
@@ -120,7 +123,6 @@ def run(arguments: argparse.Namespace) -> int:
             model=arguments.model,
             multiple=arguments.multiple,
             precision=arguments.precision,
-            html=arguments.html,
             strict=arguments.debug,
             progress=progress,
         )
@@ -132,7 +134,24 @@ def run(arguments: argparse.Namespace) -> int:
             put(f"diagnosis: {one_line(sentence)}")
     for note in found.notes:
         say(note)
+    if arguments.html is not None:
+        with waiting(f"writing {arguments.html}"):
+            found.write_report(arguments.html)
     return 0 if found.ok else 1
+
+
+def check_page(page: Path) -> None:
+    """Find out before the work whether the report could be written.
+
+    Raises
+    ------
+    ValueError
+        It is a directory, or would be in one that does not exist.
+    """
+    if page.is_dir():
+        raise ValueError(f"--html is {page}, which is a directory; expected the name of a file.")
+    if not page.parent.is_dir():
+        raise ValueError(f"--html is {page}; there is no directory {page.parent}. Make it first.")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The table of `refgit compare`: a tensor a line, narrow enough for the terminal it is shown on.
+"""The table of `refgit compare`: a tensor on each line, narrow enough for the terminal.
 
-Where stdout is no terminal nothing is shortened, so that scripts see whole names.
+Where stdout is not a terminal nothing is shortened, so that scripts see whole names.
 """
 
 from __future__ import annotations
@@ -8,17 +8,14 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from refgit.cli.output import one_line, put
 from refgit.cli.terminal import is_terminal
-
-if TYPE_CHECKING:
-    from refgit.parity.comparison.row import Row
+from refgit.parity.comparison.row import Row
 
 _HEADER = ("", "tensor", "x floor", "max abs", "max rel", "rms", "cosine", "ulp", "off", "worst at")
 _LEFT = ("", "tensor", "worst at")  # flush left; the rest are numbers
-_SPARED = ("max rel", "ulp", "cosine", "rms", "max abs", "worst at")  # left out in this order
+_DROPPED = ("max rel", "ulp", "cosine", "rms", "max abs", "worst at")  # left out in this order
 _SHORT = {
     "git.image_encoder.vision_model.encoder.layers.": "image.",
     "git.image_encoder.vision_model.": "vision.",
@@ -27,7 +24,7 @@ _SHORT = {
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print rows under a header, aligned; what was matched by another name in a line below."""
+    """Print rows under a header, aligned; below a row its other name, layout and remarks."""
     table = [_HEADER, *(_cells(row) for row in rows)]
     room = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
     table, legend = fitted(table, room)
@@ -40,24 +37,24 @@ def print_table(rows: Sequence[Row]) -> None:
         )
         put("  ".join(cells).rstrip())
         if row is not None:
-            told = _told(row)
-            if told:
-                put(f"{' ' * (widths[0] + 2)}  {told}")
-    for said in legend:
-        put(said)
+            remarks = _remarks(row)
+            if remarks:
+                put(f"{' ' * (widths[0] + 2)}  {remarks}")
+    for note in legend:
+        put(note)
 
 
 def fitted(
     table: Sequence[tuple[str, ...]], room: int | None
 ) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Shorten a table until it fits: names first, then columns that decide nothing.
+    """Shorten a table until it fits: names first, then the less important columns.
 
     Parameters
     ----------
     table : sequence of tuples of str
-        The header and a line a row, as many cells each.
+        The header and a line for each row, as many cells each.
     room : int or None
-        Characters on a line; None for any number.
+        Columns of the terminal; None for any number.
 
     Returns
     -------
@@ -72,15 +69,15 @@ def fitted(
             legend.append(f"{short} is {start}")
             lines = [(line[0], line[1].replace(start, short, 1), *line[2:]) for line in lines]
     left_out = []
-    for name in _SPARED:
+    for name in _DROPPED:
         if _width(lines) > room:
             place = lines[0].index(name)
             lines = [(*line[:place], *line[place + 1 :]) for line in lines]
             left_out.append(name)
-    said = [f"({', '.join(legend)})"] if legend else []
+    told = [f"({', '.join(legend)})"] if legend else []
     if left_out:
-        said.append(f"(left out to fit: {', '.join(left_out)}; a file or a pipe gets them all)")
-    return lines, said
+        told.append(f"(left out to fit: {', '.join(left_out)}; a file or a pipe gets them all)")
+    return lines, told
 
 
 def _widths(table: Sequence[Sequence[str]]) -> list[int]:
@@ -109,16 +106,14 @@ def _shape(shape: Sequence[int]) -> str:
     return f"({', '.join(map(str, shape))})"
 
 
-def _told(row: Row) -> str:
-    """What is to be said of a row: another name, a layout, a dtype, NaN."""
-    said = []
-    if row.matched != row.name:
-        shape = f" {_shape(row.other_shape)}" if row.other_shape != row.shape else ""
-        said.append(f"is your {one_line(row.matched)}{shape}, by {row.how}")
-    if row.layout:
-        said.append(row.layout)
-    if row.nan:
-        said.append(f"{row.nan} NaN or infinite")
-    if row.note:
-        said.append(row.note)
-    return "; ".join(said)
+def _remarks(row: Row) -> str:
+    """Their name if it is another, their layout, NaN, and the row's note."""
+    shape = f" {_shape(row.other_shape)}" if row.other_shape != row.shape else ""
+    renamed = f"is your {one_line(row.matched)}{shape}, by {row.how}"
+    remarks = (
+        renamed if row.matched != row.name else "",
+        row.layout,
+        f"{row.nan} NaN or infinite" if row.nan else "",
+        row.note,
+    )
+    return "; ".join(filter(None, remarks))

@@ -1,7 +1,6 @@
 """`refgit compare`: whether another implementation agrees, and where it first does not.
 
-It walks through the tensors of both in the order of execution, measures each in noise floors, and
-names the first that is off. With the model at hand it also says why.
+`refgit.parity.compare_files` does the work; here are its arguments, and what is printed of it.
 """
 
 from __future__ import annotations
@@ -28,25 +27,24 @@ examples:
   refgit compare ref.safetensors mine.npz --map names.toml
   refgit compare ref.safetensors dumps/ --model DIR --html report.html
 
-OTHER is a .safetensors or .npz file, or a directory with a .npy file a tensor; order.json (a list
-of names) or names.txt in it says in which order they were computed. The map is a TOML file of
+OTHER is a .safetensors or .npz file, or a directory with a .npy file for each tensor; order.json (a
+list of names) or names.txt in it says in which order they were computed. The map is a TOML file of
 lines such as
   "blocks.{i}.attn.q" = "git.encoder.layer.{i}.attention.self.query"
-Names that differ in prefixes or separators need none, and what no name tells is matched by shape,
-order and values; the table says how each was.
+Names that differ in prefixes or separators need none, and tensors of unknown names are matched by
+shape, order and values; the table says how each was matched.
 
-The tolerance is measured: how far rounding alone moves a tensor, which is its difference between
-float32 and float64 on this very input, is its noise floor, and --multiple of them are allowed. In
+The tolerance is measured. The noise floor of a tensor is how far rounding alone moves it: its
+difference between float32 and float64 on this very input; --multiple of them are allowed. In
 float32 sums are taken in two orders, and the larger difference counts. The reference carries its
-floors; with --model they are measured where it does not. float16 and bfloat16 have floors of their
-own.
+floors; with --model they are measured where it does not. float16 and bfloat16 have their own.
 
 The table: * marks a tensor that differs; x floor is its largest error in noise floors, and decides;
-max abs and max rel are the largest error as it is and relative to the reference's number there; rms
-is the root of the mean square error; cosine is that of the angle between both, each as one vector;
-ulp is the largest error in units of the last place, the steps between neighbouring numbers of that
-precision; off is the share of its numbers beyond the tolerance; worst at is where the largest error
-is. Large max rel and ulp mostly mean that a number near 0 is off.
+max abs and max rel are the largest absolute and relative error; rms is the root of the mean square
+error; cosine is that of the angle between both, each as one vector; ulp is the largest error in
+units of the last place, the steps between neighbouring numbers of that precision; off is the share
+of elements beyond the tolerance; worst at is where the largest error is. Large max rel and ulp
+mostly mean that a number near 0 is off.
 
 The diagnosis recomputes each operation by itself, which shows what the noise of a whole run hides.
 It is made with --model, and with the reference's own model, if that is here, once an error is

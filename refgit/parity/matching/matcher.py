@@ -1,6 +1,6 @@
 """Which tensor of another implementation is which of ours: by a map, by names, by shape and order.
 
-Every match says how it was found. What names cannot tell, values may: a tensor that is nearly
+Every match says how it was found. Where names do not decide, values may: a tensor that is nearly
 equal to one of ours is that one. Where values differ too, only shapes in their order are left.
 """
 
@@ -178,7 +178,7 @@ class _Matcher:
                 self.pair(ours[i], theirs[j], BY_VALUES if near else BY_ORDER)
 
     def _likeness(self, ours: Sequence[str], theirs: Sequence[str]) -> dict[tuple[int, int], float]:
-        """How much speaks for each pair: 1 for the shape, more for the values."""
+        """Score each pair of one shape: 1, and more where the values are near."""
         found = {}
         for j, other in enumerate(theirs):
             for i, name in enumerate(ours):
@@ -196,7 +196,7 @@ class _Matcher:
         return found
 
     def _supported(self, pairs: list[tuple[int, int]], likeness: Likeness) -> list[tuple[int, int]]:
-        """Drop all pairs where for most of them only the shape speaks."""
+        """Drop all pairs where most of them have only the shape in common."""
         rows, columns = {i for i, _ in likeness}, {j for _, j in likeness}
         near = sum(likeness[pair] > 1 for pair in pairs)
         if near >= _SUPPORT * min(len(rows), len(columns)):

@@ -1,1 +1,1 @@
-"""Rounding: noise floors, precisions, orders of summation."""
+"""Rounding: precisions, noise floors, and running a model again to measure them."""

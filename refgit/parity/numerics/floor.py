@@ -75,13 +75,13 @@ def measured_floor(run: Tensor, exact: Tensor, precision: str) -> Floor:
 def operation_floor(run: Tensor, exact: Tensor, precision: str) -> Floor:
     """Return the floor of a single operation, computed once in a precision and once exactly.
 
-    Elements that are not finite in either say nothing. The floor is no less than half a unit in
-    the last place of the largest element, since a lucky draw may have no error at all.
+    Elements that are not finite do not count. The floor is at least half a unit in the last place
+    of the largest element, since a lucky draw may have no error at all.
 
     Parameters
     ----------
     run : array
-        `exact` computed in `precision`; for float64, which has nothing more exact beside it, in
+        `exact` computed in `precision`; for float64, of which nothing more exact is known, in
         float32, and the error is scaled.
     exact : array of float64
     precision : str
@@ -139,7 +139,7 @@ def scaled_floor(x: Tensor, precision: str, largest: float, rms: float, *, measu
     size, mean = extent(wide)
     if not np.isfinite(size):
         size, mean = extent(wide[np.isfinite(wide)])
-    # a tensor of zeros leaves no room but for what the type cannot tell from zero
+    # of a tensor of zeros: what the type cannot tell from zero
     least = 2.0**-126 if precision in ("float32", "bfloat16") else 2.0**-24 * unit
     return Floor(max(largest * unit * size, least), max(rms * unit * mean, least), measured)
 

@@ -1,6 +1,6 @@
 """The noise floor: how far a correct implementation may be off, measured and not guessed.
 
-"Floors" elsewhere are multiples of it: an error of 8 floors is 8 times what rounding does.
+Errors are given in multiples of it: an error of 8 floors is 8 times what rounding does.
 
 Rounding errors depend on the weights and on the input. So the reference is run again on the very
 input, in the other's precision, and its distance to float64 is what rounding does to each tensor:
@@ -8,33 +8,30 @@ input, in the other's precision, and its distance to float64 is what rounding do
     floor = max |reference in float32 - reference in float64|,   and the same as root mean square
 
 In float32 it is run twice, as the model is and with sums taken backwards, and the larger distance
-counts: one run alone may be lucky, where the numbers of a tensor are few. The floor is no less
-than half a unit in the last place of the tensor's largest number, and relative to that
-number no less than in any other call, such as a decode step, of the same operation. bfloat16 and
-float16 are float32 with the weights and every named tensor rounded to the narrow type, which is
-what libraries do that accumulate in float32. What is not measured is scaled by the ratio of the
-units: float64 from float32, float16 and bfloat16 from one another or from float32.
+counts, since a tensor of few numbers may be lucky in one run. The floor is at least half a unit in
+the last place of the tensor's largest number, and relative to that number at least as high as in
+any other call of the same operation, such as a decode step. bfloat16 and float16 are float32 with
+the weights and every named tensor rounded to the narrow type, as in libraries that accumulate in
+float32. What is not measured is scaled by the ratio of the units: float64 from float32, float16
+and bfloat16 from each other or from float32.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.numerics.floor import Floor, larger, measured_floor, pooled, scaled_floor
 from refgit.parity.numerics.precision import UNIT_ROUNDOFF
 from refgit.parity.numerics.rerun import replay, summed_backwards
 from refgit.traces.container import Tensor, Trace
 from refgit.traces.names import TensorName
 
-if TYPE_CHECKING:
-    from refgit.model.causal_lm import GitForCausalLM
-
-# Whose floors to scale by the ratio of the units; float32's, which sums in the same precision as it
-# stores, is then a few times too high.
+# Which floors to scale by the ratio of the units; those of float32, which sums in the precision in
+# which it stores, then come out a few times too high.
 _KIN = {
     "float64": ("float32",),
     "float16": ("bfloat16", "float32"),
@@ -73,11 +70,11 @@ class NoiseFloor:
         model : GitForCausalLM
             The one the reference was made with.
         reference : Trace
-            Its inputs are read; if it is of float64, its tensors are the truth.
+            Its inputs are read; if it is in float64, its tensors are the exact ones.
         precisions : sequence of str
             Of float32, float16 and bfloat16.
         progress : callable, optional
-            Called with the number of runs done so far, and of all of them.
+            Called with the number of runs done so far, and of all runs.
 
         Raises
         ------
@@ -86,17 +83,17 @@ class NoiseFloor:
         """
         exact = reference
         show = progress or (lambda done, total: None)
-        more = int(reference.meta.get("dtype") != "float64")  # runs before those of precisions
+        first = int(reference.meta.get("dtype") != "float64")  # a run in float64 comes first
         runs = [(precision, False) for precision in precisions]
         if "float32" in precisions:
             runs.append(("float32", True))  # with sums taken backwards
-        show(0, more + len(runs))
-        if more:
+        show(0, first + len(runs))
+        if first:
             exact = replay(model, reference, "float64")
         found: dict[str, dict[str, Floor]] = {}
-        for i, (precision, turned) in enumerate(runs):
-            show(more + i, more + len(runs))
-            run = replay(summed_backwards(model) if turned else model, reference, precision)
+        for i, (precision, reverse) in enumerate(runs, first):
+            show(i, first + len(runs))
+            run = replay(summed_backwards(model) if reverse else model, reference, precision)
             own = {
                 name: measured_floor(run[name], exact[name], precision)
                 for name in exact

@@ -70,8 +70,8 @@ def precision_of(other: Trace) -> str:
     """Return what an implementation computes in, by the numbers it puts out.
 
     Numbers that were computed in float16 remain numbers of float16 when they are stored in a wider
-    type. With mixed precision some tensors are narrow and the others as wrong; a third of them
-    decides. Tensors of fewer than eight different numbers say nothing.
+    type. With mixed precision only some tensors are narrow, but all are as inexact, so a third of
+    them decides. Tensors of fewer than eight different numbers do not count.
     """
     votes = []
     for name in other:

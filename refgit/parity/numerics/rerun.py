@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from refgit.model.cache import KeyValueCache
+from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.numerics.precision import HALF, rounded
 from refgit.parity.numerics.summation import OrderedBackend, backwards
 from refgit.traces.container import Tensor, Trace
 from refgit.traces.names import TensorName
 from refgit.traces.recorder import trace
-
-if TYPE_CHECKING:
-    from refgit.model.cache import KeyValueCache
-    from refgit.model.causal_lm import GitForCausalLM
 
 
 def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
@@ -31,7 +29,7 @@ def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
     Returns
     -------
     Trace
-        Of the same names.
+        With the same names.
 
     Raises
     ------
@@ -75,7 +73,7 @@ def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
 def summed_backwards(model: GitForCausalLM) -> GitForCausalLM:
     """The model in float32 on the host, with sums taken from the last term to the first.
 
-    Those of large products are taken in runs of terms, see `summation`.
+    Sums of large products are taken in runs of terms, see `summation`.
     """
     state = model.to(backend="numpy", dtype="float32").state_dict()
     order = OrderedBackend(backwards)

@@ -1,4 +1,4 @@
-"""The same model with its sums taken in another order, which is another right answer in float32.
+"""The same model with sums in another order, which gives another right answer in float32.
 
 Rounding errors depend on the order in which a sum is taken, and every library has its own. How far
 right answers lie apart is measured by taking several: see `numerics.noise` and `kit.tolerance`.
@@ -35,11 +35,11 @@ class _InOrder:
         return getattr(np, name)
 
     def own(self, x: Any) -> Tensor:
-        """`x` as an array whose namespace this is."""
+        """Return `x` as an array with this namespace."""
         return cast(Tensor, np.asarray(x).view(self.array_type))
 
     def runs(self, n: int) -> list[Any]:
-        """The order in pieces; one without gaps as a slice, which copies nothing."""
+        """Split the order into runs; one without gaps is a slice, which copies nothing."""
         runs = [np.sort(run) for run in np.array_split(self.order(n), LONGEST)]
         return [
             slice(run[0], run[-1] + 1) if run[-1] - run[0] + 1 == len(run) else run
@@ -104,5 +104,5 @@ def backwards(n: int) -> Tensor:
 
 @cache
 def shuffled(n: int) -> Tensor:
-    """The numbers 0 to n - 1 in an order that is no order, and always the same."""
+    """The numbers 0 to n - 1 shuffled, always in the same way."""
     return np.random.RandomState(n).permutation(n)

@@ -11,12 +11,7 @@ from typing import Any
 
 import numpy as np
 
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from refgit_backends.numpy.threads import cores
 
 
 def load_average() -> float | None:

@@ -48,9 +48,11 @@ def add_image(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="image or video file, or - for stdin")
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Declare how a command prints."""
-    parser.add_argument("--json", action="store_true", help="print a JSON object a line")
+def add_output_options(
+    parser: argparse.ArgumentParser, json: str = "print a JSON object a line"
+) -> None:
+    """Declare how a command prints; `json` is the help of --json."""
+    parser.add_argument("--json", action="store_true", help=json)
     add_debug(parser)
 
 

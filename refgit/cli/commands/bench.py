@@ -13,11 +13,12 @@ from refgit.bench.checkpoint import default_model
 from refgit.bench.peers import Peer, parse_peers
 from refgit.bench.report import legend, table
 from refgit.bench.run import Plan, measure_plan
-from refgit.cli.arguments import DTYPES, add_debug, count_of
+from refgit.cli.arguments import DTYPES, add_output_options, count_of
 from refgit.cli.output import one_line, put, say
 from refgit.cli.table import print_table
 from refgit.cli.terminal import waiting
 from refgit.demo import find_model
+from refgit_backends.numpy.threads import cores
 
 DESCRIPTION = (
     "Measure how long refgit takes on this machine, against what the machine "
@@ -80,14 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--repeats", type=count_of(1), default=7, help="rounds (default: 7)")
     parser.add_argument("--only", metavar="NAMES", help="some of the cases, separated by commas")
-    parser.add_argument("--json", action="store_true", help="print a JSON object")
-    add_debug(parser)
+    add_output_options(parser, "print a JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     peers = parse_peers(arguments.peers, arguments.peer_python)
-    threads = arguments.threads or (1 if arguments.clock == "processor" else machine.cores())
+    threads = arguments.threads or (1 if arguments.clock == "processor" else cores())
     if arguments.clock == "processor" and threads > 1:
         raise ValueError(
             f"--clock processor was given with --threads {threads}, whose seconds it would add up; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from refgit.cli.inputs import load_captioner
 from refgit.cli.output import say
@@ -15,6 +14,7 @@ from refgit.jobs.journal import Journal, check_out
 from refgit.jobs.run import run_job
 from refgit.jobs.sources import count, parts_of
 from refgit.model.config import GitConfig
+from refgit_backends.numpy.threads import cores
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
                     parts,
                     captioner,
                     journal,
-                    workers=arguments.workers or _cores(),
+                    workers=arguments.workers or cores(),
                     batch_size=BatchSize(size if isinstance(size, int) else None),
                     advance=bar.advance,
                 )
@@ -76,8 +76,3 @@ def run(arguments: argparse.Namespace) -> int:
     failed = f", {journal.failures} of them without a caption; their error says why"
     say(f"{wrote} {journal.rows} rows{failed if journal.failures else ''}.")
     return 1 if journal.failures else 0
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

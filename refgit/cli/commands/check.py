@@ -6,7 +6,7 @@ import argparse
 import json
 from tempfile import TemporaryDirectory
 
-from refgit.cli.arguments import add_debug
+from refgit.cli.arguments import add_output_options
 from refgit.cli.output import one_line, put, say
 from refgit.cli.terminal import waiting
 from refgit.parity.kit.files import write_kit
@@ -44,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kit", metavar="DIR", help="the kit they were made with; by default one is made anew"
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON object")
-    add_debug(parser)
+    add_output_options(parser, "print a JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from refgit.cli.arguments import add_debug, count_of
+from refgit.cli.arguments import add_output_options, count_of
 from refgit.cli.output import one_line, print_json, put
 from refgit.cli.table import print_table
 from refgit.demo import NAME, find_model
@@ -66,8 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=_DTYPES,
         help="the type of number that a caption is computed in (default: float32)",
     )
-    parser.add_argument("--json", action="store_true", help="print all of it as one JSON object")
-    add_debug(parser)
+    add_output_options(parser, "print all of it as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from refgit.cli.arguments import add_debug
+from refgit.cli.arguments import add_output_options
 from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 from refgit.parity.kit.files import write_kit
@@ -41,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="add cases of a checkpoint of your own, a directory or a name on the Hugging Face hub "
         "(takes minutes)",
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON object")
-    add_debug(parser)
+    add_output_options(parser, "print a JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:

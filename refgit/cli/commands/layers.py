@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from refgit.cli.arguments import add_debug
+from refgit.cli.arguments import add_output_options
 from refgit.cli.output import print_json, put
 from refgit.cli.table import print_table
 from refgit.cli.terminal import has_colours, rich_console
@@ -44,8 +44,7 @@ _REFGIT = Path(__file__).parents[2]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="a layer, such as layer_norm")
-    parser.add_argument("--json", action="store_true", help="print a JSON object a line")
-    add_debug(parser)
+    add_output_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from refgit.sizes.memory import ITEMSIZE
 from refgit.sizes.products import (
     Product,
     prefill_products,
@@ -35,7 +36,7 @@ class Limits:
 
     def __init__(self, model: Any, threads: int) -> None:
         self.config, self.backend, self.threads = model.config, model.backend, threads
-        self.itemsize = {"float64": 8, "float32": 4}.get(model.dtype, 2)
+        self.itemsize = ITEMSIZE[model.dtype]
         # NumPy's products of float16 are not what a CPU can do; float32 is.
         self.dtype = model.dtype
         if not self.backend.on_gpu and model.dtype in ("float16", "bfloat16"):

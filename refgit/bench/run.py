@@ -18,8 +18,7 @@ from refgit.bench.process import PATIENCE, Worker
 from refgit.bench.report import summary
 from refgit.bench.rounds import OURS, Results, Show, measure
 from refgit.model.config import GitConfig
-
-ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+from refgit.sizes.memory import ITEMSIZE
 
 
 @dataclass

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from refgit.validation import expect
 from refgit_backends import to_numpy
 
 Layout: TypeAlias = Literal["channels_first", "channels_last"]
@@ -120,10 +121,8 @@ def read_array(image: Any, layout: Layout | None) -> Picture:
 
 def check_layout(name: str, layout: Any) -> None:
     """Refuse what is neither None nor the name of a layout."""
-    if layout is not None and layout not in LAYOUTS:
-        raise ValueError(
-            f'{name} is {layout!r}; expected "channels_first", "channels_last" or None.'
-        )
+    known = layout is None or layout in LAYOUTS
+    expect(name, layout, known, '"channels_first", "channels_last" or None')
 
 
 def in_layout(pixels: NDArray[Any], layout: Layout) -> NDArray[Any]:

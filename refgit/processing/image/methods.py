@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from refgit.processing.image import steps
 from refgit.processing.image.inputs import Layout, Picture, check_layout, in_layout, read_array
-from refgit.processing.image.values import number_of, per_channel, resample_of, size_of
+from refgit.processing.image.values import (
+    check_divisor,
+    number_of,
+    per_channel,
+    resample_of,
+    size_of,
+)
 
 
 class ImageMethods:
@@ -164,8 +170,7 @@ class ImageMethods:
         channels = picture.pixels.shape[2]
         centre = per_channel("mean", mean, channels)
         scale = per_channel("std", std, channels)
-        if 0.0 in np.ravel(scale):
-            raise ValueError(f"std is {std!r}; no value may be 0, it is divided by.")
+        check_divisor("std", scale)
         return _written(steps.normalize(picture.pixels, centre, scale), picture, data_format)
 
 

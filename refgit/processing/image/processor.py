@@ -15,6 +15,7 @@ from refgit.processing.feature import BatchFeature, check_return_tensors, on_dev
 from refgit.processing.image.inputs import Layout, check_layout, read_images, sides_of
 from refgit.processing.image.settings import ImageSettings, looks_rescaled
 from refgit.processing.image.steps import min_max_size
+from refgit.validation import expect, is_size
 
 logger = logging.getLogger(__name__)
 
@@ -94,13 +95,9 @@ class CLIPImageProcessor(ImageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         longest = self.respect_ratio_max
-        if longest is None:
-            return
-        if isinstance(longest, bool) or not isinstance(longest, int) or longest < 1:
-            raise ValueError(
-                f"respect_ratio_max is {longest!r}; expected a whole number of pixels or None."
-            )
-        if "shortest_edge" not in self.size:
+        right = longest is None or is_size(longest)
+        expect("respect_ratio_max", longest, right, "a whole number of pixels or None")
+        if longest is not None and "shortest_edge" not in self.size:
             raise ValueError(
                 f"respect_ratio_max is {longest}, which keeps the aspect ratio, and size is "
                 f'{self.size!r}, which does not; expected size={{"shortest_edge": n}}.'

@@ -20,7 +20,14 @@ from refgit.hub import find_checkpoint
 from refgit.processing.image import steps
 from refgit.processing.image.inputs import Layout, in_layout
 from refgit.processing.image.methods import ImageMethods
-from refgit.processing.image.values import number_of, per_channel, resample_of, size_of
+from refgit.processing.image.values import (
+    check_divisor,
+    number_of,
+    per_channel,
+    resample_of,
+    size_of,
+)
+from refgit.validation import expect, is_flag
 
 FILE_NAME = "preprocessor_config.json"
 TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
@@ -70,8 +77,8 @@ class ImageSettings(ImageMethods):
 
     def __post_init__(self) -> None:
         for name in self.setting_names():
-            if name.startswith("do_") and not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False.")
+            if name.startswith("do_"):
+                expect(name, getattr(self, name), is_flag(getattr(self, name)), "True or False")
         settings: dict[str, Any] = {
             "size": size_of("size", 224 if self.size is None else self.size, square=False),
             "crop_size": size_of(
@@ -86,10 +93,7 @@ class ImageSettings(ImageMethods):
                 "image_std", self.STD if self.image_std is None else self.image_std
             ),
         }
-        if 0.0 in np.ravel(settings["image_std"]):
-            raise ValueError(
-                f"image_std is {self.image_std!r}; no value may be 0, it is divided by."
-            )
+        check_divisor("image_std", settings["image_std"])
         for name, value in settings.items():
             object.__setattr__(self, name, value)  # the one moment a frozen instance is written
 

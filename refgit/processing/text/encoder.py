@@ -16,6 +16,7 @@ from refgit.processing.text.lengths import Lengths, round_up, settle_lengths
 from refgit.processing.text.padding import pad_features
 from refgit.processing.text.truncation import cut_to
 from refgit.processing.text.vocabulary import Vocabulary, check_side
+from refgit.validation import expect, is_integer
 
 # What a call can return for each sequence, and what the library calls it.
 _COLUMNS = {
@@ -323,8 +324,7 @@ class TextEncoder(Vocabulary):
         return_overflowing_tokens: bool = False,
     ) -> _Call:
         """Check the options of a call and put the checkpoint's in where there are none."""
-        if isinstance(stride, bool) or not isinstance(stride, int) or stride < 0:
-            raise ValueError(f"stride is {stride!r}; expected a whole number of at least 0.")
+        expect("stride", stride, is_integer(stride), "a whole number of at least 0")
         side = self.padding_side if padding_side is None else padding_side
         check_side("padding_side", side)
         return _Call(

@@ -5,7 +5,9 @@ The rules are those of transformers 4.56.2, `_get_padding_truncation_strategies`
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from refgit.validation import expect, is_size
 
 # transformers writes this number where a tokenizer sets no limit; anything close to it is no limit.
 NO_LIMIT = int(1e30)
@@ -48,11 +50,9 @@ def settle_lengths(
         If an option has no meaning.
     """
     if max_length is not None:
-        check_positive("max_length", max_length)
-    if padding not in _PADDINGS:
-        raise ValueError(f"padding is {padding!r}; expected one of {_PADDINGS}.")
-    if truncation not in _TRUNCATIONS:
-        raise ValueError(f"truncation is {truncation!r}; expected one of {_TRUNCATIONS}.")
+        expect("max_length", max_length, is_size(max_length), "a whole number of at least 1")
+    expect("padding", padding, padding in _PADDINGS, f"one of {_PADDINGS}")
+    expect("truncation", truncation, truncation in _TRUNCATIONS, f"one of {_TRUNCATIONS}")
     limit = max_length
     if limit is None and model_limit <= _LARGE:
         limit = model_limit
@@ -74,11 +74,5 @@ def round_up(length: int, multiple: int | None) -> int:
     """Round a length up to a multiple, if there is one."""
     if multiple is None:
         return length
-    check_positive("pad_to_multiple_of", multiple)
+    expect("pad_to_multiple_of", multiple, is_size(multiple), "a whole number of at least 1")
     return -(-length // multiple) * multiple
-
-
-def check_positive(name: str, value: Any) -> None:
-    """Refuse what is no whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")

@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from refgit.processing.text.special_tokens import SpecialTokens
 from refgit.processing.text.token_ids import as_ids
+from refgit.validation import expect
 
 
 class Vocabulary(SpecialTokens):
@@ -198,5 +199,4 @@ class Vocabulary(SpecialTokens):
 
 def check_side(name: str, side: Any) -> None:
     """Refuse what is neither "left" nor "right"."""
-    if side not in ("left", "right"):
-        raise ValueError(f'{name} is {side!r}; expected "left" or "right".')
+    expect(name, side, side in ("left", "right"), '"left" or "right"')

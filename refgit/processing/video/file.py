@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgit.errors import MediaFileError
+from refgit.validation import expect, is_size
 
 Sampling: TypeAlias = Literal["even", "document"]
 Random: TypeAlias = "int | np.random.Generator | np.random.RandomState | None"
@@ -76,13 +77,10 @@ def sample_frame_indices(
         ("frames", frames),
         ("frame_sample_rate", frame_sample_rate),
     ):
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < 1:
-            raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1.")
+        expect(name, value, is_size(value), "a whole number of at least 1")
     if sampling == "even":
         return (2 * np.arange(frames, dtype=np.int64) + 1) * num_frames_in_video // (2 * frames)
-    if sampling != "document":
-        raise ValueError(f'sampling is {sampling!r}; expected "even" or "document".')
+    expect("sampling", sampling, sampling == "document", '"even" or "document"')
     clip = frames * frame_sample_rate
     if num_frames_in_video <= clip:
         raise ValueError(

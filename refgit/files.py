@@ -19,18 +19,19 @@ from refgit.errors import CheckpointError
 CONFIG_NAME = "config.json"
 
 
-def json_text(content: Mapping[str, Any]) -> str:
-    """Return a JSON object as the configs are written: two spaces, sorted keys, a newline."""
-    return json.dumps(content, indent=2, sort_keys=True, default=_for_json) + "\n"
+def json_text(content: Mapping[str, Any], *, ascii_only: bool = True) -> str:
+    """Return a JSON object as transformers writes it: two spaces, sorted keys, a newline."""
+    options: dict[str, Any] = {"indent": 2, "sort_keys": True, "ensure_ascii": ascii_only}
+    return json.dumps(content, default=_for_json, **options) + "\n"
 
 
 def _for_json(value: Any) -> Any:
-    """Find something that JSON has in the place of what it has not."""
+    """Turn what JSON does not have into something that it has."""
     if isinstance(value, set | frozenset):
         return sorted(value)
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{value!r} cannot be written to a JSON file, which holds plain values alone.")
+    raise TypeError(f"{value!r} cannot be written to a JSON file, which holds plain values only.")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     CheckpointError
-        The file is missing, unreadable, not UTF-8, not JSON, nested without end, or no object.
+        The file is missing, unreadable, not UTF-8, not JSON, nested without end, or not an object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise CheckpointError(f"{path} cannot be read: {reason}.") from error
-    except (ValueError, RecursionError) as error:  # no UTF-8 and no JSON are both ValueErrors
+    except (ValueError, RecursionError) as error:  # not UTF-8 and not JSON are both ValueErrors
         raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -60,9 +61,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object as transformers does: two spaces, sorted keys, a newline at the end."""
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-    write_whole(path, text + "\n")
+    """Write a JSON object, letters beyond ASCII as they are; see `json_text`."""
+    write_whole(path, json_text(content, ascii_only=False))
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -1,6 +1,6 @@
 """From what a caller may pass as `images` to a list of (H, W, 3) arrays.
 
-Everything about Pillow modes, EXIF, channel order and nesting is here; `image_steps.py` sees none.
+Everything about Pillow modes, EXIF, channel order and nesting is here; `steps.py` sees none.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The single steps of an image processor as methods of it: resize, crop, rescale, normalize.
 
-They take and return one array, its channels first or last; the arithmetic is in `image_steps.py`.
+They take and return one array, its channels first or last; the arithmetic is in `steps.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ImageMethods:
         data_format: Layout | None = None,
         input_data_format: Layout | None = None,
     ) -> NDArray[Any]:
-        """Resize an image as `image_steps.resize` does.
+        """Resize an image as `steps.resize` does.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class ImageMethods:
         data_format: Layout | None = None,
         input_data_format: Layout | None = None,
     ) -> NDArray[Any]:
-        """Cut out the middle, or surround the image with zeros, as `image_steps.center_crop` does.
+        """Cut out the middle, or surround the image with zeros, as `steps.center_crop` does.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class ImageMethods:
         data_format: Layout | None = None,
         input_data_format: Layout | None = None,
     ) -> NDArray[np.float32]:
-        """Multiply an image by a number, as `image_steps.rescale` does.
+        """Multiply an image by a number, as `steps.rescale` does.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class ImageMethods:
         data_format: Layout | None = None,
         input_data_format: Layout | None = None,
     ) -> NDArray[Any]:
-        """Centre and scale each channel, as `image_steps.normalize` does.
+        """Centre and scale each channel, as `steps.normalize` does.
 
         Parameters
         ----------

@@ -1,23 +1,20 @@
 """The CLIP image processor: pictures in, `pixel_values` out, as preprocessor_config.json says.
 
-It stands before the image encoder; the arithmetic is in `image_steps.py`.
+It stands before the image encoder; the arithmetic is in `steps.py`.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from refgit.processing.feature import BatchFeature, check_return_tensors, on_device
-from refgit.processing.image.inputs import Layout, check_layout, read_images, sides_of
-from refgit.processing.image.settings import ImageSettings, looks_rescaled
+from refgit.processing.image.inputs import Layout, check_layout, read_images
+from refgit.processing.image.settings import ImageSettings, check_one_size
 from refgit.processing.image.steps import min_max_size
 from refgit.validation import expect, is_size
-
-logger = logging.getLogger(__name__)
 
 # Statistics of CLIP's training images (CLIP repository, `clip/clip.py`).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -48,7 +45,7 @@ class CLIPImageProcessor(ImageSettings):
     respect_ratio_max : int, optional
         Keep the whole picture: resize so that the short side has size["shortest_edge"], or less
         where the long side would pass this limit, and do not crop. The rule is
-        `image_steps.min_max_size`. None, the default, crops.
+        `steps.min_max_size`. None, the default, crops.
     extra : dict
         Keys of preprocessor_config.json that mean nothing here; they are written back.
 
@@ -162,22 +159,10 @@ class CLIPImageProcessor(ImageSettings):
             layout=input_data_format,
             exif_transpose=exif_transpose,
         )
-        if settings.do_rescale and looks_rescaled(pictures[0].pixels):
-            logger.warning(
-                "The pixel values of images[0] lie between 0 and 1 and will be rescaled again; "
-                "pass do_rescale=False if they are rescaled already."
-            )
-        layout = data_format or pictures[0].layout
-        arrays = [settings._pixel_values(picture.pixels, layout) for picture in pictures]
+        arrays, layout = settings._pixel_values(pictures, "images[0]", data_format)
         if return_tensors is None:
             return BatchFeature(pixel_values=arrays)
-        sizes = sorted({sides_of(array, layout) for array in arrays})
-        if len(sizes) > 1:
-            raise ValueError(
-                f"The processed images have different sizes {sizes} and cannot form one array; use "
-                "do_center_crop=True without respect_ratio_max, a size with height and width, or "
-                "return_tensors=None."
-            )
+        check_one_size(arrays, layout, "images", "do_center_crop=True without respect_ratio_max")
         return on_device(BatchFeature(pixel_values=np.stack(arrays)), return_tensors)
 
     preprocess = __call__

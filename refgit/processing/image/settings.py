@@ -1,12 +1,12 @@
 """The settings both image processors share: preprocessor_config.json read, checked and written.
 
-`image.py` adds what turns pictures into `pixel_values`, `video_image.py` what does so with videos.
+`CLIPImageProcessor` turns pictures into `pixel_values` with them, `VideoMAEImageProcessor` videos.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgit.errors import CheckpointError
-from refgit.files import check_directory, read_json, write_json
+from refgit.files import check_directory, json_text, read_json, write_json
 from refgit.hub import find_checkpoint
 from refgit.processing.image import steps
-from refgit.processing.image.inputs import Layout, in_layout
+from refgit.processing.image.inputs import Layout, Picture, in_layout, sides_of
 from refgit.processing.image.methods import ImageMethods
 from refgit.processing.image.values import (
     check_divisor,
@@ -29,6 +29,8 @@ from refgit.processing.image.values import (
 )
 from refgit.validation import expect, is_flag
 
+logger = logging.getLogger(__name__)
+
 FILE_NAME = "preprocessor_config.json"
 TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
 
@@ -37,25 +39,8 @@ TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
 class ImageSettings(ImageMethods):
     """Which steps bring a picture to the model's pixels, and with which numbers.
 
-    Attributes
-    ----------
-    do_resize, do_center_crop, do_rescale, do_normalize : bool
-        Which steps are taken.
-    size, crop_size : int or dict
-        Where resizing and cropping lead.
-    resample : int
-        A `PIL.Image.Resampling` value.
-    rescale_factor : float
-        Usually 1/255.
-    image_mean, image_std : float or three floats
-        Statistics for normalization; None takes those of the class, MEAN and STD.
-    extra : dict
-        Keys of preprocessor_config.json that mean nothing here; they are written back.
-
-    Raises
-    ------
-    ValueError
-        If a setting has a wrong type or value; the message names it.
+    Its subclasses say what each setting means. Of `image_mean` and `image_std`, None takes the
+    statistics of the class, MEAN and STD.
     """
 
     # What the file may call this processor; the first name is written.
@@ -80,22 +65,20 @@ class ImageSettings(ImageMethods):
             if name.startswith("do_"):
                 expect(name, getattr(self, name), is_flag(getattr(self, name)), "True or False")
         settings: dict[str, Any] = {
-            "size": size_of("size", 224 if self.size is None else self.size, square=False),
-            "crop_size": size_of(
-                "crop_size", 224 if self.crop_size is None else self.crop_size, square=True
-            ),
+            "size": size_of("size", self._or_default("size", 224), square=False),
+            "crop_size": size_of("crop_size", self._or_default("crop_size", 224), square=True),
             "resample": resample_of(self.resample),
             "rescale_factor": number_of("rescale_factor", self.rescale_factor),
-            "image_mean": per_channel(
-                "image_mean", self.MEAN if self.image_mean is None else self.image_mean
-            ),
-            "image_std": per_channel(
-                "image_std", self.STD if self.image_std is None else self.image_std
-            ),
+            "image_mean": per_channel("image_mean", self._or_default("image_mean", self.MEAN)),
+            "image_std": per_channel("image_std", self._or_default("image_std", self.STD)),
         }
         check_divisor("image_std", settings["image_std"])
         for name, value in settings.items():
             object.__setattr__(self, name, value)  # the one moment a frozen instance is written
+
+    def _or_default(self, name: str, default: Any) -> Any:
+        value = getattr(self, name)
+        return default if value is None else value
 
     @property
     def model_input_names(self) -> list[str]:
@@ -141,7 +124,7 @@ class ImageSettings(ImageMethods):
 
     def to_json_string(self) -> str:
         """Return the text of preprocessor_config.json."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        return json_text(self.to_dict(), ascii_only=False)
 
     @classmethod
     def from_pretrained(
@@ -186,7 +169,7 @@ class ImageSettings(ImageMethods):
             config["processor_class"] = processor_class
         write_json(folder / FILE_NAME, config)
 
-    # -- one picture ---------------------------------------------------------------------------
+    # -- pictures ------------------------------------------------------------------------------
 
     def _with(self, overrides: Mapping[str, Any]) -> Self:
         unknown = sorted(set(overrides) - set(self.setting_names()))
@@ -198,7 +181,23 @@ class ImageSettings(ImageMethods):
         given = {name: value for name, value in overrides.items() if value is not None}
         return replace(self, **given) if given else self
 
-    def _pixel_values(self, image: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
+    def _pixel_values(
+        self, pictures: Sequence[Picture], first: str, data_format: Layout | None
+    ) -> tuple[list[NDArray[np.float32]], Layout]:
+        """Take pictures through the steps; return their pixels and where the channels are.
+
+        `first` is what the warning calls the first picture, which decides for all.
+        """
+        if self.do_rescale and looks_rescaled(pictures[0].pixels):
+            logger.warning(
+                "The pixel values of %s lie between 0 and 1 and will be rescaled again; pass "
+                "do_rescale=False if they are rescaled already.",
+                first,
+            )
+        layout = data_format or pictures[0].layout
+        return [self._prepared(picture.pixels, layout) for picture in pictures], layout
+
+    def _prepared(self, image: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
         """Take one picture (H, W, 3) through the steps; bring the result to a layout."""
         if self.do_resize:
             height, width = self._resized(image.shape[0], image.shape[1])
@@ -225,7 +224,7 @@ def read_image_settings(directory: str | Path) -> tuple[Path, dict[str, Any]]:
     Returns
     -------
     tuple of Path and dict
-        The file they stand in, and its content.
+        The file they are in, and its content.
 
     Raises
     ------
@@ -240,7 +239,7 @@ def read_image_settings(directory: str | Path) -> tuple[Path, dict[str, Any]]:
     config = read_json(combined).get("image_processor", {})
     if not isinstance(config, dict):
         raise CheckpointError(
-            f'{combined}: "image_processor" holds no named settings; expected an object of them.'
+            f'{combined}: "image_processor" is not an object; expected one with the settings.'
         )
     return combined, config
 
@@ -250,6 +249,16 @@ def type_of(config: Mapping[str, Any]) -> Any:
     return next((config[key] for key in TYPE_KEYS if config.get(key)), None)
 
 
+def check_one_size(arrays: Iterable[NDArray[Any]], layout: Layout, what: str, crop: str) -> None:
+    """Refuse arrays of different sizes, which cannot form one; `crop` is the remedy."""
+    sizes = sorted({sides_of(array, layout) for array in arrays})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"The processed {what} have different sizes {sizes} and cannot form one array; use "
+            f"{crop}, a size with height and width, or return_tensors=None."
+        )
+
+
 def looks_rescaled(image: NDArray[Any]) -> bool:
-    """Tell whether the values lie between 0 and 1 already; bytes never count as such."""
+    """Whether the values are between 0 and 1 already; bytes never count as such."""
     return image.dtype != np.uint8 and bool(image.min() >= 0 and image.max() <= 1)

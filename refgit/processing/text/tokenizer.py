@@ -1,6 +1,6 @@
 """The BERT tokenizer: sentences to token ids before the text decoder, token ids to text after it.
 
-Here are its making, its files and `decode`; `text_encoder.py` has the way from texts to ids.
+Here are its making, its files and `decode`; `encoder.py` has the way from texts to ids.
 """
 
 from __future__ import annotations

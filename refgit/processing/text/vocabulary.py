@@ -1,6 +1,6 @@
 """The vocabulary of a BERT tokenizer: tokens, ids, and the settings of tokenizer_config.json.
 
-`special_tokens.py` knows the special ones; `text_encoder.py` turns texts into ids with it.
+`special_tokens.py` knows the special ones; `encoder.py` turns texts into ids with it.
 """
 
 from __future__ import annotations

@@ -1,23 +1,21 @@
 """The VideoMAE image processor: frames in, `pixel_values` with a frame axis out.
 
 It stands before the image encoder of video checkpoints (GIT paper, section 3), which their
-preprocessor_config.json says by its type. The arithmetic is in `image_steps.py`.
+preprocessor_config.json says by its type. The arithmetic is in `steps.py`.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from refgit.processing.feature import BatchFeature, check_return_tensors, on_device
-from refgit.processing.image.inputs import Layout, Picture, check_layout, read_images, sides_of
-from refgit.processing.image.settings import ImageSettings, looks_rescaled
-
-logger = logging.getLogger(__name__)
+from refgit.processing.image.inputs import Layout, Picture, check_layout, read_images
+from refgit.processing.image.settings import ImageSettings, check_one_size
 
 
 @dataclass(frozen=True)
@@ -124,15 +122,10 @@ class VideoMAEImageProcessor(ImageSettings):
             [_read_frame(frame, name, input_data_format) for name, frame in video]
             for video in _as_videos(videos)
         ]
-        if settings.do_rescale and looks_rescaled(batch[0][0].pixels):
-            logger.warning(
-                "The pixel values of the first frame lie between 0 and 1 and will be rescaled "
-                "again; pass do_rescale=False if they are rescaled already."
-            )
-        layout = data_format or batch[0][0].layout
-        arrays = [
-            [settings._pixel_values(frame.pixels, layout) for frame in video] for video in batch
-        ]
+        frames = [frame for video in batch for frame in video]
+        prepared, layout = settings._pixel_values(frames, "the first frame", data_format)
+        following = iter(prepared)
+        arrays = [list(islice(following, len(video))) for video in batch]
         if return_tensors is None:
             return BatchFeature(pixel_values=arrays)
         lengths = sorted({len(video) for video in arrays})
@@ -141,12 +134,7 @@ class VideoMAEImageProcessor(ImageSettings):
                 f"The videos have different numbers of frames, {lengths}, and cannot form one "
                 "array; sample as many from each, or pass return_tensors=None."
             )
-        sizes = sorted({sides_of(frame, layout) for video in arrays for frame in video})
-        if len(sizes) > 1:
-            raise ValueError(
-                f"The processed frames have different sizes {sizes} and cannot form one array; use "
-                "do_center_crop=True, a size with height and width, or return_tensors=None."
-            )
+        check_one_size(prepared, layout, "frames", "do_center_crop=True")
         stacked = np.stack([np.stack(video) for video in arrays])  # (B, F, 3, H, W)
         return on_device(BatchFeature(pixel_values=stacked), return_tensors)
 

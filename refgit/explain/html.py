@@ -1,6 +1,6 @@
 """The explorer as one HTML file that needs nothing else: no network, no fonts, no library.
 
-Words, picture and a table of all words are plain HTML and stand without JavaScript. What a click
+Words, picture and a table of all words are plain HTML and need no JavaScript. What a click
 shows is drawn by explorer.js from the data block at the end of the file. Attention is most of it
 and goes in as one byte a number, see `packed`.
 """
@@ -85,7 +85,7 @@ def _word(x: ExplanationData, k: int) -> dict[str, Any]:
 
 
 def _brief(value: Any) -> float | None:
-    """Four digits; what is no number becomes null, which JSON has."""
+    """Four digits; what is not a number becomes null, which JSON has."""
     return float(f"{float(value):.4g}") if math.isfinite(value) else None
 
 

@@ -890,7 +890,7 @@ def test_a_tensor_that_is_there_in_part_alone_exits_with_1(
     page = files.folder / "page.html"
     assert command("compare", files.reference, files.same, "--html", page) == 1
     assert "1 could be compared only in part" in capsys.readouterr().out
-    assert "Agrees in part alone" in page.read_text()
+    assert "Agrees only in part" in page.read_text()
 
 
 def test_a_narrow_terminal_gets_short_names_and_fewer_columns(

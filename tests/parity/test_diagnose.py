@@ -303,7 +303,7 @@ def test_rows_of_a_batch_in_another_order_are_recognised(model: Any) -> None:
     wrong["output"] = wrong["output"][[2, 0, 1]]
     given = {"input.pixel_values": pixels(3), "input.input_ids": ids}
     cause = diagnose(given, wrong, model).causes[0]
-    assert cause.text == "the rows of the batch are mixed up: it holds the rows 2, 0, 1"
+    assert cause.text == "the sequences of the batch are mixed up: it holds the sequences 2, 0, 1"
 
 
 def test_scores_that_hold_the_mask_already_are_no_mistake(model: Any) -> None:
@@ -405,8 +405,8 @@ def test_other_words_in_a_step_are_said_once_and_without_an_offset(model: Any) -
     shown = other(model, steps=2) | {name: x + 1 for name, x in given.items() if "step" in name}
     said = [s for s in diagnose(given, shown, model).sentences if s.startswith("Your")]
     assert said == [
-        "Your step.1.input.input_ids already differs: from decoding step 1 on your words are "
-        "others: feed the same words."
+        "Your step.1.input.input_ids already differs: from decoding step 1 on your tokens "
+        "differ: feed the same tokens."
     ]
     one = {"output": other(model)["output"], "input.input_ids": np.array([[6]])}
     given = {"input.pixel_values": pixels(), "input.input_ids": np.array([[5]])}

@@ -386,7 +386,7 @@ def test_a_loss_may_be_an_array_of_one_number(results: Path, kit: Path) -> None:
     [
         (lambda ids: ids[:2], "sequences has 2 rows; expected 3"),
         (lambda ids: ids + 0.5, "sequences holds fractions; expected ids"),
-        (lambda ids: ids[:, 0], "sequences is no list of rows of ids"),
+        (lambda ids: ids[:, 0], "sequences is not a list of rows of ids"),
         (lambda ids: ids[:, :-1], "sequences differs in row 0 at token 15: found no more"),
     ],
 )
@@ -435,7 +435,7 @@ def test_results_may_be_json_or_npz(results: Path, kit: Path) -> None:
     [
         ("layer-gelu.safetensors", b"\x08\0\0\0\0\0\0\0{}", "is no complete safetensors file"),
         ("layer-gelu.safetensors", b"", "is no complete safetensors file"),
-        ("layer-gelu.npz", b"PK\x03\x04broken", "is no .npz file of numbers"),
+        ("layer-gelu.npz", b"PK\x03\x04broken", "is not an .npz file of numbers"),
         ("layer-gelu.json", b'{"y": [1, 2', "is not valid JSON"),
         ("layer-gelu.json", b"[1, 2]", "holds a JSON list; expected an object"),
         ("layer-gelu.json", b'{"y": [[1], [1, 2]]}', "y is a list of rows of different lengths"),
@@ -482,7 +482,7 @@ def test_files_of_no_case_are_noted_and_change_nothing(results: Path, kit: Path)
     grading = grade(results, kit)
     assert grading.ok
     assert grading.notes == (
-        "layer-gelo.safetensors is no case of this kit; did you mean layer-gelu?",
+        "layer-gelo.safetensors is not a case of this kit; did you mean layer-gelu?",
         "notes.txt was not read",
     )
 
@@ -559,7 +559,8 @@ def test_kit_says_what_it_wrote_and_check_makes_one_by_itself(
         shutil.copytree(kit, folder, dirs_exist_ok=True)
         return index
 
-    monkeypatch.setattr("refgit.parity.kit.files.write_kit", copied)  # making it takes seconds
+    for name in ("kit", "check"):  # making it takes seconds
+        monkeypatch.setattr(f"refgit.cli.commands.{name}.write_kit", copied)
     code, out, err = command("kit", "--out", tmp_path / "kit")
     assert (code, err) == (0, "")
     assert re.fullmatch(r"\S+/kit: 7\d cases, [12]\.\d MB; see \S+/kit/README.md\n", out)

@@ -27,7 +27,7 @@ the kit, such as a layer or a caption; kit/README.md says which there are and wh
 holds.
 
 The table: error/tolerance is the largest error of a case, in multiples of what rounding may do
-there; up to 1 passes. inf stands for what has no size: another word, shape or text. The last lines
+there; up to 1 passes. inf means what has no size: another word, shape or text. The last lines
 are for the port's README.
 
 exit codes: 0 all cases passed, 1 some failed or are missing, 2 nothing could be graded
@@ -69,7 +69,7 @@ def _grading(results: str, kit: str | None) -> Grading:
 
 
 def _conclusion(grading: Grading) -> list[str]:
-    """What stands below the table."""
+    """What is below the table."""
     lines = [f"note: {note}" for note in grading.notes]
     lines += [grading.advice] if grading.advice else []
     return [*lines, grading.badge, grading.markdown]

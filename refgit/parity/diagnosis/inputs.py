@@ -1,4 +1,4 @@
-"""Inputs that differ: said before all else, with what can be read from the two arrays alone."""
+"""Inputs that differ: said first, with what the two arrays show by themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def input_findings(
     reference: Mapping[str, Any], other: Mapping[str, Any], precision: str | None = None
 ) -> Iterator[Finding]:
     """Yield a finding for every input that the other has and that differs."""
-    others_since: set[int | None] = set()  # calls in which other words were chosen: said once
+    others_since: set[int | None] = set()  # calls in which other tokens were chosen: said once
     for name, right in reference.items():
         if name not in other:
             continue
@@ -39,7 +39,7 @@ def input_findings(
             yield Finding(name, error, list(makers(name, right, wrong)))
         elif step.call not in others_since:
             others_since.add(step.call)
-            note = f"from decoding step {step.step} on your words are others: feed the same words"
+            note = f"from decoding step {step.step} on your tokens differ: feed the same tokens"
             yield Finding(name, error, note=note)
 
 
@@ -50,7 +50,7 @@ def _step_of_ids(name: str) -> TensorName | None:
 
 
 def repeats(wrong: Array, right: Array) -> bool:
-    """Whether an input is the right one several times over, row by row or as a whole."""
+    """Whether an input is the right one several times over, each sequence or as a whole."""
     if wrong.ndim != right.ndim or wrong.shape[1:] != right.shape[1:] or not right.shape[0]:
         return False
     count, rest = divmod(wrong.shape[0], right.shape[0])
@@ -60,11 +60,11 @@ def repeats(wrong: Array, right: Array) -> bool:
     return np.array_equal(wrong, tiled) or np.array_equal(wrong, np.repeat(right, count, axis=0))
 
 
-def own_words(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Array]:
-    """The words of steps that the other does not store, where both choose them themselves.
+def own_tokens(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Array]:
+    """The tokens of steps that the other does not store, where both choose them themselves.
 
-    Whoever decodes by himself reads his own best words. That the reference did so is seen from
-    its logits; without those, its words are taken for everybody's.
+    An implementation that decodes by itself reads its own best tokens. That the reference did so
+    is seen from its logits; without those, its tokens are taken for the other's too.
     """
     found = {}
     for name, ids in reference.items():
@@ -76,18 +76,18 @@ def own_words(reference: Mapping[str, Any], other: Mapping[str, Any]) -> dict[st
 
 
 def _follows(name: str, ids: Array, other: Mapping[str, Any]) -> bool:
-    """Whether a step's words are the other's own choice: then they are no mistake by themselves."""
+    """Whether a step's tokens are the other's own choice: then they are not a mistake."""
     logits = _logits_before(name, other)
     if logits is None or ids.ndim != 2 or ids.shape != (logits.shape[0], 1):
         return False
     if ids.min() < 0 or ids.max() >= logits.shape[1]:
         return False
     chosen = np.take_along_axis(logits, ids.astype(np.int64), axis=1)  # -> (B, 1)
-    return bool(np.all(chosen[:, 0] == logits.max(axis=1)))  # of equals anyone is best
+    return bool(np.all(chosen[:, 0] == logits.max(axis=1)))  # of equals each is best
 
 
 def _logits_before(name: str, trace: Mapping[str, Any]) -> Array | None:
-    """The logits (B, V) from which a step's words are chosen, if they are there."""
+    """The logits (B, V) from which a step's tokens are chosen, if they are given."""
     step = _step_of_ids(name)
     if step is None or step.step is None:
         return None

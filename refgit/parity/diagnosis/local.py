@@ -2,8 +2,8 @@
 
 An operation is judged by itself: the other implementation's tensor against what the definition
 makes, in float64, of the other implementation's own inputs. What it may differ by is measured on
-the spot: the same operation once more in the other's precision. So an error that was handed down
-from an earlier layer counts for nothing, and a small error in a deep layer is still seen.
+the spot: the same operation once more in the other's precision. So an error of an
+earlier layer does not count, and a small error in a deep layer is still seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from refgit.layers._array_api import Array
 from refgit.parity.graph.graph import Graph, MissingTensorError, View
 from refgit.parity.graph.nodes import Node
-from refgit.parity.graph.recipes import padding, sees
+from refgit.parity.graph.recipes import allowed, padding
 from refgit.parity.numerics.floor import Floor, operation_floor
 from refgit.parity.numerics.precision import cast
 
@@ -29,8 +29,8 @@ SLACK = {"class_position": 3.0}
 def aligned(expected: Array, found: Array) -> tuple[Array, Array] | None:
     """Bring two tensors that mean the same to one shape, or return None.
 
-    Positions may stand once for all rows; logits may be those of the text or of the last token
-    alone; (B, L) may be one axis.
+    Positions may be given once for all sequences; logits may be only the text's or the last
+    token's; (B, L) may be one axis.
     """
     if expected.shape == found.shape:
         return expected, found
@@ -45,7 +45,7 @@ def aligned(expected: Array, found: Array) -> tuple[Array, Array] | None:
 
 
 def aligned_logits(expected: Array, found: Array) -> tuple[Array, Array] | None:
-    """Logits of the last tokens alone, (B, T, V) or (B, V), beside those of all."""
+    """Logits of only the last tokens, (B, T, V) or (B, V), beside all logits."""
     if expected.ndim == 3 and expected.shape[-1] == found.shape[-1]:
         if found.ndim == 2 and found.shape[0] == expected.shape[0]:
             return expected[:, -1], found
@@ -107,7 +107,7 @@ def measure(graph: Graph, node: Node, values: Mapping[str, Any], precision: str)
     floor = operation_floor(rough_both[0], expected, precision).times(SLACK.get(node.kind, 1.0))
     expected, seen = comparable(node, view, expected, seen)
     if not all(np.isfinite(view[name]).all() for name in node.inputs if name in values):
-        # NaN that this operation was handed and does not have: not its mistake
+        # NaN of its inputs that this operation does not pass on: not its mistake
         expected = np.where(np.isfinite(seen) & ~np.isfinite(expected), seen, expected)
     multiples = error_in_floors(expected, seen, floor)
     return Local(node, seen, expected, floor, multiples, gap, precision, view, coarse)
@@ -123,7 +123,7 @@ def comparable(node: Node, view: View, expected: Array, found: Array) -> tuple[A
     """Scores that hold the mask already are compared where the mask leaves them."""
     if node.kind != "scores" or not node.options["masked"]:
         return expected, found
-    seen = np.broadcast_to(sees(node, expected), expected.shape)
+    seen = np.broadcast_to(allowed(node, expected), expected.shape)
     mask = padding(node, view)
     if mask is not None:
         text = np.concatenate(

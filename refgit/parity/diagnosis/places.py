@@ -41,7 +41,7 @@ _PARTS = {
     "visual_projection.1": "visual projection's layer norm",
     "word_embeddings": "word embedding",
     "position_embeddings": "position embedding",
-    "embeddings.sum": "sum of words and positions",
+    "embeddings.sum": "sum of word and position embeddings",
     "embeddings.LayerNorm": "text embedding's layer norm",
     "encoder.joint": "joint sequence of image and text",
 }
@@ -109,7 +109,7 @@ def digits(multiples: float) -> str:
 
 
 def gap_words(gap: Iterable[str]) -> str:
-    """What lies between a tensor and the nearest given ones."""
+    """What is between a tensor and the nearest given ones."""
     names = list(gap)
     if not names:
         return ""

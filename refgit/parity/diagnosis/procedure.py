@@ -6,9 +6,9 @@ r"""Which operation of another implementation is wrong, and why.
 Each tensor that the other implementation shows is recomputed from the other's own inputs to it.
 Where the two differ by more than rounding does, that operation is wrong, whatever came before.
 Then every hypothesis about it, a mistake that a port may make there, is tried with the same inputs,
-and those that give the other's very tensor are its causes. Where tensors between are missing, one
-mistake at a time is tried at every operation in the gap, and the same mistake at all of them at
-once.
+and those that give exactly the other's tensor are its causes. Where tensors between are missing,
+one mistake at a time is tried at every operation in the gap, and the same mistake at all of them
+at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from refgit.model.causal_lm import GitForCausalLM
-from refgit.parity.diagnosis.inputs import input_findings, own_words, repeats
+from refgit.parity.diagnosis.inputs import input_findings, own_tokens, repeats
 from refgit.parity.diagnosis.local import measure
 from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding
 from refgit.parity.diagnosis.search import Search
@@ -88,7 +88,7 @@ def diagnose(
         for name, x in theirs.items()
         if x.shape == inputs[name].shape or repeats(x, inputs[name])
     }
-    theirs |= own_words(reference, other)
+    theirs |= own_tokens(reference, other)
     graph = Graph(_at_home(model.state_dict()), model.config, inputs | theirs)
     names = [name for name in graph.nodes if name in other]
     if not names:
@@ -119,7 +119,7 @@ def diagnose(
 
 
 def _as(right: Any, x: Any) -> Any:
-    """An input of the other; whole numbers that it stores as floating ones as what they are."""
+    """An input of the other; integers that it stores as floating numbers as integers."""
     x = np.asarray(x)
     whole = right.dtype.kind in "iub" and x.dtype.kind == "f" and np.array_equal(x, np.rint(x))
     return x.astype(np.int64) if whole else x

@@ -1,4 +1,4 @@
-"""Resampling along one axis as a matrix (n_out, n_in): kernels and two ways to lay them."""
+"""Resampling along one axis as a matrix (n_out, n_in): kernels and two ways to place them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cubic(a: float) -> Kernel:
 def interpolating(n_in: int, n_out: int, kernel: Kernel, at: Array | None = None) -> Array:
     """Weights of a kernel that keeps its width: no antialiasing; edges are repeated.
 
-    `at` are the places (n_out,) of the new points among the old ones, by default those of
+    `at` are the places (n_out,) of the new points among the old ones, by default as with
     align_corners=False.
     """
     u = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5 if at is None else at

@@ -1,6 +1,6 @@
 """What a diagnosis says: findings with their causes, and the sentences made of them.
 
-A *noise floor* is what rounding alone does to a tensor: see `diagnose_local`.
+A *noise floor* is what rounding by itself does to a tensor: see `local.py`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Finding:
     note : str
         What else is to be said.
     lead : str
-        What is to be said before all else.
+        What is to be said first.
     tried : int
         How many hypotheses were tried.
     """

@@ -1,8 +1,8 @@
 """What the error itself looks like, where no recipe reproduces the tensor or beside it.
 
 A scale, a shift of the tokens, rounding to fewer bits, zeros of dropout: these can be read from
-the two tensors, whatever operation made them. They explain less than a hypothesis does and stand
-behind those in the list.
+the two tensors, whatever operation made them. They explain less than a hypothesis does and come
+after those in the list.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _scaled(local: Local, graph: Graph) -> Iterator[Sign]:
 
 
 def _known(factor: float, graph: Graph, local: Local) -> str:
-    """What a factor may stand for."""
+    """What a factor may mean."""
     vision = tower(local.node.where) == "image encoder"
     config = graph.config.vision_config if vision else graph.config
     d, h = config.hidden_size, config.num_attention_heads
@@ -83,7 +83,7 @@ def _known(factor: float, graph: Graph, local: Local) -> str:
         "1/255": 1 / 255,
         "a sign": -1.0,
     }
-    if local.node.kind in ("probabilities", "residual", "layer_norm"):  # where dropout stands
+    if local.node.kind in ("probabilities", "residual", "layer_norm"):  # where dropout is
         known |= {"1/(1 - 0.1): dropout's scale": 1 / 0.9, "1/(1 - 0.5): dropout's scale": 2.0}
     for said, value in known.items():
         if abs(factor / value - 1) < 1e-4:
@@ -139,7 +139,7 @@ def _dropped_in_sum(local: Local) -> Iterator[Sign]:
 def _dropped_before(local: Local) -> Iterator[Sign]:
     """Dropout of the text embedding, seen through the linear map that reads it.
 
-    The joint sequence has no tensor of its own in a trace. What the map was given follows from
+    The joint sequence is not a tensor of a trace. What the map was given follows from
     what it put out: x = W^-1 (y - b), well enough to tell zeros from the rest.
     """
     e, f, floor = _parts(local)
@@ -186,7 +186,7 @@ def _rows(local: Local) -> Iterator[Sign]:
         said = ", ".join(map(str, order))
         yield (
             "rows in another order",
-            f"the rows of the batch are mixed up: it holds the rows {said}",
+            f"the sequences of the batch are mixed up: it holds the sequences {said}",
             floor.multiples(e[order] - f),
             5,
         )
@@ -259,7 +259,7 @@ def size_note(local: Local) -> str:
 
 
 def whereabouts(local: Local, limit: float) -> str:
-    """Say which tokens, heads or rows alone are wrong; "" where all are, or many."""
+    """Say which tokens, heads or sequences are the only wrong ones; "" where all are, or many."""
     e, f = local.exact, local.found
     if e is None or local.floor is None:
         return ""
@@ -270,9 +270,9 @@ def whereabouts(local: Local, limit: float) -> str:
         return f"{broken} of its {f.size} values are not finite, the first at [{at}]"
     with np.errstate(invalid="ignore"):
         wrong = np.nan_to_num(np.abs(f - e)) > limit * local.floor.max
-    axes = {3: ("row", "token", "channel"), 4: ("row", "head", "query", "key")}.get(f.ndim, ())
+    axes = {3: ("token", "channel"), 4: ("head", "query", "key")}.get(f.ndim)
     said = []
-    for axis, name in enumerate(axes):
+    for axis, name in enumerate(("batch row", *axes) if axes else ()):
         others = tuple(i for i in range(f.ndim) if i != axis)
         hit = np.flatnonzero(np.any(wrong, axis=others))
         if 0 < hit.size <= 0.5 * f.shape[axis]:

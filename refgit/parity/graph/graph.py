@@ -2,8 +2,8 @@
 
 `Graph(model.parameters, model.config, inputs)` lists every tensor that a trace names, in the
 order of execution, for the first call and for each step of decoding. A node knows its inputs by
-name, so that it can be recomputed from *anybody's* values of them: that is how the diagnosis
-tells an operation that is wrong from one that was handed wrong numbers.
+name, so that it can be recomputed from *any implementation's* values of them: that is how the
+diagnosis tells a wrong operation from a right one with wrong inputs.
 
     graph = Graph(model.parameters, model.config, reference.inputs)
     graph.compute("git.encoder.layer.0.intermediate.dense", other_implementations_tensors)
@@ -47,7 +47,7 @@ class View:
     precision : str
         "float64", "float32", "float16", or "bfloat16" (float32, every tensor rounded).
     changes : mapping of str to callable, optional
-        Recipes that take the place of those of single nodes: a hypothesis.
+        Recipes that replace the right ones of single nodes: a hypothesis.
     base : View, optional
         A view of the same values in the same precision, whose results are taken over where the
         changes do not reach.
@@ -95,7 +95,7 @@ class View:
         Raises
         ------
         MissingTensorError
-            It is no node, or needs something that is neither given nor a node.
+            It is not a node, or needs something that is neither given nor a node.
         """
         if name not in self.graph.nodes or name in self._under_way:
             raise MissingTensorError(

@@ -1,7 +1,7 @@
 """The list of GIT's tensors: what each is made from, in the order of execution.
 
 It reads like the figure: image encoder, projection, text embedding, joint sequence, decoder,
-head. The names are those of the hooks, which are the checkpoint's module paths. Nothing is computed
+head. The names are the hooks', which are the checkpoint's module paths. Nothing is computed
 here; `recipes.py` says how.
 """
 

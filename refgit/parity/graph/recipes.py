@@ -1,7 +1,7 @@
 """How each kind of tensor follows from its inputs, by the definitions of `refgit.layers`.
 
-One recipe a kind, a few lines each. A recipe takes the node, which says where it stands, and a
-view, which hands out the tensors and parameters it asks for in one precision. The hypotheses of
+One recipe a kind, a few lines each. A recipe takes the node, which says what it is made from, and
+a view, which gives the tensors and parameters it asks for in one precision. The hypotheses of
 the diagnosis are written against the same interface: a recipe with one thing changed.
 """
 
@@ -91,7 +91,7 @@ def times_of(node: Node, view: ViewLike) -> list[Array]:
 
 
 def frames(node: Node, view: ViewLike) -> Array:
-    """Frames with their times, strung together: (B F, N, D) -> (B, F N, D)."""
+    """Frames with their times, joined: (B F, N, D) -> (B, F N, D)."""
     x = view[node.inputs[0]]
     count = view[node.inputs[1]].shape[1]
     x = array_namespace(x).reshape(x, (-1, count, *x.shape[1:]))  # -> (B, F, N, D)
@@ -102,12 +102,12 @@ def frames(node: Node, view: ViewLike) -> Array:
 
 
 def embedding(node: Node, view: ViewLike) -> Array:
-    """Rows of a table by id: (B, T) -> (B, T, D)."""
+    """Embeddings by id: (B, T) -> (B, T, D)."""
     return embed(view[node.inputs[0]], view.weight(f"{node.parameters}.weight"))
 
 
 def position_ids(node: Node, view: ViewLike) -> Array:
-    """Where the text tokens of this call stand, (B or 1, T): as told, else counted from 0."""
+    """Positions of the text tokens of this call, (B or 1, T): as given, else counted from 0."""
     given = view.get(node.inputs[0])
     if given is not None:
         return given
@@ -116,7 +116,7 @@ def position_ids(node: Node, view: ViewLike) -> Array:
 
 
 def position(node: Node, view: ViewLike) -> Array:
-    """Rows of the position table: (B or 1, T, D)."""
+    """Embeddings of the positions: (B or 1, T, D)."""
     return embed(position_ids(node, view), view.weight(f"{node.parameters}.weight"))
 
 
@@ -198,8 +198,8 @@ def relative_positions(
     )
 
 
-def sees(node: Node, like: Array) -> Array:
-    """Who sees whom in this call: (Q, K), bool; `like` are the scores."""
+def allowed(node: Node, like: Array) -> Array:
+    """Which keys each query may see in this call: (Q, K), bool; `like` are the scores."""
     n_query, n_key = like.shape[-2:]
     return image_text_mask(image_length(node, like), n_key, first_query=n_key - n_query, like=like)
 
@@ -229,7 +229,7 @@ def probabilities(node: Node, view: ViewLike) -> Array:
     """Softmax of the scores where a query sees, 0 elsewhere: (B, H, Q, K)."""
     x = view[node.inputs[0]]
     if node.options["masked"]:
-        x = x + attention_bias(sees(node, x), padding(node, view), like=x)
+        x = x + attention_bias(allowed(node, x), padding(node, view), like=x)
     return silenced(node, view, softmax(x))
 
 

@@ -2,7 +2,7 @@
 
 A case says how to compute its tensors in a given *evaluation*: a dtype and a backend.
 `tolerance.py` runs it in float64 for the expected values, and in several float32 evaluations to
-measure how far apart two right answers may lie.
+measure how far apart two right answers may be.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Checkpoint:
     config : GitConfig
     parameters : mapping of str to float32 array
     path : str or None
-        Where the user's own checkpoint lies; its weights are not copied into the kit.
+        Where the user's own checkpoint is; its weights are not copied into the kit.
     """
 
     name: str

@@ -43,7 +43,7 @@ class TensorGrade:
         return self.multiple <= 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what --json prints; null stands for infinity."""
+        """Return what --json prints; null means infinity."""
         finite = math.isfinite(self.multiple)
         return {
             "name": self.name,
@@ -228,7 +228,7 @@ def _grade_sequences(
         rows = [[int(i) for i in row] for row in found]
         whole = all(int(i) == i for row in found for i in row)
     except (TypeError, ValueError, OverflowError):
-        return _wrong(name, "is no list of rows of ids")
+        return _wrong(name, "is not a list of rows of ids")
     if not whole:
         return _wrong(name, "holds fractions; expected ids")
     if len(rows) != len(expected):

@@ -220,7 +220,7 @@ def _entry(
     expected: Mapping[str, Any],
     tensors: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write inputs and expected values, as safetensors or as JSON where they are no arrays."""
+    """Write inputs and expected values, as safetensors or as JSON where they are not arrays."""
     files = {}
     for kind, content in (("inputs", inputs), ("expected", expected)):
         arrays = all(isinstance(x, np.ndarray) for x in content.values())
@@ -243,7 +243,7 @@ def _entry(
 
 
 def _weights(case: Case) -> dict[str, str] | None:
-    """Where the case's weights lie and what their names begin with."""
+    """Where the case's weights are and what their names begin with."""
     checkpoint = case.checkpoint
     if checkpoint is None:
         return None

@@ -205,7 +205,7 @@ def _result_files(folder: Path, known: list[str]) -> tuple[dict[str, list[Path]]
         elif path.suffix not in SUFFIXES or path.stem not in known:
             near = difflib.get_close_matches(path.stem, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            what = "is no case of this kit" if path.suffix in SUFFIXES else "was not read"
+            what = "is not a case of this kit" if path.suffix in SUFFIXES else "was not read"
             notes.append(f"{path.name} {what}{hint}")
         else:
             files.setdefault(path.stem, []).append(path)
@@ -250,4 +250,4 @@ def read_tensors(path: Path) -> dict[str, Any]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{path} is no .npz file of numbers: {error}") from error
+        raise CheckpointError(f"{path} is not an .npz file of numbers: {error}") from error

@@ -70,7 +70,7 @@ _SIGNS = ("", "", "▂", "▅", "█", "✗", "?!")
 
 @dataclass
 class Page:
-    """Makes the parts that stand without JavaScript."""
+    """Makes the parts that need no JavaScript."""
 
     comparison: Comparison
     found: Diagnosis | None
@@ -82,7 +82,7 @@ class Page:
         c = self.comparison
         word, kind = ("✓ Agrees", "good") if c.ok else ("✗ Differs", "bad")
         if c.partial and c.first is None:
-            word = "✗ Agrees in part alone"
+            word = "✗ Agrees only in part"
         agree = sum(row.ok for row in c.rows)
         said = [text for text in c.sentences if text != c.sentence]
         return (
@@ -226,7 +226,7 @@ class Page:
         return set() if self.found is None else {finding.name for finding in self.found.findings}
 
     def _worst(self, indices: Sequence[int]) -> int:
-        """The row that stands for a layer: the first of those that are worst."""
+        """The row that represents a layer: the first of the worst ones."""
         rows = self.comparison.rows
         return max(indices, key=lambda i: (not rows[i].ok, rows[i].nan > 0, rows[i].error, -i))
 

@@ -5,7 +5,7 @@ Everything is made small before it is stored. An error is a byte on a logarithmi
     0: exactly equal;  1 ... 254: log10(error in noise floors) from -3 in steps of 1/20;
     255: not a finite number
 
-and a heat map's cell is the largest error of the block of elements it stands for.
+and a heat map's cell is the largest error of the block of elements it covers.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def heat_map(folded: Folded, side: int) -> dict[str, Any]:
 
 
 def patch_grid(folded: Folded, image_tokens: int, per_image: int) -> dict[str, Any] | None:
-    """Return the errors of image tokens where their patches lie, if these form a square.
+    """Return the errors of image tokens where their patches are, if these form a square.
 
     Parameters
     ----------

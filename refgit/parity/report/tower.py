@@ -1,7 +1,7 @@
 """Where a tensor is in the report's picture of the model: section, layer, and its short name.
 
 The tower is read from top to bottom in the order of execution: inputs, image tower, projection,
-text embedding, decoder, head, then the decode steps, each a small tower of its own.
+text embedding, decoder, head, then the decode steps, each a small tower itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Layer:
     ----------
     title : str
     rows : list of (int, str)
-        Which rows of the comparison lie in it, each with its name inside the layer.
+        Which rows of the comparison are in it, each with its name inside the layer.
     """
 
     title: str

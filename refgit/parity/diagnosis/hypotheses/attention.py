@@ -82,7 +82,7 @@ def _scores(
 def _from_the_last(
     query: Array, key: Array, positions: RelativePositions, *, first_key: int
 ) -> Array:
-    """Distances as if every query stood where the last one stands."""
+    """Distances as if every query were at the place of the last one."""
     xp = array_namespace(query)
     count = query.shape[2]
     moved = replace(positions, first_query=positions.first_query + count - 1)
@@ -116,13 +116,13 @@ def of_scores(node: Node, graph: Graph) -> Iterator[Hypothesis]:
           for name, text, scale, rank in scales),
         ("heads interleaved", "the heads take every H-th channel; each should take a run of "
          "D/H channels", lambda n, v: _scores(n, v, split=interleaved)),
-        ("heads not moved", "the heads are split by a reshape alone; the axes of tokens and "
+        ("heads not moved", "the heads are split only by a reshape; the axes of tokens and "
          "heads must be swapped", lambda n, v: _scores(n, v, split=unmoved)),
     )  # fmt: skip
     if len(node.inputs) > 2:
         yield from mistakes(
             node,
-            ("new key first", "the new key stands in front of the cached ones",
+            ("new key first", "the new key is in front of the cached ones",
              lambda n, v: _scores(n, v, order=lambda names: [names[-1], *names[:-1]]), 2),
             ("cache ignored", "the cached keys are not used",
              lambda n, v: _scores(n, v, order=lambda names: names[-1:])),
@@ -194,11 +194,11 @@ def of_context(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          "head by head", lambda n, v: _context(n, v, interleaved), 2),
         ("merge interleaved", "the heads are merged channel by channel; they belong side by "
          "side", lambda n, v: _context(n, v, merge=interleaved_back), 2),
-        ("heads not moved", "values are split and heads merged by a reshape alone; the axes of "
+        ("heads not moved", "values are split and heads merged only by a reshape; the axes of "
          "tokens and heads must be swapped", lambda n, v: _context(n, v, unmoved, unmoved_back)),
-        ("merge not moved", "the heads are merged by a reshape alone; the axes of tokens and "
+        ("merge not moved", "the heads are merged only by a reshape; the axes of tokens and "
          "heads must be swapped back", lambda n, v: _context(n, v, merge=unmoved_back)),
-        ("values not moved", "the values are split into heads by a reshape alone",
+        ("values not moved", "the values are split into heads only by a reshape",
          lambda n, v: _context(n, v, unmoved), 2),
         ("heads reversed", "the heads are merged in reverse order",
          lambda n, v: _context(n, v, merge=_reversed_merge), 3),

@@ -133,7 +133,7 @@ def _int8(weight: Array, axis: int | None) -> Array:
 
 
 def of_head(node: Node, graph: Graph) -> Iterator[Hypothesis]:
-    """The head tied to the word embedding, where the model has one of its own."""
+    """The head tied to the word embedding, where the model has a separate one."""
     words = "git.embeddings.word_embeddings.weight"
     if graph.parameters[words] is not graph.parameters["output.weight"]:
 
@@ -141,7 +141,7 @@ def of_head(node: Node, graph: Graph) -> Iterator[Hypothesis]:
             return linear(v[n.inputs[0]], v.weight(words), v.weight("output.bias"))
 
         yield Hypothesis("tied head", "your head uses the word embedding's matrix; this model has "
-                         "one of its own", node.name, tied)  # fmt: skip
+                         "a separate one", node.name, tied)  # fmt: skip
 
 
 # ---- activations

@@ -1,4 +1,4 @@
-"""What may be wrong where image tokens come into being: patches, class token, frames."""
+"""What may be wrong with patches, class token and positions, and the times of frames."""
 
 from __future__ import annotations
 
@@ -108,9 +108,9 @@ def of_class_token(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         ("class token missing, positions from its own", "the class token is missing, and the "
          "first patch has its position", lambda x, c, p: x + p[: x.shape[1]]),
         ("class token zero", "the class token is zero", lambda x, c, p: _joined(x, 0 * c) + p),
-        ("class token at the end", "the class token stands at the end; it belongs in front",
+        ("class token at the end", "the class token is at the end; it belongs in front",
          lambda x, c, p: np.roll(_joined(x, c) + p, -1, axis=1)),
-        ("class token at the end, positions in order", "the class token stands at the end and the "
+        ("class token at the end, positions in order", "the class token is at the end and the "
          "positions are counted from the first patch",
          lambda x, c, p: np.roll(_joined(x, c), -1, axis=1) + p),
         ("class token without position", "the class token gets no position",
@@ -159,9 +159,9 @@ def of_frames(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          lambda x, t: np.concatenate([_timed(x[:, :, :1], t), x[:, :, 1:]], axis=2), 2),
         ("times of patches", "the class tokens get no time",
          lambda x, t: np.concatenate([x[:, :, :1], _timed(x[:, :, 1:], t)], axis=2), 2),
-        ("frames interleaved", "the frames are strung together token by token; it should be "
+        ("frames interleaved", "the frames are joined token by token; it should be "
          "frame by frame", lambda x, t: np.swapaxes(_timed(x, t), 1, 2)),
-        ("frames reversed", "the frames are strung together backwards",
+        ("frames reversed", "the frames are joined backwards",
          lambda x, t: _timed(x, t)[:, ::-1], 2),
         call=_on_frames,
     )  # fmt: skip

@@ -24,10 +24,10 @@ def _places(node: Node, like: Array) -> tuple[Array, Array, int]:
     return q, arange(0, n_key, like=like)[None, :], recipes.image_length(node, like)
 
 
-def _under(sees: Make, node: Node, view: View) -> Array:
-    """Probabilities where a query sees what `sees(q, k, N)` allows, and padding as it is."""
+def _under(allowed: Make, node: Node, view: View) -> Array:
+    """Probabilities where `allowed(q, k, N)` lets a query see a key, and padding as it is."""
     x = view[node.inputs[0]]
-    seen = sees(*_places(node, x))
+    seen = allowed(*_places(node, x))
     xp = array_namespace(x)
     if not bool(xp.all(xp.any(seen, axis=-1))):
         raise MissingTensorError("a query that sees nothing.")
@@ -53,7 +53,7 @@ def of_masks(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          "before them; they should see one another", lambda q, k, n: k <= q),
         ("mask missing", "your mask is missing: every token sees every token",
          lambda q, k, n: (k <= q) | (k > q)),
-        ("image sees text", f"your {image} see the text; they should see {image} alone",
+        ("image sees text", f"your {image} see the text; they should see only {image}",
          lambda q, k, n: (k < n) | (k <= q) | (q < n)),
         ("text sees all text", "your text tokens see the text after them",
          lambda q, k, n: (k < n) | (q >= n)),
@@ -74,7 +74,7 @@ def of_masks(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          lambda q, k, n: (k < configured) | (k <= q), 2),
         ("mask reversed", "your text tokens see the tokens after them, not before",
          lambda q, k, n: (k < n) | (k >= q), 2),
-        ("text sees itself alone", "your text tokens see the image and themselves alone",
+        ("text sees itself alone", "your text tokens see only the image and themselves",
          lambda q, k, n: (k < n) | (k == q), 2),
         call=_under,
     )  # fmt: skip
@@ -114,7 +114,7 @@ def _some_padding(node: Node, view: View) -> Array:
 def _padded(make: Make, node: Node, view: View) -> Array:
     """Probabilities under the padding mask that `make` makes of the right one."""
     mask, x = _some_padding(node, view), view[node.inputs[0]]
-    return _masked(node, view, recipes.sees(node, x), make(mask, x.shape[-1]))
+    return _masked(node, view, recipes.allowed(node, x), make(mask, x.shape[-1]))
 
 
 def of_padding(node: Node, graph: Graph) -> Iterator[Hypothesis]:
@@ -130,7 +130,7 @@ def of_padding(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          "the text", _in_front),
         *((f"padding off by {shift}", f"the padding mask is off by {shift}",
            lambda m, k, s=shift: array_namespace(m).roll(m, s, axis=1), 2) for shift in (1, -1)),
-        ("padding of the first row", "every row has the padding of the first",
+        ("padding of the first row", "every sequence has the padding of the first",
          lambda m, k: 0 * m + m[:1], 2),
         call=_padded,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def of_padding(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         xp = array_namespace(x)
         zeros = xp.zeros((mask.shape[0], x.shape[-1] - mask.shape[1]), dtype=x.dtype)
         both = xp.concat([zeros, xp.astype(mask, x.dtype)], axis=1)[:, None, None, :]
-        return softmax(x + attention_bias(recipes.sees(n, x), None, like=x) + both)
+        return softmax(x + attention_bias(recipes.allowed(n, x), None, like=x) + both)
 
     yield Hypothesis("padding added as 0 and 1", "the padding mask is added to the scores as 0 and "
                      "1; padding needs -inf", node.name, added, 2)  # fmt: skip
@@ -173,7 +173,7 @@ def _biased(node: Node, view: View, factor: float = 1.0) -> Array:
     x = view[node.inputs[0]] * factor
     if not node.options["masked"]:
         return x
-    return x + attention_bias(recipes.sees(node, x), recipes.padding(node, view), like=x)
+    return x + attention_bias(recipes.allowed(node, x), recipes.padding(node, view), like=x)
 
 
 def _seen(node: Node, view: View) -> Array:
@@ -206,7 +206,7 @@ def of_softmax(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          lambda n, v: softmax(_biased(n, v) * math.log(2)), 2),
         ("softmax plus one", "your softmax adds 1 to the sum of exponentials",
          lambda n, v: _plus_one(_biased(n, v)), 3),
-        ("sigmoid", "a sigmoid stands in the place of the softmax",
+        ("sigmoid", "a sigmoid takes the place of the softmax",
          lambda n, v: sigmoid(_biased(n, v)), 3),
         ("no softmax", "the softmax is missing", lambda n, v: v[n.inputs[0]], 3),
     )  # fmt: skip

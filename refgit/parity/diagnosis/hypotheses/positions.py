@@ -31,7 +31,7 @@ def of_interpolation(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         ("positions cropped", "cropped to the top left of the learned grid", _cropped, 1),
         ("positions cut", "cut off, not interpolated", _cut, 1),
         ("positions bilinear", "interpolated bilinearly; it should be bicubic", _bilinear, 1),
-        ("positions nearest", "those of the nearest patch; it should be bicubic", _nearest, 1),
+        ("positions nearest", "taken from the nearest patch; it should be bicubic", _nearest, 1),
         ("positions bicubic -0.5",
          "interpolated with a bicubic kernel of a = -0.5; it should be -0.75", _keys, 1),
         ("positions with + 0.1",
@@ -43,7 +43,7 @@ def of_interpolation(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         ("positions transposed", "laid out with rows and columns swapped", _swapped, 2),
         ("positions of all interpolated",
          "interpolated together with the class token's, as one sequence", _in_line, 2),
-        ("positions as learned", "those of the learned grid, in order", _cut, 2),
+        ("positions as learned", "the learned grid's, in order", _cut, 2),
     )  # fmt: skip
     return mistakes(
         node,

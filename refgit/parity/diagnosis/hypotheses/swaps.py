@@ -66,7 +66,7 @@ def _leaves(branch: str, graph: Graph) -> dict[str, Array]:
 
 
 def _branches_like(branch: str, graph: Graph) -> list[str]:
-    """Other branches that hold a weight: those of the same layer, then of the others."""
+    """Other branches that hold a weight, of the same layer first."""
     tower = branch.split(".")[1] if branch.startswith("git.") else ""
     leaf = "distance_embedding.weight" if branch.endswith(".self") else "weight"
     own = TensorName.parse(branch)
@@ -83,7 +83,7 @@ def _branches_like(branch: str, graph: Graph) -> list[str]:
 
 
 def _distance(one: str, other: str) -> int:
-    """How many layers lie between two branches; 0 within a layer, 9 where there is no saying."""
+    """How many layers are between two branches; 0 within one, 9 where only one is in a layer."""
     a, b = TensorName.parse(one).layer, TensorName.parse(other).layer
     if a is None or b is None:
         return 0 if a is b else 9

@@ -1,4 +1,4 @@
-"""What may be wrong where text begins: words, positions, and the image in front of it."""
+"""What may be wrong before the decoder: word embeddings, positions, joining image and text."""
 
 from __future__ import annotations
 
@@ -28,29 +28,31 @@ from refgit.traces.names import TensorName
 
 
 def _by_ids(ids: Make, node: Node, view: View) -> Array:
-    """Word vectors of other ids: `ids(own, size of the table)`."""
+    """Word embeddings of other ids: `ids(own, size of the table)`."""
     weight = view.weight(f"{node.parameters}.weight")
     return embed(ids(view[node.inputs[0]], weight.shape[0]), weight)
 
 
 def of_words(node: Node, graph: Graph) -> Iterator[Hypothesis]:
-    """Other ids, another table, or vectors that are scaled."""
+    """Other ids, another table, or embeddings that are scaled."""
     root = math.sqrt(graph.config.hidden_size)
     yield from mistakes(
         node,
-        ("words scaled", "the word vectors are multiplied by sqrt(D)",
+        ("words scaled", "the word embeddings are multiplied by sqrt(D)",
          lambda n, v: RECIPES[n.kind](n, v) * root),
     )  # fmt: skip
     yield from mistakes(
         node,
-        ("ids plus one", "each id takes the row after its own", lambda i, size: (i + 1) % size),
-        ("ids minus one", "each id takes the row before its own", lambda i, size: (i - 1) % size),
-        ("words late", "the words are shifted by one to the right",
+        ("ids plus one", "each id takes the embedding after its own",
+         lambda i, size: (i + 1) % size),
+        ("ids minus one", "each id takes the embedding before its own",
+         lambda i, size: (i - 1) % size),
+        ("words late", "the tokens are shifted by one to the right",
          lambda i, size: np.roll(i, 1, axis=1)),
-        ("words early", "the words are shifted by one to the left",
+        ("words early", "the tokens are shifted by one to the left",
          lambda i, size: np.roll(i, -1, axis=1)),
-        ("words reversed", "the words stand in reverse order", lambda i, size: i[:, ::-1], 2),
-        ("words swapped in the batch", "the rows of the batch are in another order",
+        ("words reversed", "the tokens are in reverse order", lambda i, size: i[:, ::-1], 2),
+        ("words swapped in the batch", "the sequences of the batch are in another order",
          lambda i, size: i[::-1], 2),
         call=_by_ids,
     )  # fmt: skip
@@ -58,13 +60,13 @@ def of_words(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     if words is not graph.parameters["output.weight"]:
         yield from mistakes(
             node,
-            ("words from the head", "the word vectors are taken from the head's matrix",
+            ("words from the head", "the word embeddings are taken from the head's matrix",
              lambda n, v: RECIPES[n.kind](replace(n, parameters="output"), v)),
         )  # fmt: skip
     if pad is not None:
         yield from mistakes(
             node,
-            ("padding word zero", f"the padding word ({pad}) has the vector 0; the checkpoint "
+            ("padding word zero", f"the padding token ({pad}) has the vector 0; the checkpoint "
              "gives it another",
              lambda n, v: RECIPES[n.kind](n, v) * (v[n.inputs[0]] != pad)[..., None], 2),
         )  # fmt: skip
@@ -139,10 +141,11 @@ def of_sum(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     return mistakes(
         node,
         ("text positions missing", "the text positions are missing", lambda w, p: w + 0 * p),
-        ("words missing", "the words are missing: only positions are left",
+        ("words missing", "the word embeddings are missing: only positions are left",
          lambda w, p: 0 * w + p),
         ("text positions twice", "the text positions are added twice", lambda w, p: w + 2 * p),
-        ("words scaled", "the word vectors are multiplied by sqrt(D)", lambda w, p: w * root + p),
+        ("words scaled", "the word embeddings are multiplied by sqrt(D)",
+         lambda w, p: w * root + p),
         ("words and positions scaled", "the sum is multiplied by sqrt(D)",
          lambda w, p: (w + p) * root),
         call=on_inputs,
@@ -164,7 +167,7 @@ def of_joining(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """Image and text in another order, or another image for a text."""
     yield from mistakes(
         node,
-        ("text first", "the text stands in front of the image; the image belongs in front",
+        ("text first", "the text is in front of the image; the image belongs in front",
          lambda i, t: np.concatenate([t, _tiled(i, t)], axis=1)),
         ("images repeated in place", "with several texts an image, each image is repeated in "
          "place (0, 0, 1, 1); the order is 0, 1, 0, 1",

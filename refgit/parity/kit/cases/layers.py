@@ -127,8 +127,8 @@ def _attentions() -> list[Case]:
 
     def masked(given: dict[str, Array], ops: Operations) -> dict[str, Array]:
         like = given["query"]
-        sees = image_text_mask(n_image, length, like=like)
-        bias = attention_bias(sees, given.get("text_mask"), like=like)
+        allowed = image_text_mask(n_image, length, like=like)
+        bias = attention_bias(allowed, given.get("text_mask"), like=like)
         return _attended(given, bias, ops)
 
     wanted = ("context",)

@@ -52,7 +52,7 @@ ENDING = 5.0
 def draw_weights(config: GitConfig, seed: int) -> Tensors:
     """Draw weights under which every parameter matters: no bias is zero, no norm plain.
 
-    Matrices have variance 2 / inputs, so that attention is no average and activations bend. The
+    Matrices have variance 2 / inputs, so that attention is not an average and activations bend. The
     head is kept from special tokens, but likes to end, so that captions are words and end. What a
     seed gives never changes (`numpy.random.RandomState`).
     """
@@ -249,8 +249,8 @@ def _decoder_block(
 
     def computed(part: Part) -> dict[str, Array]:
         x = part.given["x"]
-        sees = image_text_mask(N_IMAGE, N_IMAGE + n_text, like=x)
-        bias = attention_bias(sees, part.given.get("text_mask"), like=x)
+        allowed = image_text_mask(N_IMAGE, N_IMAGE + n_text, like=x)
+        bias = attention_bias(allowed, part.given.get("text_mask"), like=x)
         y, _ = decoder_block(x, part.p, config, bias, ops=part.ops)
         part.hooked.pop("output.LayerNorm")  # the same as y
         return {**part.hooked, "y": y}

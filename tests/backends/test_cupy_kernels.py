@@ -31,8 +31,7 @@ from helpers.backends import ROOT, make_backend
 from helpers.golden_checks import SMALL, WRITING, relative_error
 from helpers.mathematics import MATHEMATICS
 from helpers.replacements import attending, check_replacements, feeding_forward
-from refgit import GitForCausalLM, layers, to_numpy
-from refgit import testing as tiny
+from refgit import GitForCausalLM, layers, testing, to_numpy
 from refgit.layers._operations import DEFINITIONS, LAYERS, OPERATIONS, Operations
 from refgit.layers.activation import ACTIVATIONS
 from refgit.layers.attention import attention, merge_heads, split_heads
@@ -682,10 +681,10 @@ def test_the_model_writes_the_oracles_words(case: str, fake: Any) -> None:
 
 
 def test_float16_is_as_near_to_float32_as_in_the_definitions(device: Backend) -> None:
-    pixels, ids = tiny.pixels(2), tiny.tokens(2, 5)
+    pixels, ids = testing.pixels(2), testing.tokens(2, 5)
 
     def logits(**options: Any) -> np.ndarray:
-        return to_numpy(tiny.tiny_model(**options)(ids, pixel_values=pixels).logits)
+        return to_numpy(testing.tiny_model(**options)(ids, pixel_values=pixels).logits)
 
     wanted = logits(backend="numpy", dtype="float32")
     plain = logits(backend="numpy", dtype="float16", kernels="off")
@@ -709,7 +708,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("prompts", [1, 2])
 @pytest.mark.parametrize("search", sorted(SEARCHES))
 def test_the_host_waits_once_a_step(search: str, prompts: int, fake: Any) -> None:
-    model = tiny.tiny_model(backend="cupy")
+    model = testing.tiny_model(backend="cupy")
     ids = None if prompts == 1 else [[1, 5, 6], [1, 7, 0]]
     mask = None if prompts == 1 else [[1, 1, 1], [0, 1, 1]]
     if mask is not None:
@@ -720,7 +719,7 @@ def test_the_host_waits_once_a_step(search: str, prompts: int, fake: Any) -> Non
         fake.queue.waits.clear()
         fake.queue.home = 0
         model.generate(
-            tiny.pixels(prompts), max_new_tokens=words, min_new_tokens=words,
+            testing.pixels(prompts), max_new_tokens=words, min_new_tokens=words,
             **{key: x for key, x in options.items() if x is not None},
         )  # fmt: skip
         counts[words] = fake.queue.waits["get"], fake.queue.home
@@ -728,17 +727,17 @@ def test_the_host_waits_once_a_step(search: str, prompts: int, fake: Any) -> Non
     rows = prompts * SEARCHES[search].get("num_beams", 1)
     steps = 9 - 4
     assert counts[9][0] - counts[4][0] == steps
-    assert counts[9][1] - counts[4][1] == steps * rows * tiny.CONFIG.vocab_size * 4
+    assert counts[9][1] - counts[4][1] == steps * rows * testing.CONFIG.vocab_size * 4
 
 
 def test_a_step_of_decoding_starts_few_kernels(fake: Any) -> None:
     """Of ours, in each layer: attention in one, two layer norms, one bias with its activation."""
-    model = tiny.tiny_model(backend="cupy")
-    cache = model.encode_image(tiny.pixels())
-    model.next_token_logits(tiny.tokens(1, 1), cache)
+    model = testing.tiny_model(backend="cupy")
+    cache = model.encode_image(testing.pixels())
+    model.next_token_logits(testing.tokens(1, 1), cache)
     fake.queue.launches.clear()
-    model.next_token_logits(tiny.tokens(1, 1), cache)
-    depth = tiny.CONFIG.num_hidden_layers
+    model.next_token_logits(testing.tokens(1, 1), cache)
+    depth = testing.CONFIG.num_hidden_layers
     wanted = {"attend": depth, "layer_norm": 2 * depth + 1, "gelu": depth}  # one after embedding
     assert dict(fake.queue.launches) == wanted
 
@@ -813,8 +812,8 @@ def test_weights_go_up_once_through_two_buffers(
     monkeypatch.setattr(cupy_backend, "LEAST", 1)
     monkeypatch.setattr(fake.cuda, "alloc_pinned_memory", lambda n: made.append(n) or pinned(n))
     monkeypatch.setattr(fake.queue, "put", lambda copy: sent.append(1) or put(copy))
-    tiny.tiny_model(backend="numpy").save_pretrained(tmp_path)
-    wanted = tiny.tiny_model(backend="numpy").state_dict()
+    testing.tiny_model(backend="numpy").save_pretrained(tmp_path)
+    wanted = testing.tiny_model(backend="numpy").state_dict()
     model = GitForCausalLM.from_pretrained(tmp_path, backend="cupy")
     assert made == [cupy_memory.PIECE] * 2
     assert len(sent) == len(wanted)

@@ -20,8 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.replacements import attending, check_replacements, feeding_forward, projection
-from refgit import GitForCausalLM, layers
-from refgit import testing as tiny
+from refgit import GitForCausalLM, layers, testing
 from refgit.layers._operations import DEFINITIONS, LAYERS, Operations
 from refgit.layers.activation import ACTIVATIONS
 from refgit.layers.attention import attention, merge_heads, project_heads
@@ -653,9 +652,9 @@ def test_threads_change_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_hook_is_shown_what_kernels_leave_out() -> None:
-    model = GitForCausalLM(tiny.CONFIG, seed=1)
-    plain = GitForCausalLM(tiny.CONFIG, seed=1, kernels="off")
-    pixels, ids = tiny.pixels(), tiny.tokens(1, 5)
+    model = GitForCausalLM(testing.CONFIG, seed=1)
+    plain = GitForCausalLM(testing.CONFIG, seed=1, kernels="off")
+    pixels, ids = testing.pixels(), testing.tokens(1, 5)
     shown: dict[str, np.ndarray] = {}
     wanted: dict[str, np.ndarray] = {}
     logits = model(ids, pixel_values=pixels, hook=shown.__setitem__).logits

@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 
 from helpers.backends import ROOT
-from refgit import GitConfig
-from refgit import testing as tiny
+from refgit import GitConfig, testing
 from refgit.bench import (
     BenchError,
     cases,
@@ -48,7 +47,7 @@ WORKERS = sorted((ROOT / "refgit" / "bench" / "workers").glob("*.py"))
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint with its processor."""
-    return checkpoint.write_model(tiny.tiny_model(), tmp_path_factory.mktemp("models") / "tiny")
+    return checkpoint.write_model(testing.tiny_model(), tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(autouse=True)
@@ -118,8 +117,8 @@ def test_json_is_one_object_with_every_figure(
         bounded = row["case"] not in ("load", "preprocess")
         assert ("products" in row["limits"]) == bounded
     decode = data["cases"][names.split(",").index("decode")]
-    assert decode["meaning"] == f"one more token at {tiny.IMAGE_TOKENS + cases.TEXT} keys"
-    assert decode["limits"]["read"]["bytes"] == products.step_bytes(tiny.CONFIG, 4)
+    assert decode["meaning"] == f"one more token at {testing.IMAGE_TOKENS + cases.TEXT} keys"
+    assert decode["limits"]["read"]["bytes"] == products.step_bytes(testing.CONFIG, 4)
     assert data["machine"]["threads"] == 1
     assert {"cpu", "cores", "numpy", "blas", "date"} <= set(data["machine"])
     assert data["programs"]["refgit"]["backend"] == "numpy"
@@ -494,7 +493,7 @@ def test_on_the_processors_clock_waiting_is_free() -> None:
 
 
 def test_a_decode_step_starts_from_the_same_cache_each_time(model: Path, tmp_path: Path) -> None:
-    (case,) = cases.make_cases(tiny.CONFIG, tmp_path, ["decode"])
+    (case,) = cases.make_cases(testing.CONFIG, tmp_path, ["decode"])
     engine = Engine({"model": str(model), "backend": "numpy", "dtype": "float32"})
     before, step = engine.case(case)
     found = []
@@ -504,7 +503,7 @@ def test_a_decode_step_starts_from_the_same_cache_each_time(model: Path, tmp_pat
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
     ids, pixels = np.array(case["ids"]), np.load(case["pixels"])
-    whole = tiny.tiny_model()(ids, pixel_values=pixels).logits[:, -1]
+    whole = testing.tiny_model()(ids, pixel_values=pixels).logits[:, -1]
     np.testing.assert_allclose(found[0], whole, atol=1e-4)
 
 
@@ -512,16 +511,16 @@ def test_captions_are_as_long_as_they_say_whatever_the_model_would_write(
     model: Path, tmp_path: Path
 ) -> None:
     engine = Engine({"model": str(model), "backend": "numpy", "dtype": "float32"})
-    for case in cases.make_cases(tiny.CONFIG, tmp_path, ["greedy-1", "greedy-8", "beam-4"]):
+    for case in cases.make_cases(testing.CONFIG, tmp_path, ["greedy-1", "greedy-8", "beam-4"]):
         ids = engine.host(engine.case(case)[1]())
         assert ids.shape == (case["batch"], 1 + cases.TOKENS)
-        assert tiny.CONFIG.eos_token_id not in ids
+        assert testing.CONFIG.eos_token_id not in ids
 
 
 # ---- limits
 
 
-@pytest.mark.parametrize("config", [GitConfig(), tiny.CONFIG], ids=["base", "tiny"])
+@pytest.mark.parametrize("config", [GitConfig(), testing.CONFIG], ids=["base", "tiny"])
 def test_a_step_passes_by_every_matrix_of_the_decoder_once(config: GitConfig) -> None:
     sizes = {
         name: int(np.prod(shape)) for name, shape in causal_lm_shapes(config).items()
@@ -530,7 +529,7 @@ def test_a_step_passes_by_every_matrix_of_the_decoder_once(config: GitConfig) ->
     assert products.step_bytes(config, 2) == 2 * sum(sizes.values())
 
 
-@pytest.mark.parametrize("config", [GitConfig(), tiny.CONFIG], ids=["base", "tiny"])
+@pytest.mark.parametrize("config", [GitConfig(), testing.CONFIG], ids=["base", "tiny"])
 def test_the_products_of_the_image_encoder_use_every_matrix_once(config: GitConfig) -> None:
     weights = sum(p.inner * p.columns for p in products.vision_products(config, 1) if p.weight)
     matrices = sum(
@@ -541,15 +540,15 @@ def test_the_products_of_the_image_encoder_use_every_matrix_once(config: GitConf
 
 
 def test_images_multiply_the_work_and_words_do_not_grow_with_images_read() -> None:
-    one, eight = (products.operations(products.vision_products(tiny.CONFIG, n)) for n in (1, 8))
+    one, eight = (products.operations(products.vision_products(testing.CONFIG, n)) for n in (1, 8))
     assert eight == 8 * one
-    more = products.operations(products.step_products(tiny.CONFIG, 1, 5, 4))
-    assert more > products.operations(products.step_products(tiny.CONFIG, 1, 5, 3))
+    more = products.operations(products.step_products(testing.CONFIG, 1, 5, 4))
+    assert more > products.operations(products.step_products(testing.CONFIG, 1, 5, 3))
 
 
 @pytest.mark.parametrize("backend", ["numpy", "strict"])
 def test_limits_run_on_any_backend(backend: str) -> None:
-    bounds = limits.Limits(tiny.tiny_model(backend=backend), threads=2)
+    bounds = limits.Limits(testing.tiny_model(backend=backend), threads=2)
     for of in ("vision", "prefill", "step"):
         bounds.run_of({"of": of, "batch": 2, "keys": 7})()
     if backend == "numpy":
@@ -617,7 +616,7 @@ def test_a_table_in_markdown() -> None:
 def test_random_weights_are_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tiny.tiny_model()
+    model = testing.tiny_model()
     monkeypatch.setattr(model, "save_pretrained", lambda _: (tmp_path / "no" / "x").write_text(""))
     with pytest.raises(FileNotFoundError):
         checkpoint.write_model(model, tmp_path / "model")
@@ -628,13 +627,13 @@ def test_the_default_model_is_written_once_to_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(checkpoint, "GitConfig", lambda: tiny.CONFIG)
+    monkeypatch.setattr(checkpoint, "GitConfig", lambda: testing.CONFIG)
     said: list[str] = []
     folder = checkpoint.default_model(said.append)
     assert folder.is_relative_to(tmp_path)
     assert checkpoint.default_model(said.append) == folder
     assert len(said) == 1
-    assert GitConfig.from_pretrained(folder).hidden_size == tiny.CONFIG.hidden_size
+    assert GitConfig.from_pretrained(folder).hidden_size == testing.CONFIG.hidden_size
 
 
 def test_words_that_are_made_up_have_the_special_ones_in_berts_places() -> None:
@@ -646,11 +645,11 @@ def test_words_that_are_made_up_have_the_special_ones_in_berts_places() -> None:
 def test_videos_are_read_whole_and_their_first_frames_alone_by_the_image_encoder(
     tmp_path: Path,
 ) -> None:
-    config = tiny.CONFIG.replace(num_image_with_embedding=2)
+    config = testing.CONFIG.replace(num_image_with_embedding=2)
     found = {case["name"]: case for case in cases.make_cases(config, tmp_path)}
     assert np.load(found["prefill"]["pixels"]).shape == (1, 2, 3, 8, 8)
     assert np.load(found["vision-8"]["pixels"]).shape == (8, 3, 8, 8)
-    assert found["decode"]["keys"] == 2 * tiny.IMAGE_TOKENS + cases.TEXT
+    assert found["decode"]["keys"] == 2 * testing.IMAGE_TOKENS + cases.TEXT
 
 
 # ---- docs/tools/measure/growth.py

@@ -14,8 +14,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refgit import CheckpointError, GitConfig, GitForCausalLM, GitModel, GitVisionModel
-from refgit import testing as tiny
+from refgit import CheckpointError, GitConfig, GitForCausalLM, GitModel, GitVisionModel, testing
 from refgit.checkpoint import open_safetensors, save_parameters
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -57,7 +56,7 @@ def refused(folder: Path, *words: str, kind: type = GitForCausalLM) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A checkpoint of the tiny model."""
-    tiny.tiny_model().save_pretrained(tmp_path)
+    testing.tiny_model().save_pretrained(tmp_path)
     return tmp_path
 
 
@@ -90,14 +89,14 @@ def write_index(folder: Path, weight_map: Any) -> None:
 
 def test_saved_parameters_come_back_unchanged(folder: Path) -> None:
     loaded = GitForCausalLM.from_pretrained(folder)
-    assert_equal(parameters(loaded), parameters(tiny.tiny_model()))
-    assert GitConfig.from_pretrained(folder).replace(extra={}) == tiny.CONFIG
+    assert_equal(parameters(loaded), parameters(testing.tiny_model()))
+    assert GitConfig.from_pretrained(folder).replace(extra={}) == testing.CONFIG
 
 
 def test_a_loaded_model_computes_the_same(folder: Path) -> None:
-    arguments = {"input_ids": tiny.tokens(), "pixel_values": tiny.pixels()}
+    arguments = {"input_ids": testing.tokens(), "pixel_values": testing.pixels()}
     found = GitForCausalLM.from_pretrained(folder)(**arguments).logits
-    np.testing.assert_array_equal(found, tiny.tiny_model()(**arguments).logits)
+    np.testing.assert_array_equal(found, testing.tiny_model()(**arguments).logits)
 
 
 def test_saving_again_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ def test_a_model_saves_over_the_files_it_was_loaded_from(folder: Path) -> None:
     model = GitForCausalLM.from_pretrained(folder)  # its weights lie in the file
     model.save_pretrained(folder)
     assert (folder / WEIGHTS).read_bytes() == before
-    assert_equal(parameters(model), parameters(tiny.tiny_model()))
+    assert_equal(parameters(model), parameters(testing.tiny_model()))
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [(GitModel, "git."), (GitForCausalLM, "")])
@@ -122,7 +121,7 @@ def test_a_part_loads_from_the_whole_and_from_its_own(
     part = kind.from_pretrained(folder)
     wanted = {
         name.removeprefix(prefix): x
-        for name, x in parameters(tiny.tiny_model()).items()
+        for name, x in parameters(testing.tiny_model()).items()
         if name.startswith(prefix)
     }
     assert_equal(parameters(part), wanted)
@@ -137,11 +136,11 @@ def test_the_image_encoder_loads_from_the_whole_and_from_its_own(
     prefix = "git.image_encoder."
     wanted = {
         name.removeprefix(prefix): x
-        for name, x in parameters(tiny.tiny_model()).items()
+        for name, x in parameters(testing.tiny_model()).items()
         if name.startswith(prefix)
     }
     assert_equal(parameters(part), wanted)
-    assert part.config == tiny.VISION
+    assert part.config == testing.VISION
     part.save_pretrained(tmp_path / "part")
     assert_equal(parameters(GitVisionModel.from_pretrained(tmp_path / "part")), wanted)
 
@@ -150,7 +149,7 @@ def test_shards_are_put_together(folder: Path, tensors: dict[str, np.ndarray]) -
     encoder = parameters(GitVisionModel.from_pretrained(folder))
     shard(folder, tensors)
     loaded = GitForCausalLM.from_pretrained(folder)
-    assert_equal(parameters(loaded), parameters(tiny.tiny_model()))
+    assert_equal(parameters(loaded), parameters(testing.tiny_model()))
     assert_equal(parameters(GitVisionModel.from_pretrained(folder)), encoder)
 
 
@@ -232,7 +231,7 @@ def test_metadata_and_unaligned_tensors_are_read(
 
 def test_a_tied_head_need_not_be_stored(tmp_path: Path) -> None:
     """transformers leaves output.weight out of such a checkpoint."""
-    model = tiny.tiny_model(config=tiny.CONFIG.replace(tie_word_embeddings=True))
+    model = testing.tiny_model(config=testing.CONFIG.replace(tie_word_embeddings=True))
     model.save_pretrained(tmp_path)
     stored = safetensors.numpy.load_file(tmp_path / WEIGHTS)
     stored.pop(HEAD, None)
@@ -506,7 +505,7 @@ def test_an_impossible_value_in_config_json_names_file_and_field(
 
 
 def test_an_impossible_value_in_the_image_encoders_own_config_is_named(tmp_path: Path) -> None:
-    GitVisionModel(tiny.VISION).save_pretrained(tmp_path)
+    GitVisionModel(testing.VISION).save_pretrained(tmp_path)
     change_config(tmp_path, num_channels=0)
     path = str(tmp_path / "config.json")
     refused(tmp_path, path, "GitVisionConfig.num_channels", "0", kind=GitVisionModel)
@@ -560,12 +559,12 @@ def test_an_interrupted_config_leaves_the_old_file_whole(
 
     monkeypatch.setattr(Path, "write_text", fill_the_disk)
     with pytest.raises(OSError, match="No space"):
-        tiny.CONFIG.replace(vocab_size=99).save_pretrained(folder)
+        testing.CONFIG.replace(vocab_size=99).save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_saved_weights_may_be_read_by_whom_other_new_files_may(tmp_path: Path) -> None:
-    tiny.tiny_model().save_pretrained(tmp_path / "model")
+    testing.tiny_model().save_pretrained(tmp_path / "model")
     other = tmp_path / "other"
     other.touch()
     for file in (tmp_path / "model").iterdir():

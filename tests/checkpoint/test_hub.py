@@ -16,8 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from helpers.backends import ROOT
-from refgit import CheckpointError, GitForCausalLM
-from refgit import testing as tiny
+from refgit import CheckpointError, GitForCausalLM, testing
 from refgit.demo import demo_path
 from refgit.hub import find_checkpoint
 
@@ -98,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     folder = tmp_path / "repository"
-    GitForCausalLM(tiny.CONFIG, seed=1).save_pretrained(folder)
+    GitForCausalLM(testing.CONFIG, seed=1).save_pretrained(folder)
     (folder / "pytorch_model.bin").write_bytes(b"a second copy of the weights")
     (folder / "README.md").write_text("not needed")
     server = Hub(folder)
@@ -134,10 +133,10 @@ def run(hub: Hub, home: Path, code: str, **environment: str) -> subprocess.Compl
 
 LOAD = f"""
 import numpy as np
-from refgit import testing as tiny
+from refgit import testing
 from refgit import GitForCausalLM
 model = GitForCausalLM.from_pretrained({REPOSITORY!r})
-wanted = GitForCausalLM(tiny.CONFIG, seed=1).state_dict()
+wanted = GitForCausalLM(testing.CONFIG, seed=1).state_dict()
 assert all((model.state_dict()[k] == v).all() for k, v in wanted.items())
 print("equal")
 """

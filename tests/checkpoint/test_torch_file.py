@@ -18,8 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.torch_files import KINDS, Raw, Stored, dense, encode, text, write
-from refgit import CheckpointError, GitForCausalLM, GitModel, GitVisionModel
-from refgit import testing as tiny
+from refgit import CheckpointError, GitForCausalLM, GitModel, GitVisionModel, testing
 from refgit.checkpoint import open_torch, read_torch, save_parameters
 
 TWO_FORMATS = pytest.mark.parametrize("form", ["zip", "legacy"])
@@ -520,7 +519,7 @@ WEIGHTS, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 def folder(tmp_path: Path) -> Path:
     """The tiny model's settings, without weights."""
     folder = tmp_path / "model"
-    tiny.tiny_model().save_pretrained(folder)
+    testing.tiny_model().save_pretrained(folder)
     (folder / "model.safetensors").unlink()
     return folder
 
@@ -536,7 +535,7 @@ def assert_equal(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarra
 
 
 def weights() -> OrderedDict[str, Any]:
-    return OrderedDict((name, dense(x)) for name, x in parameters(tiny.tiny_model()).items())
+    return OrderedDict((name, dense(x)) for name, x in parameters(testing.tiny_model()).items())
 
 
 def shard(folder: Path, form: str = "zip") -> dict[str, str]:
@@ -558,7 +557,7 @@ def test_a_model_loads_from_it(sharded: bool, form: str, folder: Path) -> None:
     else:
         buffer = {"git.embeddings.position_ids": dense(np.arange(24)[None])}
         write(folder / WEIGHTS, weights() | buffer, form)
-    wanted = parameters(tiny.tiny_model())
+    wanted = parameters(testing.tiny_model())
     assert_equal(parameters(GitForCausalLM.from_pretrained(folder)), wanted)
     for kind, prefix in ((GitModel, "git."), (GitVisionModel, "git.image_encoder.")):
         part = parameters(kind.from_pretrained(folder))
@@ -571,8 +570,8 @@ def test_safetensors_are_preferred(sharded: bool, folder: Path) -> None:
         shard(folder)
     else:
         (folder / WEIGHTS).write_bytes(b"never read")
-    save_parameters(folder, parameters(tiny.tiny_model(seed=1)))
-    wanted = parameters(tiny.tiny_model(seed=1))
+    save_parameters(folder, parameters(testing.tiny_model(seed=1)))
+    wanted = parameters(testing.tiny_model(seed=1))
     assert_equal(parameters(GitForCausalLM.from_pretrained(folder)), wanted)
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.command_line import VOCABULARY, picture
-from refgit import BertTokenizer, GitForCausalLM, GitProcessor, VideoMAEImageProcessor
-from refgit import testing as tiny
+from refgit import BertTokenizer, GitForCausalLM, GitProcessor, VideoMAEImageProcessor, testing
 from refgit.cli import main as cli
 from refgit.demo import demo_path
 from refgit.model import git as model_module
@@ -42,8 +41,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 def letters_model(folder: Path, frames: int | None, image_processor: object) -> Path:
     """A tiny checkpoint whose texts are random letters."""
-    config = tiny.CONFIG.replace(num_image_with_embedding=frames)
-    tiny.tiny_model(3, config).save_pretrained(folder)
+    config = testing.CONFIG.replace(num_image_with_embedding=frames)
+    testing.tiny_model(3, config).save_pretrained(folder)
     GitProcessor(image_processor, BertTokenizer.from_vocab(VOCABULARY)).save_pretrained(folder)  # type: ignore[arg-type]
     return folder
 
@@ -137,7 +136,7 @@ def test_the_checkpoints_way_of_writing_is_kept_to(
             GitProcessor.from_pretrained(other),
         )
         pixels = processor(load_image(file), return_tensors="np").pixel_values
-        ids = model.generate(pixels, max_length=tiny.CONFIG.max_position_embeddings)
+        ids = model.generate(pixels, max_length=testing.CONFIG.max_position_embeddings)
         expected = processor.batch_decode(ids, skip_special_tokens=True)
         assert run("caption", file, "--model", other)[1] == expected
 
@@ -168,7 +167,7 @@ def test_a_question_that_cannot_be_asked_is_named_and_the_others_are_answered(
 def test_a_question_may_fill_all_positions_but_one(
     run: Run, image_model: Path, tmp_path: Path
 ) -> None:
-    question = " ".join("a" * (tiny.CONFIG.max_position_embeddings - 2))
+    question = " ".join("a" * (testing.CONFIG.max_position_embeddings - 2))
     file = picture(tmp_path / "a.png")
     code, (line,), err = run("ask", file, question, "--model", image_model)
     assert (code, err) == (0, [])

@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 
 from helpers.command_line import ROOT, environment
 from helpers.torch_files import dense, write
-from refgit import GitConfig, GitForCausalLM
-from refgit import testing as tiny
+from refgit import GitConfig, GitForCausalLM, testing
 from refgit.checkpoint import open_safetensors
 from refgit.checkpoint.headers import read_headers, safetensors_header
 from refgit.cli import main as cli
@@ -38,14 +37,14 @@ from refgit.sizes.products import Product, operations
 
 PRUNED = {"pruned_heads": {"0": [1], "2": [0, 3]}}
 CONFIGS = {
-    "image": tiny.CONFIG,
-    "video": tiny.CONFIG.replace(num_image_with_embedding=3),
-    "relative_key": tiny.CONFIG.replace(position_embedding_type="relative_key"),
-    "relative_key_query": tiny.CONFIG.replace(position_embedding_type="relative_key_query"),
-    "pruned": tiny.CONFIG.replace(extra=PRUNED),
-    "tied": tiny.CONFIG.replace(tie_word_embeddings=True),
-    "one layer": tiny.CONFIG.replace(num_hidden_layers=1),
-    "all at once": tiny.CONFIG.replace(
+    "image": testing.CONFIG,
+    "video": testing.CONFIG.replace(num_image_with_embedding=3),
+    "relative_key": testing.CONFIG.replace(position_embedding_type="relative_key"),
+    "relative_key_query": testing.CONFIG.replace(position_embedding_type="relative_key_query"),
+    "pruned": testing.CONFIG.replace(extra=PRUNED),
+    "tied": testing.CONFIG.replace(tie_word_embeddings=True),
+    "one layer": testing.CONFIG.replace(num_hidden_layers=1),
+    "all at once": testing.CONFIG.replace(
         num_image_with_embedding=2,
         position_embedding_type="relative_key_query",
         extra=PRUNED,
@@ -104,7 +103,7 @@ def test_a_tied_matrix_is_counted_once_and_said_to_be(run: Run, tmp_path: Path) 
     GitForCausalLM(CONFIGS["tied"]).save_pretrained(tmp_path / "tied")
     GitForCausalLM(CONFIGS["image"]).save_pretrained(tmp_path / "not")
     tied, untied = (found(run, tmp_path / name) for name in ("tied", "not"))
-    words = tiny.CONFIG.vocab_size * tiny.CONFIG.hidden_size
+    words = testing.CONFIG.vocab_size * testing.CONFIG.hidden_size
     assert untied["parameters"]["total"] - tied["parameters"]["total"] == words
     assert tied["parameters"]["tied"] is True
     assert "tied to the word embedding" in run(tmp_path / "tied")[1]
@@ -194,7 +193,7 @@ def test_a_linear_map_is_two_operations_a_multiply_add() -> None:
 
 @given(st.integers(0, 20), st.integers(0, 20))
 def test_captions_cost_more_the_longer_they_are(a: int, b: int) -> None:
-    few, many = (caption_flops(tiny.CONFIG, n) for n in sorted((a, b)))
+    few, many = (caption_flops(testing.CONFIG, n) for n in sorted((a, b)))
     assert few.image == many.image
     assert few.total <= many.total
     assert many.text_steps[: len(few.text_steps)] == few.text_steps
@@ -202,7 +201,7 @@ def test_captions_cost_more_the_longer_they_are(a: int, b: int) -> None:
 
 def test_a_negative_number_of_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match="tokens is -1; expected 0 or more"):
-        caption_flops(tiny.CONFIG, -1)
+        caption_flops(testing.CONFIG, -1)
 
 
 def test_git_base_takes_what_its_size_leads_one_to_expect() -> None:
@@ -257,7 +256,7 @@ def test_activations_are_of_the_order_of_the_estimate(frames: int | None) -> Non
 
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="dtype is 'int8'; expected one of float64"):
-        caption_memory(tiny.CONFIG, "int8")
+        caption_memory(testing.CONFIG, "int8")
 
 
 # ---- files
@@ -284,11 +283,11 @@ def test_headers_are_what_the_readers_find() -> None:
 
 
 def test_weights_on_disk_are_those_of_the_files(run: Run, tmp_path: Path) -> None:
-    model = GitForCausalLM(tiny.CONFIG)
+    model = GitForCausalLM(testing.CONFIG)
     model.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     assert found(run, tmp_path)["weights"] is None
-    bfloat16_file(tmp_path / "model.safetensors", tiny.CONFIG)
+    bfloat16_file(tmp_path / "model.safetensors", testing.CONFIG)
     entries = found(run, tmp_path)
     total = entries["parameters"]["total"]
     assert entries["weights"] == {
@@ -311,20 +310,20 @@ def test_a_video_model_has_its_weights_in_several_files(run: Run, tmp_path: Path
 
 
 def test_what_config_and_files_disagree_about_is_said(run: Run, tmp_path: Path) -> None:
-    GitForCausalLM(tiny.CONFIG).save_pretrained(tmp_path)
-    other = tiny.CONFIG.replace(hidden_size=20)
+    GitForCausalLM(testing.CONFIG).save_pretrained(tmp_path)
+    other = testing.CONFIG.replace(hidden_size=20)
     other.save_pretrained(tmp_path)
     assert "has shape (" in found(run, tmp_path)["weights"]["difference"]
     assert "disagree" in run(tmp_path)[1]
-    tiny.CONFIG.replace(num_hidden_layers=4).save_pretrained(tmp_path)
+    testing.CONFIG.replace(num_hidden_layers=4).save_pretrained(tmp_path)
     assert "lack git.encoder.layer.3" in found(run, tmp_path)["weights"]["difference"]
-    tiny.CONFIG.replace(num_hidden_layers=2).save_pretrained(tmp_path)
+    testing.CONFIG.replace(num_hidden_layers=2).save_pretrained(tmp_path)
     assert "hold git.encoder.layer.2" in found(run, tmp_path)["weights"]["difference"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0nonsense", b"\xff" * 20, b"{}"])
 def test_a_broken_file_of_weights_is_one_line(content: bytes, run: Run, tmp_path: Path) -> None:
-    tiny.CONFIG.save_pretrained(tmp_path)
+    testing.CONFIG.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(content)
     code, out, (line,) = run(tmp_path)
     assert (code, out) == (2, "")
@@ -352,7 +351,7 @@ def test_files_of_torch_are_read_from_their_pickle(form: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02}q\x00.", b"text"])
 def test_a_broken_file_of_torch_is_one_line(content: bytes, run: Run, tmp_path: Path) -> None:
-    tiny.CONFIG.save_pretrained(tmp_path)
+    testing.CONFIG.save_pretrained(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(content)
     code, out, (line,) = run(tmp_path)
     assert (code, out) == (2, "")
@@ -361,7 +360,7 @@ def test_a_broken_file_of_torch_is_one_line(content: bytes, run: Run, tmp_path: 
 
 def test_no_weights_are_read(tmp_path: Path) -> None:
     """A file of 38 GB, nearly all of it a hole."""
-    config = tiny.CONFIG.replace(vocab_size=3 * 10**8)
+    config = testing.CONFIG.replace(vocab_size=3 * 10**8)
     config.save_pretrained(tmp_path)
     header, at = {}, 0
     for name, shape in GitForCausalLM.shapes(config).items():

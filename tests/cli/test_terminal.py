@@ -24,7 +24,7 @@ from helpers.command_line import (
     process,
 )
 from helpers.terminals import CODE, on_terminal
-from refgit import testing as tiny
+from refgit import testing
 from refgit.cli import main as cli
 from refgit.cli import output, terminal
 from refgit.parity.numerics.noise import NoiseFloor
@@ -172,10 +172,10 @@ def test_every_slow_part_of_a_comparison_has_a_bar(model: Path, tmp_path: Path) 
 
 
 def test_measuring_noise_floors_counts_its_runs() -> None:
-    trace = record(tiny.tiny_model(), tiny.pixels())
+    trace = record(testing.tiny_model(), testing.pixels())
     seen: list[tuple[int, int]] = []
     NoiseFloor.measure(
-        tiny.tiny_model(), trace, ("float32", "float16"), progress=lambda *n: seen.append(n)
+        testing.tiny_model(), trace, ("float32", "float16"), progress=lambda *n: seen.append(n)
     )
     assert seen[0] == (0, 4)  # float64, both, and float32 in another order
     assert seen[-1] == (3, 4)

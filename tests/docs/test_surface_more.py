@@ -25,24 +25,24 @@ from refgit import (
     GitVisionModel,
     KeyValueCache,
     VideoMAEImageProcessor,
+    testing,
     to_numpy,
 )
-from refgit import testing as tiny
 from refgit.demo import demo_path
 from refgit.processing import load_image
 from refgit.processing.video.file import read_video, sample_frame_indices
 
-PIXELS, IDS = tiny.pixels(2), tiny.tokens(2, 5)
-LAYERS, HEADS = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.num_attention_heads
-N, T, D = tiny.IMAGE_TOKENS, IDS.shape[1], tiny.CONFIG.hidden_size
+PIXELS, IDS = testing.pixels(2), testing.tokens(2, 5)
+LAYERS, HEADS = testing.CONFIG.num_hidden_layers, testing.CONFIG.num_attention_heads
+N, T, D = testing.IMAGE_TOKENS, IDS.shape[1], testing.CONFIG.hidden_size
 DECODERS = [GitModel, GitForCausalLM]
 
 
 def model(kind: Any, **changes: Any) -> Any:
     """A tiny model of a class; GitModel has the weights of GitForCausalLM."""
     if kind is GitVisionModel:
-        return GitVisionModel(tiny.VISION.replace(**changes))
-    whole = tiny.tiny_model(config=tiny.CONFIG.replace(**changes))
+        return GitVisionModel(testing.VISION.replace(**changes))
+    whole = testing.tiny_model(config=testing.CONFIG.replace(**changes))
     if kind is GitForCausalLM:
         return whole
     state = whole.state_dict().items()
@@ -94,11 +94,11 @@ SHAPES = [
 def test_a_field_of_the_image_encoders_config_gives_the_weights_their_shape(
     field: str, value: int, name: str, shape: tuple[int, ...]
 ) -> None:
-    config = tiny.VISION.replace(**{field: value})
+    config = testing.VISION.replace(**{field: value})
     encoder = GitVisionModel(config)
     assert encoder.state_dict()[name].shape == shape
-    assert name not in GitVisionModel.shapes(tiny.VISION) or (
-        GitVisionModel.shapes(tiny.VISION)[name] != shape
+    assert name not in GitVisionModel.shapes(testing.VISION) or (
+        GitVisionModel.shapes(testing.VISION)[name] != shape
     )
     pixels = np.zeros((1, config.num_channels, config.image_size, config.image_size), np.float32)
     patches = (config.image_size // config.patch_size) ** 2
@@ -109,16 +109,16 @@ def test_a_field_of_the_image_encoders_config_gives_the_weights_their_shape(
 def test_a_field_of_the_config_gives_the_weights_their_shape(
     field: str, value: int, name: str, shape: tuple[int, ...]
 ) -> None:
-    config = tiny.CONFIG.replace(**{field: value})
+    config = testing.CONFIG.replace(**{field: value})
     whole = GitForCausalLM(config)
     assert whole.state_dict()[name].shape == shape
-    assert GitForCausalLM.shapes(tiny.CONFIG).get(name) != shape
+    assert GitForCausalLM.shapes(testing.CONFIG).get(name) != shape
     assert whole(IDS, pixel_values=PIXELS).logits.shape == (2, N + T, config.vocab_size)
 
 
 def test_the_number_of_heads_is_that_of_the_attentions() -> None:
     for heads in (1, 2, 4):
-        eye = GitVisionModel(tiny.VISION.replace(num_attention_heads=heads))
+        eye = GitVisionModel(testing.VISION.replace(num_attention_heads=heads))
         assert eye(PIXELS, output_attentions=True).attentions[0].shape == (2, heads, N, N)
         out = model(GitModel, num_attention_heads=heads)(IDS, output_attentions=True)
         assert out.attentions[0].shape == (2, heads, T, T)
@@ -127,12 +127,12 @@ def test_the_number_of_heads_is_that_of_the_attentions() -> None:
 
 def test_layer_norm_eps_damps_the_layer_norms_of_its_own_half() -> None:
     """A layer norm with weight 1 leaves variance v / (v + eps)."""
-    damped = tiny.VISION.replace(layer_norm_eps=1e6)
-    for vision, least, most in ((tiny.VISION, 0.9, 1.1), (damped, 0, 1e-2)):
+    damped = testing.VISION.replace(layer_norm_eps=1e6)
+    for vision, least, most in ((testing.VISION, 0.9, 1.1), (damped, 0, 1e-2)):
         seen = GitVisionModel(vision)(PIXELS).last_hidden_state
         assert least <= seen.var(-1).mean() <= most
         hooks: dict[str, np.ndarray] = {}
-        config = tiny.CONFIG.replace(vision_config=vision)
+        config = testing.CONFIG.replace(vision_config=vision)
         GitModel(config)(IDS, pixel_values=PIXELS, hook=hooks.__setitem__)
         projected = hooks["visual_projection.visual_projection.1"]
         assert least <= projected.var(-1).mean() <= most
@@ -152,7 +152,7 @@ def test_layer_norm_eps_damps_the_layer_norms_of_its_own_half() -> None:
 def test_a_dropout_rate_is_kept_and_changes_nothing(half: Any, field: str, tmp_path: Path) -> None:
     changes: Any = {field: 0.9}
     if half is GitVisionConfig:
-        changes = {"vision_config": tiny.VISION.replace(attention_dropout=0.9)}
+        changes = {"vision_config": testing.VISION.replace(attention_dropout=0.9)}
     found = ask(GitForCausalLM, IDS, pixel_values=PIXELS, changes=changes)
     np.testing.assert_array_equal(found, ask(GitForCausalLM, IDS, pixel_values=PIXELS))
     model(GitForCausalLM, **changes).save_pretrained(tmp_path)
@@ -180,7 +180,7 @@ def test_an_activation_given_as_a_function_is_the_one_that_is_used() -> None:
         return np.maximum(x, 0)
 
     def of(activation: Any) -> np.ndarray:
-        vision = tiny.VISION.replace(hidden_act=activation)
+        vision = testing.VISION.replace(hidden_act=activation)
         changes = {"hidden_act": activation, "vision_config": vision}
         return ask(GitForCausalLM, IDS, pixel_values=PIXELS, changes=changes)
 
@@ -196,7 +196,7 @@ def test_the_head_is_tied_only_when_the_config_says_so() -> None:
 
 
 def test_a_video_may_have_as_many_frames_as_the_config_has_time_embeddings() -> None:
-    video = np.stack([tiny.pixels(2, seed) for seed in range(3)], 1)  # (2, 3, 3, 8, 8)
+    video = np.stack([testing.pixels(2, seed) for seed in range(3)], 1)  # (2, 3, 3, 8, 8)
     changes = {"num_image_with_embedding": 3}
     for frames in (1, 2, 3):
         found = ask(GitModel, IDS, pixel_values=video[:, :frames], changes=changes)
@@ -210,7 +210,7 @@ def test_a_video_may_have_as_many_frames_as_the_config_has_time_embeddings() -> 
 
 @pytest.mark.parametrize("kind", [GitVisionModel, *DECODERS])
 def test_options_of_the_config_are_the_defaults_of_a_call(kind: Any) -> None:
-    config = tiny.VISION if kind is GitVisionModel else tiny.CONFIG
+    config = testing.VISION if kind is GitVisionModel else testing.CONFIG
     extra = {"output_attentions": True, "output_hidden_states": True}
     call = {"pixel_values": PIXELS} if kind is GitVisionModel else {"input_ids": IDS}
     out = kind(config.replace(extra=extra))(**call)
@@ -239,7 +239,10 @@ def test_a_config_takes_the_options_that_every_config_has(kind: Any) -> None:
 
 
 def test_a_model_made_from_a_config_has_random_weights_and_that_config() -> None:
-    for kind, config in ((GitVisionModel, tiny.VISION), *((k, tiny.CONFIG) for k in DECODERS)):
+    for kind, config in (
+        (GitVisionModel, testing.VISION),
+        *((k, testing.CONFIG) for k in DECODERS),
+    ):
         one, other = kind(config, seed=1), kind(config, seed=2)
         assert one.config is config
         name = next(k for k, x in one.state_dict().items() if x.ndim > 1)
@@ -248,7 +251,7 @@ def test_a_model_made_from_a_config_has_random_weights_and_that_config() -> None
 
 def test_an_image_encoder_without_pixels_says_what_it_needs() -> None:
     with pytest.raises(ValueError, match="pixel_values"):
-        GitVisionModel(tiny.VISION)()
+        GitVisionModel(testing.VISION)()
 
 
 @pytest.mark.parametrize("kind", [GitVisionModel, *DECODERS])
@@ -258,8 +261,8 @@ def test_calling_a_model_is_its_forward_method(kind: Any) -> None:
 
 
 def test_an_image_encoder_returns_what_is_documented() -> None:
-    layers, heads = tiny.VISION.num_hidden_layers, tiny.VISION.num_attention_heads
-    width = tiny.VISION.hidden_size
+    layers, heads = testing.VISION.num_hidden_layers, testing.VISION.num_attention_heads
+    width = testing.VISION.hidden_size
     plain = model(GitVisionModel)(PIXELS)
     assert plain.keys() == ["last_hidden_state"]
     assert plain.last_hidden_state.shape == (2, N, width)
@@ -277,7 +280,7 @@ def test_an_image_encoder_returns_what_is_documented() -> None:
 
 @pytest.mark.parametrize("kind", DECODERS)
 def test_a_decoder_returns_what_is_documented(kind: Any) -> None:
-    width = D if kind is GitModel else tiny.CONFIG.vocab_size
+    width = D if kind is GitModel else testing.CONFIG.vocab_size
     plain = model(kind)(IDS, pixel_values=PIXELS)
     assert plain.keys() == [next(iter(plain.keys())), "past_key_values"]
     assert result(plain).shape == (2, N + T, width)
@@ -645,7 +648,7 @@ def test_example_of_visual_question_answering() -> None:
 def video_checkpoint(tmp_path: Path) -> Path:
     """A tiny model of videos of six frames with the demo model's words, and its processor."""
     special = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    config = tiny.CONFIG.replace(vocab_size=792, num_image_with_embedding=6, **special)
+    config = testing.CONFIG.replace(vocab_size=792, num_image_with_embedding=6, **special)
     GitForCausalLM(config.replace(max_position_embeddings=64), seed=1).save_pretrained(tmp_path)
     image_processor = VideoMAEImageProcessor(size=8, crop_size=8)
     GitProcessor(image_processor, BertTokenizer.from_pretrained(demo_path())).save_pretrained(

@@ -26,8 +26,8 @@ from helpers.pages import Reader, data_of
 from refgit import (
     GitForCausalLM,
     GitProcessor,
+    testing,
 )
-from refgit import testing as tiny
 from refgit.cli import main as cli
 from refgit.demo import demo_path
 from refgit.explain import ExplainError, Explanation, explain, explain_pixels, rollout
@@ -173,7 +173,7 @@ def test_what_is_seen_is_the_image_after_resizing_and_cropping(apple: Explanatio
 
 def test_what_fills_no_patch_is_not_shown() -> None:
     found = explain(
-        tiny.tiny_model(7), processor(respect_ratio_max=40), image(size=(47, 10)), max_length=3
+        testing.tiny_model(7), processor(respect_ratio_max=40), image(size=(47, 10)), max_length=3
     )
     assert found.grid == (1, 2, 9)  # 8 x 37 pixels, in patches of 4
     assert found.image.shape == (1, 8, 36, 3)
@@ -229,7 +229,7 @@ def test_what_the_model_writes_explains_as_the_same_text_given(apple: Explanatio
 
 def test_the_text_is_as_long_as_the_positions_allow() -> None:
     model, reader, picture = CASES["plain"]()
-    room = tiny.CONFIG.max_position_embeddings
+    room = testing.CONFIG.max_position_embeddings
     longest = explain(model, reader, picture, " ".join(["a"] * (room - 1)))
     assert len(longest.context) == room
     with pytest.raises(ExplainError, match=f"{room + 1} tokens.*positions for {room}"):
@@ -618,7 +618,7 @@ def test_a_place_where_nothing_can_be_written_is_refused(
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "tiny-git"
-    tiny.tiny_model(seed=7).save_pretrained(folder)
+    testing.tiny_model(seed=7).save_pretrained(folder)
     processor().save_pretrained(folder)
     return folder
 
@@ -654,7 +654,7 @@ def test_the_command_writes_the_page_and_prints_the_text(
     file = picture(tmp_path / "p.png")
     code, out, err = run(file)
     pixels = load_image(file)
-    expected = explain(tiny.tiny_model(7), processor(), pixels)
+    expected = explain(testing.tiny_model(7), processor(), pixels)
     assert (code, out) == (0, expected.text + "\n")
     assert re.fullmatch(r"refgit: wrote report\.html, \d+ kB; open it in a browser\.\n", err)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -671,7 +671,7 @@ def test_the_command_explains_a_given_text_into_a_named_file(run: Run, tmp_path:
 def test_text_only_prints_and_writes_nothing(run: Run, tmp_path: Path) -> None:
     file = picture(tmp_path / "p.png")
     code, out, err = run(file, "--text-only", "--text", "a b")
-    expected = explain(tiny.tiny_model(7), processor(), load_image(file), "a b")
+    expected = explain(testing.tiny_model(7), processor(), load_image(file), "a b")
     assert (code, err) == (0, "")
     assert "\x1b" not in out
     assert out == expected.to_text(width=80)

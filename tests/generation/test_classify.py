@@ -24,9 +24,9 @@ from refgit import (
     GitForCausalLM,
     GitProcessor,
     KeyValueCache,
+    testing,
     to_numpy,
 )
-from refgit import testing as tiny
 from refgit.cli import main as cli
 from refgit.cli import terminal as terminal_module
 from refgit.generation.classification.ranking import among_labels, classify, label_log_probabilities
@@ -34,14 +34,14 @@ from refgit.generation.classification.trie import LabelError, Trie
 from refgit.processing import load_image
 from refgit_backends import Backend
 
-MODEL = tiny.tiny_model()
-DOUBLE = tiny.tiny_model(dtype="float64")
+MODEL = testing.tiny_model()
+DOUBLE = testing.tiny_model(dtype="float64")
 BOS, END = 1, 2
-WORDS = st.integers(3, tiny.CONFIG.vocab_size - 1)
+WORDS = st.integers(3, testing.CONFIG.vocab_size - 1)
 # Few words, so that labels often begin alike, stand twice, or begin another.
 FEW = st.integers(3, 6)
 LABELS = st.lists(st.lists(FEW, min_size=1, max_size=5), min_size=1, max_size=12)
-RELATIVE = tiny.CONFIG.replace(position_embedding_type="relative_key_query")
+RELATIVE = testing.CONFIG.replace(position_embedding_type="relative_key_query")
 
 
 def one_by_one(
@@ -192,7 +192,7 @@ def test_a_constrained_search_writes_a_label(
     trie = Trie(labels, END)
     prompt = [[BOS, 9, 4][:prompt_length]] * 2
     ids = MODEL.generate(
-        tiny.pixels(2, seed),
+        testing.pixels(2, seed),
         prompt,
         prefix_allowed_tokens_fn=trie.allowed_after(prompt_length),
         max_new_tokens=trie.longest,
@@ -201,7 +201,7 @@ def test_a_constrained_search_writes_a_label(
     for row in to_numpy(ids)[:, prompt_length:].tolist():
         label = row[: row.index(END)]
         assert label in labels
-        assert set(row[len(label) + 1 :]) <= {tiny.CONFIG.pad_token_id, END}  # what fills up
+        assert set(row[len(label) + 1 :]) <= {testing.CONFIG.pad_token_id, END}  # what fills up
 
 
 @pytest.mark.slow
@@ -211,7 +211,7 @@ def test_beams_for_all_labels_find_them_all_in_order_of_their_probability(
 ) -> None:
     """Beam search with its log probabilities unpenalised ranks as `classify` does."""
     labels = [list(label) for label in dict.fromkeys(map(tuple, labels))]
-    trie, pixels = Trie(labels, END), tiny.pixels(1, seed)
+    trie, pixels = Trie(labels, END), testing.pixels(1, seed)
     k = max(2, len(labels))  # no beginning is ever left out
     ids = MODEL.generate(
         pixels,
@@ -234,9 +234,9 @@ def test_beams_for_all_labels_find_them_all_in_order_of_their_probability(
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_probabilities_equal_those_of_each_label_alone(backend: Backend, dtype: str) -> None:
-    model = tiny.tiny_model(backend=backend, dtype=dtype)
+    model = testing.tiny_model(backend=backend, dtype=dtype)
     labels = [[5, 6, 7], [5, 6], [5], [8, 9, 10, 11], [5, 6, 7], [22], [8, 9]]
-    prompt, pixels = [BOS, 12, 4], tiny.pixels(2)
+    prompt, pixels = [BOS, 12, 4], testing.pixels(2)
     found = label_log_probabilities(model, pixels, labels, prompt, batch_size=3)
     assert model.backend.owns(found)
     scores = to_numpy(found)
@@ -256,7 +256,7 @@ def test_probabilities_equal_those_of_each_label_alone(backend: Backend, dtype: 
 def test_neither_batch_size_nor_company_matters(
     labels: list[list[int]], prompt: list[int], images: int, batch_size: int
 ) -> None:
-    prompt, pixels = [BOS, *prompt], tiny.pixels(images)
+    prompt, pixels = [BOS, *prompt], testing.pixels(images)
     scores = label_log_probabilities(DOUBLE, pixels, labels, prompt, batch_size=batch_size)
     expected = one_by_one(DOUBLE, pixels, labels, prompt)
     np.testing.assert_allclose(scores, expected, rtol=1e-10, atol=1e-10)
@@ -265,22 +265,22 @@ def test_neither_batch_size_nor_company_matters(
 @pytest.mark.slow
 @given(LABELS, st.integers(1, 5))
 def test_relative_positions_count_from_the_image(labels: list[list[int]], batch_size: int) -> None:
-    model = tiny.tiny_model(1, RELATIVE, dtype="float64")
-    scores = label_log_probabilities(model, tiny.pixels(2), labels, batch_size=batch_size)
-    expected = one_by_one(model, tiny.pixels(2), labels, [BOS])
+    model = testing.tiny_model(1, RELATIVE, dtype="float64")
+    scores = label_log_probabilities(model, testing.pixels(2), labels, batch_size=batch_size)
+    expected = one_by_one(model, testing.pixels(2), labels, [BOS])
     np.testing.assert_allclose(scores, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_all_texts_of_one_word_and_those_that_go_on_have_probability_one() -> None:
     """The end right away, one word and the end, or two words of which no end follows."""
-    size = tiny.CONFIG.vocab_size
+    size = testing.CONFIG.vocab_size
     words = [word for word in range(size) if word != END]
-    single = label_log_probabilities(DOUBLE, tiny.pixels(), [[word] for word in words])
-    out = DOUBLE([[BOS]], pixel_values=tiny.pixels())
+    single = label_log_probabilities(DOUBLE, testing.pixels(), [[word] for word in words])
+    out = DOUBLE([[BOS]], pixel_values=testing.pixels())
     first = np.exp(to_numpy(out.logits)[0, -1])
     first /= first.sum()
     pairs = [[word, other] for word in words for other in words]
-    out = DOUBLE([[BOS, word] for word in words], pixel_values=tiny.pixels())
+    out = DOUBLE([[BOS, word] for word in words], pixel_values=testing.pixels())
     second = np.exp(to_numpy(out.logits)[:, -1])
     second /= second.sum(axis=-1, keepdims=True)
     assert len(pairs) == (size - 1) ** 2
@@ -295,7 +295,9 @@ def test_the_decoder_reads_each_beginning_once(
     with pytest.MonkeyPatch.context() as patch:
         seen = reads(patch, MODEL)
         prompt = [BOS, 9]
-        label_log_probabilities(MODEL, tiny.pixels(images), labels, prompt, batch_size=batch_size)
+        label_log_probabilities(
+            MODEL, testing.pixels(images), labels, prompt, batch_size=batch_size
+        )
     beginnings = {tuple(label[:n]) for label in labels for n in range(1, len(label) + 1)}
     assert seen[0].tolist() == [prompt] * images
     assert all(ids.shape[1] == 1 for ids in seen[1:])
@@ -306,7 +308,7 @@ def test_the_decoder_reads_each_beginning_once(
 def test_the_image_is_read_once_and_the_cache_stays_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cache = MODEL.encode_image(tiny.pixels(2))
+    cache = MODEL.encode_image(testing.pixels(2))
     monkeypatch.setattr(GitForCausalLM, "encode_checked", None)
     labels = [[5, 6], [5, 7], [8]]
     first = label_log_probabilities(MODEL, labels=labels, past_key_values=cache)
@@ -314,7 +316,7 @@ def test_the_image_is_read_once_and_the_cache_stays_as_it_was(
     np.testing.assert_array_equal(first, again)
     assert (cache.text_length, cache.num_images) == (0, 2)
     monkeypatch.undo()
-    np.testing.assert_array_equal(first, label_log_probabilities(MODEL, tiny.pixels(2), labels))
+    np.testing.assert_array_equal(first, label_log_probabilities(MODEL, testing.pixels(2), labels))
 
 
 def test_memory_is_bounded_by_depth_and_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +337,7 @@ def test_memory_is_bounded_by_depth_and_batch_size(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(KeyValueCache, "fork", fork)
     monkeypatch.setattr(KeyValueCache, "select", select)
-    label_log_probabilities(MODEL, tiny.pixels(), labels, batch_size=10)
+    label_log_probabilities(MODEL, testing.pixels(), labels, batch_size=10)
     assert len(rows) > 36
     assert 10 < max(rows) <= 5 * 10  # the root, three levels, and the one that is being left
 
@@ -352,7 +354,7 @@ def test_without_an_image_the_text_alone_counts() -> None:
 
 def test_a_head_mask_counts_for_image_and_text() -> None:
     mask = [1, 0, 1, 1]
-    labels, pixels = [[5, 6], [7]], tiny.pixels()
+    labels, pixels = [[5, 6], [7]], testing.pixels()
     scores = label_log_probabilities(DOUBLE, pixels, labels, head_mask=mask)
     for score, label in zip(to_numpy(scores)[0], labels, strict=True):
         words = [*label, END]
@@ -364,35 +366,35 @@ def test_a_head_mask_counts_for_image_and_text() -> None:
 
 
 def test_half_precision_is_summed_in_single() -> None:
-    half = tiny.tiny_model(dtype="float16")
+    half = testing.tiny_model(dtype="float16")
     labels = [[5, 6], [7], [5, 8, 9]]
-    found = to_numpy(label_log_probabilities(half, tiny.pixels(), labels))
-    expected = to_numpy(label_log_probabilities(MODEL, tiny.pixels(), labels))
+    found = to_numpy(label_log_probabilities(half, testing.pixels(), labels))
+    expected = to_numpy(label_log_probabilities(MODEL, testing.pixels(), labels))
     np.testing.assert_allclose(found, expected, rtol=0.02)
 
 
 def test_a_label_may_fill_all_positions_and_no_more() -> None:
-    room = tiny.CONFIG.max_position_embeddings - 1
+    room = testing.CONFIG.max_position_embeddings - 1
     fits, longer = [5] * room, [5] * (room + 1)
-    scores = label_log_probabilities(DOUBLE, tiny.pixels(), [[6], fits])
-    expected = one_by_one(DOUBLE, tiny.pixels(), [[6], fits], [BOS])
+    scores = label_log_probabilities(DOUBLE, testing.pixels(), [[6], fits])
+    expected = one_by_one(DOUBLE, testing.pixels(), [[6], fits], [BOS])
     np.testing.assert_allclose(scores, expected, rtol=1e-10)
     with pytest.raises(LabelError, match=f"label 1 has {room + 1} tokens.* positions for {room}"):
-        label_log_probabilities(MODEL, tiny.pixels(), [[6], longer])
+        label_log_probabilities(MODEL, testing.pixels(), [[6], longer])
     with pytest.raises(LabelError, match=f"positions for {room - 1}"):
-        label_log_probabilities(MODEL, tiny.pixels(), [[6], fits], [BOS, 4])
-    relative = tiny.tiny_model(0, RELATIVE)
-    room -= tiny.IMAGE_TOKENS
-    label_log_probabilities(relative, tiny.pixels(), [[5] * room])
+        label_log_probabilities(MODEL, testing.pixels(), [[6], fits], [BOS, 4])
+    relative = testing.tiny_model(0, RELATIVE)
+    room -= testing.IMAGE_TOKENS
+    label_log_probabilities(relative, testing.pixels(), [[5] * room])
     with pytest.raises(LabelError, match=f"positions for {room}"):
-        label_log_probabilities(relative, tiny.pixels(), [[5] * (room + 1)])
+        label_log_probabilities(relative, testing.pixels(), [[5] * (room + 1)])
 
 
 def test_progress_counts_up_to_all_beginnings() -> None:
     seen: list[tuple[int, int]] = []
     labels = [[5, 6], [5, 7], [8], [9, 3]]
     label_log_probabilities(
-        MODEL, tiny.pixels(), labels, batch_size=2, progress=lambda *counts: seen.append(counts)
+        MODEL, testing.pixels(), labels, batch_size=2, progress=lambda *counts: seen.append(counts)
     )
     assert seen[-1] == (6, 6)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
@@ -414,18 +416,18 @@ def test_progress_counts_up_to_all_beginnings() -> None:
         ({"length_penalty": np.nan}, "length_penalty is nan"),
         ({"length_penalty": True}, "length_penalty is True"),
         ({"progress": 3}, "progress is 3; expected a function"),
-        ({"past_key_values": MODEL.encode_image(tiny.pixels())}, "given together"),
-        ({"pixel_values": tiny.pixels()[:, :2]}, "2 channels"),
+        ({"past_key_values": MODEL.encode_image(testing.pixels())}, "given together"),
+        ({"pixel_values": testing.pixels()[:, :2]}, "2 channels"),
     ],
 )
 def test_what_does_not_fit_is_named(options: dict[str, Any], words: str) -> None:
-    chosen: dict[str, Any] = {"pixel_values": tiny.pixels(), "labels": [[5]]} | options
+    chosen: dict[str, Any] = {"pixel_values": testing.pixels(), "labels": [[5]]} | options
     with pytest.raises(ValueError, match=words):
         classify(MODEL, **chosen)
 
 
 def test_numbers_of_numpy_are_as_good_as_pythons() -> None:
-    labels, pixels = [[5, 6], [7]], tiny.pixels()
+    labels, pixels = [[5, 6], [7]], testing.pixels()
     expected = classify(MODEL, pixels, labels, top=2, length_penalty=1.0, batch_size=4)
     found = classify(
         MODEL,
@@ -440,7 +442,7 @@ def test_numbers_of_numpy_are_as_good_as_pythons() -> None:
 
 
 def test_a_cache_that_holds_text_or_is_none_is_refused() -> None:
-    used = MODEL.encode_image(tiny.pixels())
+    used = MODEL.encode_image(testing.pixels())
     MODEL.next_token_logits(np.array([[BOS]]), used)
     with pytest.raises(ValueError, match="holds 1 text tokens"):
         classify(MODEL, labels=[[5]], past_key_values=used)
@@ -459,9 +461,9 @@ def ending(model: GitForCausalLM, ends: Any) -> GitForCausalLM:
 def test_a_model_without_an_end_token_asks_for_a_trie() -> None:
     model = ending(MODEL, None)
     with pytest.raises(ValueError, match=r"eos_token_id is None.* Pass Trie"):
-        classify(model, tiny.pixels(), [[5]])
-    found = label_log_probabilities(model, tiny.pixels(), Trie([[5]], END))
-    np.testing.assert_array_equal(found, label_log_probabilities(MODEL, tiny.pixels(), [[5]]))
+        classify(model, testing.pixels(), [[5]])
+    found = label_log_probabilities(model, testing.pixels(), Trie([[5]], END))
+    np.testing.assert_array_equal(found, label_log_probabilities(MODEL, testing.pixels(), [[5]]))
 
 
 # ---- several end tokens
@@ -477,7 +479,7 @@ def test_a_model_without_an_end_token_asks_for_a_trie() -> None:
 def test_any_end_token_may_end_a_label(
     labels: list[list[int]], ends: list[int], images: int, batch_size: int
 ) -> None:
-    pixels, prompt = tiny.pixels(images), [BOS, 12]
+    pixels, prompt = testing.pixels(images), [BOS, 12]
     model = ending(DOUBLE, ends)
     scores = label_log_probabilities(model, pixels, labels, prompt, batch_size=batch_size)
     alone = [one_by_one(DOUBLE, pixels, labels, prompt, end) for end in ends]
@@ -486,12 +488,12 @@ def test_any_end_token_may_end_a_label(
 
 
 def test_end_tokens_that_stand_twice_count_once(backend: Backend) -> None:
-    model = ending(tiny.tiny_model(backend=backend), [2, 3])
+    model = ending(testing.tiny_model(backend=backend), [2, 3])
     twice = Trie([[5], [6, 7]], [2, 3, 2])
     assert twice.ends == (2, 3)
     np.testing.assert_array_equal(
-        to_numpy(label_log_probabilities(model, tiny.pixels(), twice)),
-        to_numpy(label_log_probabilities(model, tiny.pixels(), [[5], [6, 7]])),
+        to_numpy(label_log_probabilities(model, testing.pixels(), twice)),
+        to_numpy(label_log_probabilities(model, testing.pixels(), [[5], [6, 7]])),
     )
 
 
@@ -513,7 +515,7 @@ def test_a_constrained_search_may_end_a_label_with_any_end_token() -> None:
     model, labels = ending(MODEL, ends), [[5, 6], [5], [7, 8, 9]]
     trie = Trie(labels, model.generation_config.eos_ids)
     ids = model.generate(
-        tiny.pixels(8),
+        testing.pixels(8),
         prefix_allowed_tokens_fn=trie.allowed_after(1),
         max_new_tokens=trie.longest,
         do_sample=True,
@@ -540,7 +542,7 @@ def test_ids_too_large_to_be_tokens_are_refused() -> None:
 def test_the_best_labels_come_first(
     labels: list[list[int]], top: int, length_penalty: float
 ) -> None:
-    pixels = tiny.pixels(2)
+    pixels = testing.pixels(2)
     found = classify(MODEL, pixels, labels, top=top, length_penalty=length_penalty)
     log_p = to_numpy(label_log_probabilities(MODEL, pixels, labels))
     lengths = np.array([len(label) + 1 for label in labels])
@@ -555,8 +557,8 @@ def test_the_best_labels_come_first(
 
 
 def test_ranks_lie_on_the_models_backend(backend: Backend) -> None:
-    model = tiny.tiny_model(backend=backend)
-    found = classify(model, tiny.pixels(2), [[5], [6, 7], [8]], top=2)
+    model = testing.tiny_model(backend=backend)
+    found = classify(model, testing.pixels(2), [[5], [6, 7], [8]], top=2)
     for array in (found.labels, found.log_probabilities, found.shares):
         assert model.backend.owns(array)
         assert array.shape == (2, 2)
@@ -572,7 +574,7 @@ def test_shares_add_up_to_one(log_p: list[float]) -> None:
 
 
 def test_the_model_classifies() -> None:
-    labels, pixels, prompt = [[5], [6, 7], [8]], tiny.pixels(2), [BOS, 4]
+    labels, pixels, prompt = [[5], [6, 7], [8]], testing.pixels(2), [BOS, 4]
     found = MODEL.classify(pixels, labels, prompt, top=2)
     expected = classify(MODEL, pixels, labels, prompt, top=2)
     np.testing.assert_array_equal(found.labels, expected.labels)
@@ -609,7 +611,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint whose words are letters."""
     folder = tmp_path_factory.mktemp("model")
-    tiny.tiny_model(3).save_pretrained(folder)
+    testing.tiny_model(3).save_pretrained(folder)
     image_processor = CLIPImageProcessor(size=8, crop_size=8)
     GitProcessor(image_processor, BertTokenizer.from_vocab(VOCABULARY)).save_pretrained(folder)
     return folder

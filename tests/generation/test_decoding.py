@@ -14,18 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refgit import GitForCausalLM, KeyValueCache, to_numpy
-from refgit import testing as tiny
+from refgit import GitForCausalLM, KeyValueCache, testing, to_numpy
 from refgit.generation.decoding import Decoding
 from refgit_backends import Backend
 
 KINDS = ("absolute", "relative_key", "relative_key_query")
-LAYERS, WIDTH = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.hidden_size
+LAYERS, WIDTH = testing.CONFIG.num_hidden_layers, testing.CONFIG.hidden_size
 
 
 @cache
 def model(positions: str = "absolute", eos: int | None = None) -> GitForCausalLM:
-    config = tiny.CONFIG.replace(position_embedding_type=positions, eos_token_id=eos)
+    config = testing.CONFIG.replace(position_embedding_type=positions, eos_token_id=eos)
     return GitForCausalLM(config, seed=4, dtype="float64")  # it is not rounding that is tested
 
 
@@ -76,9 +75,9 @@ def test_any_walk_equals_reading_each_text_alone(
 ) -> None:
     rng, net = np.random.default_rng(seed), model(positions)
     n = max(1, images)
-    pixels = tiny.pixels(images, seed) if images else None
+    pixels = testing.pixels(images, seed) if images else None
     lengths = rng.integers(1, 6, n * per_image) if ragged else np.full(n * per_image, 3)
-    prompts = [rng.integers(0, tiny.CONFIG.vocab_size, length) for length in lengths]
+    prompts = [rng.integers(0, testing.CONFIG.vocab_size, length) for length in lengths]
     held = KeyValueCache(LAYERS) if pixels is None else net.encode_image(pixels)
     decoding = Watched(net, held.fork(), prompts, keep_attentions=True, keep_hidden_states=True)
     texts = [(b % n, prompt.tolist()) for b, prompt in enumerate(prompts)]
@@ -98,7 +97,7 @@ def test_any_walk_equals_reading_each_text_alone(
         decoding.calls.clear()
         size = int(rng.integers(1, 8)) if step < 5 else 1
         parents = rng.integers(0, len(texts), size)
-        words = rng.integers(0, tiny.CONFIG.vocab_size, size)
+        words = rng.integers(0, testing.CONFIG.vocab_size, size)
         texts = [(texts[p][0], [*texts[p][1], w])
                  for p, w in zip(parents.tolist(), words.tolist(), strict=True)]  # fmt: skip
         origins = [origins[p] for p in parents.tolist()]
@@ -159,7 +158,7 @@ def watch(net: GitForCausalLM, monkeypatch: pytest.MonkeyPatch) -> list[tuple[in
 def test_texts_that_have_ended_and_their_images_cost_nothing(
     positions: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = tiny.pixels(4, seed)
+    pixels = testing.pixels(4, seed)
     free = to_numpy(model(positions).generate(pixels, max_length=12))
     ends = int(free[0, 2])
     net = model(positions, ends)
@@ -175,7 +174,7 @@ def test_batches_do_shrink_above(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nothing would be shown."""
     shrunk = 0
     for seed in range(6):
-        pixels = tiny.pixels(4, seed)
+        pixels = testing.pixels(4, seed)
         ends = int(to_numpy(model().generate(pixels, max_length=12))[0, 2])
         with monkeypatch.context() as patch:
             calls = watch(model("absolute", ends), patch)
@@ -186,13 +185,13 @@ def test_batches_do_shrink_above(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_image_is_dropped_once_none_of_its_texts_goes_on() -> None:
     net = model()
-    decoding = Watched(net, net.encode_image(tiny.pixels(3)), list(tiny.tokens(6, 2)))
+    decoding = Watched(net, net.encode_image(testing.pixels(3)), list(testing.tokens(6, 2)))
     decoding.read_prompts()
     decoding.step(np.array([0, 2, 3, 5]), np.full(4, 7))  # images 0, 2, 0, 2
     decoding.step(np.array([1, 3]), np.full(2, 8))  # image 2 twice
     assert [(rows, images) for rows, images, _ in decoding.calls] == [(6, 3), (4, 2), (2, 1)]
     bytes_left = decoding.calls[-1][2].nbytes
-    one_image = net.encode_image(tiny.pixels(1)).nbytes
+    one_image = net.encode_image(testing.pixels(1)).nbytes
     assert bytes_left < one_image + 2 * LAYERS * WIDTH * 8 * 2 * 9  # two short texts
 
 
@@ -217,10 +216,10 @@ def test_keys_and_values_of_an_image_are_never_copied(
 ) -> None:
     """Neither for a beam nor for a text; text takes its room, doubled when it is full."""
     net = model(positions)
-    images = net.encode_image(tiny.pixels(2))
+    images = net.encode_image(testing.pixels(2))
     of_images, key = images.nbytes, images._image[0][0]  # type: ignore[index]
     calls = watch(net, monkeypatch)
-    net.generate(past_key_values=images, input_ids=tiny.tokens(4, 3), max_length=10, **options)
+    net.generate(past_key_values=images, input_ids=testing.tokens(4, 3), max_length=10, **options)
     assert len(calls) >= 7
     for rows, n_images, held, size in calls:
         assert n_images == 2
@@ -236,7 +235,7 @@ def test_prompts_of_one_length_are_read_in_one_call_and_of_several_too() -> None
         net = model(positions)
         for lengths, calls in (([3, 3, 3], 1), ([1, 4, 2], ragged_calls)):
             prompts = [np.arange(3, 3 + length) for length in lengths]
-            decoding = Watched(net, net.encode_image(tiny.pixels(1)), prompts)
+            decoding = Watched(net, net.encode_image(testing.pixels(1)), prompts)
             decoding.read_prompts()
             assert len(decoding.calls) == calls
 
@@ -244,11 +243,11 @@ def test_prompts_of_one_length_are_read_in_one_call_and_of_several_too() -> None
 def test_backends_walk_alike(backend: Backend) -> None:
     rng = np.random.default_rng(5)
     for positions in KINDS:
-        config = tiny.CONFIG.replace(position_embedding_type=positions)
+        config = testing.CONFIG.replace(position_embedding_type=positions)
         found = GitForCausalLM(config, seed=4, backend=backend, dtype="float64")
         wanted = model(positions)
         prompts = [rng.integers(0, 20, length) for length in (2, 4, 2, 1)]
-        pixels = tiny.pixels(2)
+        pixels = testing.pixels(2)
         both = [Decoding(net, net.encode_image(pixels), prompts) for net in (found, wanted)]
         close(*(decoding.read_prompts() for decoding in both))
         for parents in ([3, 0, 0, 2, 1], [4, 1, 1], [0, 0, 2, 1], [1]):
@@ -257,8 +256,8 @@ def test_backends_walk_alike(backend: Backend) -> None:
 
 
 def test_a_failing_block_takes_back_a_crop_and_what_was_appended_to_it() -> None:
-    model = tiny.tiny_model()
-    cache = model.encode_image(tiny.pixels())
+    model = testing.tiny_model()
+    cache = model.encode_image(testing.pixels())
     model.next_token_logits(np.array([[1, 5, 6, 7]]), cache)
     before = to_numpy(model.next_token_logits(np.array([[8]]), cache.fork()).logits)
 
@@ -283,14 +282,14 @@ def test_a_failing_block_takes_back_a_crop_and_what_was_appended_to_it() -> None
 )
 def test_beams_that_all_must_end_are_refused_in_a_sentence(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"of \d beams have a token to go on with"):
-        tiny.tiny_model().generate(
-            tiny.pixels(), max_length=9, eos_token_id=list(range(23)), **options
+        testing.tiny_model().generate(
+            testing.pixels(), max_length=9, eos_token_id=list(range(23)), **options
         )
 
 
 def test_beam_scores_may_overflow_without_a_word_on_stderr() -> None:
-    tiny.tiny_model(1).generate(
-        tiny.pixels(),
+    testing.tiny_model(1).generate(
+        testing.pixels(),
         max_length=8,
         num_beams=4,
         forced_eos_token_id=2,

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refgit import CheckpointError
-from refgit import testing as tiny
+from refgit import CheckpointError, testing
 from refgit.generation.config import DEFAULTS, NAMES, NULLABLE, GenerationConfig
 from refgit.generation.config.checks import NOT_HERE
 from refgit.generation.config.constraints import PhrasalConstraint
@@ -116,7 +115,7 @@ def test_end_and_filling_tokens() -> None:
 
 def read(folder: Path, **values: Any) -> GenerationConfig:
     (folder / "generation_config.json").write_text(json.dumps(values))
-    return GenerationConfig.from_pretrained(folder, tiny.CONFIG)
+    return GenerationConfig.from_pretrained(folder, testing.CONFIG)
 
 
 def test_a_file_is_written_and_read_to_equal_values(tmp_path: Path) -> None:
@@ -125,7 +124,7 @@ def test_a_file_is_written_and_read_to_equal_values(tmp_path: Path) -> None:
         early_stopping="never", exponential_decay_length_penalty=[3, 1.5], extra={"other": [1]},
     )  # fmt: skip
     config.save_pretrained(tmp_path / "new")
-    again = GenerationConfig.from_pretrained(tmp_path / "new", tiny.CONFIG)
+    again = GenerationConfig.from_pretrained(tmp_path / "new", testing.CONFIG)
     assert again == config
     assert GenerationConfig.from_dict(config.to_dict()) == config
     assert not list((tmp_path / "new").glob("*.partial"))
@@ -147,7 +146,7 @@ def test_null_is_the_default_where_a_field_cannot_be_none(tmp_path: Path) -> Non
 def test_biases_are_written_as_a_list(tmp_path: Path) -> None:
     config = GenerationConfig(sequence_bias={(1, 2): 0.5, (3,): -1.0})
     config.save_pretrained(tmp_path)
-    again = GenerationConfig.from_pretrained(tmp_path, tiny.CONFIG)
+    again = GenerationConfig.from_pretrained(tmp_path, testing.CONFIG)
     assert again.sequence_bias == [[[1, 2], 0.5], [[3], -1.0]]
 
 
@@ -174,10 +173,10 @@ def test_numbers_and_arrays_of_numpy_become_plain_and_are_written(tmp_path: Path
         "exponential_decay_length_penalty": [3, 1.5], "sequence_bias": [[[1, 2], -1.5]],
         "other": 1, "several": [0.5],
     }  # fmt: skip
-    model = tiny.tiny_model()
+    model = testing.tiny_model()
     model.generation_config = config
     model.save_pretrained(tmp_path)
-    assert GenerationConfig.from_pretrained(tmp_path, tiny.CONFIG).max_length == 5
+    assert GenerationConfig.from_pretrained(tmp_path, testing.CONFIG).max_length == 5
 
 
 @pytest.mark.parametrize("bias", [math.inf, -math.inf])
@@ -207,9 +206,9 @@ def test_a_file_with_an_impossible_value_is_named(tmp_path: Path) -> None:
 
 
 def test_without_a_file_the_models_config_serves(tmp_path: Path) -> None:
-    config = GenerationConfig.from_pretrained(tmp_path, tiny.CONFIG)
+    config = GenerationConfig.from_pretrained(tmp_path, testing.CONFIG)
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 2, 0)
-    old = tiny.CONFIG.replace(
+    old = testing.CONFIG.replace(
         use_cache=False, extra={"num_beams": 3, "top_k": None, "output_scores": True, "x": 1}
     )
     config = GenerationConfig.of(old)

@@ -22,8 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refgit import GitForCausalLM, to_numpy
-from refgit import testing as tiny
+from refgit import GitForCausalLM, testing, to_numpy
 from refgit.generation import GenerationConfig
 from refgit.generation.logits.repetition import NoImmediateRepeat
 from refgit.generation.resolve import PRESETS, with_preset
@@ -31,7 +30,7 @@ from refgit.generation.resolve import PRESETS, with_preset
 Text = list[int]
 NextScores = Callable[[list[Text]], list[list[float]]]  # logits of the word after each text
 
-CONFIG = tiny.CONFIG.replace(num_hidden_layers=1)
+CONFIG = testing.CONFIG.replace(num_hidden_layers=1)
 PAD, BOS = 0, 1
 LONGEST = CONFIG.max_position_embeddings  # 24
 
@@ -147,7 +146,7 @@ def uncached(model: GitForCausalLM, pixels: np.ndarray) -> NextScores:
 def model_of(seed: int, end: int | None = None) -> GitForCausalLM:
     """A random model; in float64, so that no two beams are equal but for rounding."""
     config = CONFIG.replace(eos_token_id=end)
-    return tiny.tiny_model(seed % 50, config, dtype="float64")
+    return testing.tiny_model(seed % 50, config, dtype="float64")
 
 
 def decoded(model: GitForCausalLM, images: np.ndarray, **options: Any) -> Any:
@@ -168,7 +167,7 @@ def tasks(draw: st.DrawFn) -> dict[str, Any]:
     texts = images * draw(st.integers(1, 2))
     words = st.integers(3, CONFIG.vocab_size - 1)
     prompts = [[BOS, *draw(st.lists(words, max_size=4))] for _ in range(texts)]
-    pixels = tiny.pixels(images, seed)
+    pixels = testing.pixels(images, seed)
     scores = uncached(model_of(seed), pixels[0])
     free = microsoft_greedy(scores, prompts[0], end=-1, longest=len(prompts[0]) + 6, rule=False)
     written = sorted(set(free[len(prompts[0]) :]) - {PAD, BOS})
@@ -269,7 +268,7 @@ def repeats(text: Text) -> int:
 def test_words_that_would_come_twice_in_a_row_do_not(beams: int) -> None:
     without, first = 0, 0
     for seed in range(50):
-        model, pixels = model_of(seed), tiny.pixels(1, seed)
+        model, pixels = model_of(seed), testing.pixels(1, seed)
         options: dict[str, Any] = {"preset": "paper", "num_beams": beams, "max_length": 12}
         (plain,) = to_numpy(model.generate(pixels, **options, no_immediate_repeat=False)).tolist()
         (ruled,) = to_numpy(model.generate(pixels, **options)).tolist()
@@ -295,7 +294,7 @@ def likeliest_first_word(seed: int, pixels: np.ndarray) -> int:
 def test_a_text_may_end_at_its_first_word() -> None:
     empty = 0
     for seed in range(50):
-        pixels = tiny.pixels(1, seed)
+        pixels = testing.pixels(1, seed)
         end = likeliest_first_word(seed, pixels)
         if end in (PAD, BOS):
             continue
@@ -319,7 +318,7 @@ def test_at_the_greatest_length_the_end_token_stands_in_the_place_of_the_last_wo
 ) -> None:
     reached = 0
     for seed in range(12):
-        model, pixels = model_of(seed, 2), tiny.pixels(1, seed)
+        model, pixels = model_of(seed, 2), testing.pixels(1, seed)
         found = decoded(model, pixels, max_length=longest)
         ((score, text),) = microsoft_beams(
             uncached(model, pixels[0]), [BOS], end=2, longest=longest
@@ -334,25 +333,25 @@ def test_at_the_greatest_length_the_end_token_stands_in_the_place_of_the_last_wo
 def test_the_preset_writes_as_far_as_the_model_has_positions() -> None:
     lengths = set()
     for seed in range(12):
-        model, pixels = model_of(seed, 2), tiny.pixels(1, seed)
+        model, pixels = model_of(seed, 2), testing.pixels(1, seed)
         (found,) = to_numpy(model.generate(pixels, preset="paper")).tolist()
         ((_, text),) = microsoft_beams(uncached(model, pixels[0]), [BOS], end=2, longest=LONGEST)
         assert found == text
         lengths.add(len(found))
     assert max(lengths) == LONGEST
-    free = to_numpy(model_of(0).generate(tiny.pixels(1), preset="paper", num_beams=1))
+    free = to_numpy(model_of(0).generate(testing.pixels(1), preset="paper", num_beams=1))
     assert free.shape == (1, LONGEST)
 
 
 def test_1024_tokens_are_written_where_there_are_positions_for_more() -> None:
     config = CONFIG.replace(eos_token_id=None, max_position_embeddings=1100, num_hidden_layers=1)
-    model = tiny.tiny_model(0, config)
-    found = model.generate(tiny.pixels(1), preset="paper", num_beams=1)
+    model = testing.tiny_model(0, config)
+    found = model.generate(testing.pixels(1), preset="paper", num_beams=1)
     assert found.shape == (1, 1024)
 
 
 def test_a_length_of_the_caller_counts_and_is_not_cut() -> None:
-    model, pixels = model_of(0), tiny.pixels(1)
+    model, pixels = model_of(0), testing.pixels(1)
     prompt = [[BOS, 5, 6]]
     for length, longest in (({"max_length": 9}, 9), ({"max_new_tokens": 9}, 12)):
         found = model.generate(pixels, prompt, preset="paper", num_beams=1, **length)
@@ -364,7 +363,7 @@ def test_a_length_of_the_caller_counts_and_is_not_cut() -> None:
 
 
 def test_without_an_end_token_there_is_none_in_the_last_place() -> None:
-    found = decoded(model_of(0), tiny.pixels(1), max_length=8)
+    found = decoded(model_of(0), testing.pixels(1), max_length=8)
     assert found.sequences.shape == (1, 7)
     assert found.beam_indices.shape == (1, 6)
 
@@ -378,7 +377,7 @@ def test_several_end_tokens_all_end_texts() -> None:
             dtype="float64",
             _parameters=dict(model_of(seed).state_dict()),
         )
-        (row,) = to_numpy(model.generate(tiny.pixels(1, seed), preset="paper")).tolist()
+        (row,) = to_numpy(model.generate(testing.pixels(1, seed), preset="paper")).tolist()
         assert not {2, 7, 9, 11} & set(row[1:-1])
         ended.add(row[-1])
     assert ended <= {2, 7, 9, 11}
@@ -388,7 +387,7 @@ def test_several_end_tokens_all_end_texts() -> None:
 def test_scores_of_the_words_add_up_to_the_score_of_a_text_that_ended() -> None:
     summed = 0
     for seed in range(20):
-        pixels = tiny.pixels(1, seed)
+        pixels = testing.pixels(1, seed)
         model = model_of(seed, max(3, likeliest_first_word(seed, pixels)))
         found = decoded(model, pixels, max_length=LONGEST)
         length = found.sequences.shape[1]
@@ -406,7 +405,7 @@ def test_scores_of_the_words_add_up_to_the_score_of_a_text_that_ended() -> None:
 def test_early_stopping_takes_the_first_texts_that_end() -> None:
     differ = 0
     for seed in range(50):
-        pixels = tiny.pixels(1, seed)
+        pixels = testing.pixels(1, seed)
         model = model_of(seed, max(3, likeliest_first_word(seed, pixels)))
         early = decoded(model, pixels, early_stopping=True, max_length=12)
         patient = decoded(model, pixels, max_length=12)
@@ -420,7 +419,7 @@ def test_early_stopping_takes_the_first_texts_that_end() -> None:
 def test_the_scoring_is_microsofts_and_not_that_of_transformers() -> None:
     differ = 0
     for seed in range(50):
-        model, pixels = model_of(seed, 2), tiny.pixels(1, seed)
+        model, pixels = model_of(seed, 2), testing.pixels(1, seed)
         options = {"num_beams": 4, "length_penalty": 0.6, "max_length": 12}
         options |= {"no_immediate_repeat": True, "renormalize_logits": True}
         theirs = to_numpy(model.generate(pixels, **options)).tolist()
@@ -436,7 +435,7 @@ def test_an_unknown_preset_is_refused_with_the_names_of_those_there_are(preset: 
     with pytest.raises(ValueError, match=r'preset is .*expected "paper", or None'):
         with_preset(preset, {})
     with pytest.raises(ValueError, match='"paper"'):
-        tiny.tiny_model().generate(tiny.pixels(), preset=preset)
+        testing.tiny_model().generate(testing.pixels(), preset=preset)
 
 
 def test_the_callers_arguments_count_before_the_presets() -> None:
@@ -460,14 +459,14 @@ def test_one_beam_takes_no_settings_of_beams_but_the_callers(one: Any) -> None:
         "beam_scoring",
         "early_stopping",
     }
-    model, pixels = model_of(3), tiny.pixels()
+    model, pixels = model_of(3), testing.pixels()
     model.generate(pixels, preset="paper", num_beams=one, max_length=4)
     with pytest.raises(ValueError, match=r"length_penalty is 0\.7.*num_beams above 1"):
         model.generate(pixels, preset="paper", num_beams=one, length_penalty=0.7)
 
 
 def test_fewer_beams_and_another_length_penalty_can_be_had() -> None:
-    model, pixels = model_of(4, 2), tiny.pixels(1, 4)
+    model, pixels = model_of(4, 2), testing.pixels(1, 4)
     options = {"num_beams": 2, "length_penalty": 1.5, "max_length": 10}
     found = decoded(model, pixels, **options)
     ((score, text),) = microsoft_beams(
@@ -479,7 +478,7 @@ def test_fewer_beams_and_another_length_penalty_can_be_had() -> None:
 
 
 def test_the_checkpoints_own_settings_do_not_change_the_preset() -> None:
-    model, pixels = tiny.tiny_model(6, CONFIG), tiny.pixels(1, 6)
+    model, pixels = testing.tiny_model(6, CONFIG), testing.pixels(1, 6)
     wanted = to_numpy(model.generate(pixels, preset="paper"))
     assert wanted.shape[1] > 4  # longer than by the settings below
     model.generation_config = model.generation_config.replace(
@@ -491,7 +490,7 @@ def test_the_checkpoints_own_settings_do_not_change_the_preset() -> None:
 def test_with_one_beam_words_can_be_drawn_under_the_rule() -> None:
     found = to_numpy(
         model_of(6).generate(
-            tiny.pixels(3, 6), preset="paper", num_beams=1, do_sample=True, seed=1, max_length=20
+            testing.pixels(3, 6), preset="paper", num_beams=1, do_sample=True, seed=1, max_length=20
         )
     )
     assert all(repeats(row[1:]) == 0 for row in found.tolist())
@@ -511,11 +510,11 @@ def test_what_microsofts_beam_search_cannot_do_is_refused(
     arguments: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        model_of(0).generate(tiny.pixels(), preset="paper", **arguments)
+        model_of(0).generate(testing.pixels(), preset="paper", **arguments)
 
 
 def test_beam_scoring_can_be_had_without_the_preset_and_is_refused_without_beams() -> None:
-    model, pixels = model_of(7, 2), tiny.pixels(1, 7)
+    model, pixels = model_of(7, 2), testing.pixels(1, 7)
     found = to_numpy(
         model.generate(pixels, num_beams=3, beam_scoring="microsoft", length_penalty=0.6)
     )

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.texts import with_eos
-from refgit import testing as tiny
-from refgit import to_numpy
+from refgit import testing, to_numpy
 from refgit.generation.config import DEFAULTS, NAMES, GenerationConfig
 from refgit.generation.config.constraints import DisjunctiveConstraint
 from refgit.generation.search import SEARCHES, choose
@@ -18,8 +17,8 @@ from refgit.generation.search.beam import BeamSearch
 from refgit.generation.search.beams import BeamsSearch
 from refgit.generation.search.token_by_token import TokenSearch, choosing
 
-MODEL = with_eos(tiny.tiny_model(), None)  # no token ends a text
-PIXELS = tiny.pixels(2)
+MODEL = with_eos(testing.tiny_model(), None)  # no token ends a text
+PIXELS = testing.pixels(2)
 
 
 def second_likeliest(scores: np.ndarray) -> np.ndarray:
@@ -61,7 +60,7 @@ def test_a_new_search_by_beams_is_run_by_its_name(monkeypatch: pytest.MonkeyPatc
 
     unscaled = BeamsSearch(name="unscaled", kind="sums", start=start)
     monkeypatch.setitem(SEARCHES, "unscaled", unscaled)
-    model = tiny.tiny_model()
+    model = testing.tiny_model()
     found = model.generate(PIXELS, num_beams=3, max_length=9, search="unscaled")
     wanted = model.generate(PIXELS, num_beams=3, max_length=9, length_penalty=0.0)
     np.testing.assert_array_equal(to_numpy(found), to_numpy(wanted))

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 
 from helpers.command_line import ROOT, environment
 from helpers.texts import PAD, with_eos
-from refgit import GitForCausalLM, GitProcessor, to_numpy
-from refgit import testing as tiny
+from refgit import GitForCausalLM, GitProcessor, testing, to_numpy
 from refgit.cli.output import print_as_it_comes
 from refgit.demo import demo_path
 from refgit.processing import load_image
 
-MODEL = tiny.tiny_model()
+MODEL = testing.tiny_model()
 APPLE = ROOT / "docs" / "images" / "red-apple.png"
 
 
@@ -40,7 +39,7 @@ def test_the_words_are_those_that_generate_returns(seed: int, images: int, sampl
     options: dict[str, Any] = {"max_length": 9}
     if sampled:
         options |= {"do_sample": True, "seed": seed, "num_return_sequences": 2}
-    pixels = tiny.pixels(images, seed)
+    pixels = testing.pixels(images, seed)
     ids = to_numpy(model.generate(pixels, **options))
     rows = rows_of(model.stream(pixels, **options))
     assert sorted(rows) == list(range(len(ids)))
@@ -55,37 +54,37 @@ def test_the_words_are_those_that_generate_returns(seed: int, images: int, sampl
 
 
 def test_log_probabilities_are_the_models() -> None:
-    pixels = tiny.pixels(2, 4)
+    pixels = testing.pixels(2, 4)
     # a processor changes what is chosen, not what the model thinks of it
     rows = rows_of(MODEL.stream(pixels, max_length=8, repetition_penalty=3.0))
     for row, words in rows.items():
-        ids = np.array([[tiny.CONFIG.bos_token_id, *(word.token_id for word in words)]])
+        ids = np.array([[testing.CONFIG.bos_token_id, *(word.token_id for word in words)]])
         logits = to_numpy(MODEL(ids, pixel_values=pixels[row : row + 1]).logits)[0]
-        logits = logits[tiny.IMAGE_TOKENS :].astype(np.float64)
+        logits = logits[testing.IMAGE_TOKENS :].astype(np.float64)
         log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         for n, word in enumerate(words):
             assert word.log_probability == pytest.approx(log_p[n, word.token_id], abs=1e-5)
 
 
 def test_attention_over_the_image_is_that_of_a_whole_forward_pass() -> None:
-    pixels = tiny.pixels(2)
+    pixels = testing.pixels(2)
     rows = rows_of(MODEL.stream(pixels, max_length=6, output_attentions=True))
-    layers, heads = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.num_attention_heads
+    layers, heads = testing.CONFIG.num_hidden_layers, testing.CONFIG.num_attention_heads
     for row, words in rows.items():
-        ids = np.array([[tiny.CONFIG.bos_token_id, *(word.token_id for word in words)]])
+        ids = np.array([[testing.CONFIG.bos_token_id, *(word.token_id for word in words)]])
         out = MODEL(ids, pixel_values=pixels[row : row + 1], output_attentions=True)
         whole = np.stack([to_numpy(x)[0] for x in out.attentions])  # (layers, H, L, L)
         for n, word in enumerate(words):
-            assert word.attention.shape == (layers, heads, tiny.IMAGE_TOKENS)
-            expected = whole[:, :, tiny.IMAGE_TOKENS + n, : tiny.IMAGE_TOKENS]
+            assert word.attention.shape == (layers, heads, testing.IMAGE_TOKENS)
+            expected = whole[:, :, testing.IMAGE_TOKENS + n, : testing.IMAGE_TOKENS]
             np.testing.assert_allclose(word.attention, expected, atol=1e-5)
     assert next(iter(MODEL.stream(pixels, max_length=6))).attention is None
 
 
 def test_where_a_pruned_model_looked_comes_layer_by_layer() -> None:
-    model = tiny.tiny_model(3)
+    model = testing.tiny_model(3)
     model.prune_heads({0: [1, 2]})
-    word = next(iter(model.stream(tiny.pixels(), max_length=3, output_attentions=True)))
+    word = next(iter(model.stream(testing.pixels(), max_length=3, output_attentions=True)))
     heads = [model.config.heads_of(i) for i in range(model.config.num_hidden_layers)]
     assert len(set(heads)) > 1
     assert isinstance(word.attention, tuple)
@@ -110,21 +109,21 @@ def test_words_come_while_the_text_is_still_being_written() -> None:
             return scores
 
     steps = Steps()
-    for n, _ in enumerate(MODEL.stream(tiny.pixels(), max_length=8, logits_processor=[steps])):
+    for n, _ in enumerate(MODEL.stream(testing.pixels(), max_length=8, logits_processor=[steps])):
         assert len(steps) == n + 1
 
 
 @pytest.mark.parametrize("name", ["return_dict_in_generate", "output_scores", "output_logits"])
 def test_what_stream_cannot_heed_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is True, which stream does not return"):
-        MODEL.stream(tiny.pixels(), **{name: True})
+        MODEL.stream(testing.pixels(), **{name: True})
 
 
 def test_what_is_wrong_is_said_before_the_first_word_is_asked_for() -> None:
     with pytest.raises(ValueError, match=r"stream was asked for and num_beams is 2"):
-        MODEL.stream(tiny.pixels(), num_beams=2)
+        MODEL.stream(testing.pixels(), num_beams=2)
     with pytest.raises(TypeError, match="did you mean max_length"):
-        MODEL.stream(tiny.pixels(), max_lenght=2)
+        MODEL.stream(testing.pixels(), max_lenght=2)
 
 
 def test_a_streamer_is_shown_prompts_words_and_the_end() -> None:
@@ -138,7 +137,7 @@ def test_a_streamer_is_shown_prompts_words_and_the_end() -> None:
         def end(self) -> None:
             self.seen.append("end")
 
-    streamer, pixels = Streamer(), tiny.pixels(2)
+    streamer, pixels = Streamer(), testing.pixels(2)
     ids = to_numpy(MODEL.generate(pixels, max_length=5, streamer=streamer))
     assert streamer.seen == [ids[:, :1].tolist(), *ids[:, 1:].T.tolist(), "end"]
 
@@ -152,7 +151,7 @@ def test_a_streamer_is_shown_prompts_words_and_the_end() -> None:
 def test_transition_scores_add_up_to_the_log_probability_of_the_text(
     options: dict[str, Any],
 ) -> None:
-    model, pixels = with_eos(MODEL, [2, 10, 11]), tiny.pixels(2, 5)
+    model, pixels = with_eos(MODEL, [2, 10, 11]), testing.pixels(2, 5)
     asked = {"max_length": 9, "return_dict_in_generate": True, "output_scores": True}
     out = model.generate(pixels, **asked, **options)
     beams = getattr(out, "beam_indices", None)
@@ -167,7 +166,7 @@ def test_transition_scores_add_up_to_the_log_probability_of_the_text(
         stop = ends[0] + 1 if len(ends) else len(text)
         image = row // options.get("num_return_sequences", 1)
         logits = to_numpy(model(text[None, :stop], pixel_values=pixels[image : image + 1]).logits)
-        logits = logits[0, tiny.IMAGE_TOKENS :].astype(np.float64)
+        logits = logits[0, testing.IMAGE_TOKENS :].astype(np.float64)
         log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         expected = [log_p[n, text[n + 1]] for n in range(stop - 1)]
         np.testing.assert_allclose(found[row, : stop - 1], expected, atol=1e-4)

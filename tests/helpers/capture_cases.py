@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from helpers.oracle import at_work, tensors, theirs_of
-from refgit import GitConfig
-from refgit import testing as tiny
+from refgit import GitConfig, testing
 from refgit.traces.capture.torch import capture_torch
 from refgit.traces.container import Trace
 from refgit.traces.names import TensorName
@@ -17,26 +16,24 @@ from refgit.traces.names import TensorName
 TOLERANCE = 2e-5  # float32, relative to a tensor's largest magnitude
 FRAMES = 3
 STEPS = 3
-VIDEO = tiny.CONFIG.replace(num_image_with_embedding=FRAMES)
+VIDEO = testing.CONFIG.replace(num_image_with_embedding=FRAMES)
 # what one side may store and the other not: the default positions, a mask of ones
 OPTIONAL = ("input.position_ids", "input.attention_mask")
 Arrays = dict[str, np.ndarray]
 
 
-def pair(config: GitConfig = tiny.CONFIG, **options: Any) -> tuple[Any, Any]:
+def pair(config: GitConfig = testing.CONFIG, **options: Any) -> tuple[Any, Any]:
     """refgit's tiny model, and that of transformers with the same weights."""
-    ours = tiny.tiny_model(config=config, **options)
+    ours = testing.tiny_model(config=config, **options)
     return ours, theirs_of(ours)
 
 
 def image_call(rows: int = 2, length: int = 4) -> Arrays:
-    return {"pixel_values": tiny.pixels(rows), "input_ids": tiny.tokens(rows, length)}
+    return {"pixel_values": testing.pixels(rows), "input_ids": testing.tokens(rows, length)}
 
 
 def video_call(rows: int = 2) -> Arrays:
-    shape = (rows, FRAMES, 3, 8, 8)
-    frames = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    return {"pixel_values": frames, "input_ids": tiny.tokens(rows)}
+    return {"pixel_values": testing.pixels(rows, frames=FRAMES), "input_ids": testing.tokens(rows)}
 
 
 def padded_call() -> Arrays:

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refgit import BertTokenizer, CLIPImageProcessor, GitProcessor
-from refgit import testing as tiny
+from refgit import BertTokenizer, CLIPImageProcessor, GitProcessor, testing
 
 ROOT = Path(__file__).parents[2]
 
 
-LETTERS = [chr(ord("a") + i) for i in range(tiny.CONFIG.vocab_size - 4)]
+LETTERS = [chr(ord("a") + i) for i in range(testing.CONFIG.vocab_size - 4)]
 
 
 VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *LETTERS]
@@ -30,7 +29,7 @@ VOCABULARY = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *LETTERS]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint directory, complete and tiny; its captions are random letters."""
     folder = tmp_path_factory.mktemp("model")
-    tiny.tiny_model(seed=3).save_pretrained(folder)
+    testing.tiny_model(seed=3).save_pretrained(folder)
     GitProcessor(
         CLIPImageProcessor(size=8, crop_size=8), BertTokenizer.from_vocab(VOCABULARY)
     ).save_pretrained(folder)
@@ -87,8 +86,8 @@ def captions(model: Path) -> list[str]:
     for seed in range(4):
         image = Image.open(io.BytesIO(encoded(seed)))
         pixels = processor(images=image, return_tensors="np")["pixel_values"]
-        ids = tiny.tiny_model(seed=3).generate(
-            pixels, max_length=tiny.CONFIG.max_position_embeddings
+        ids = testing.tiny_model(seed=3).generate(
+            pixels, max_length=testing.CONFIG.max_position_embeddings
         )
         found.append(processor.batch_decode(ids, skip_special_tokens=True)[0])
     return found

@@ -15,8 +15,8 @@ from refgit import (
     GitForCausalLM,
     GitProcessor,
     VideoMAEImageProcessor,
+    testing,
 )
-from refgit import testing as tiny
 from refgit.explain import Explanation, explain
 
 FACES = ROOT / "docs" / "images"
@@ -36,7 +36,7 @@ def image(seed: int = 0, size: tuple[int, int] = (40, 32)) -> Image.Image:
 
 
 def video_model() -> GitForCausalLM:
-    return tiny.tiny_model(7, tiny.CONFIG.replace(num_image_with_embedding=FRAMES))
+    return testing.tiny_model(7, testing.CONFIG.replace(num_image_with_embedding=FRAMES))
 
 
 def video() -> Explanation:
@@ -49,11 +49,11 @@ def video() -> Explanation:
 
 # Whatever GIT can be: each is explained by all tests that take a case.
 CASES: dict[str, Callable[[], tuple[GitForCausalLM, GitProcessor, Any]]] = {
-    "plain": lambda: (tiny.tiny_model(7), processor(), image()),
-    "float16": lambda: (tiny.tiny_model(7, dtype="float16"), processor(), image()),
-    "strict": lambda: (tiny.tiny_model(7, backend="strict"), processor(), image()),
+    "plain": lambda: (testing.tiny_model(7), processor(), image()),
+    "float16": lambda: (testing.tiny_model(7, dtype="float16"), processor(), image()),
+    "strict": lambda: (testing.tiny_model(7, backend="strict"), processor(), image()),
     "interpolated": lambda: (
-        tiny.tiny_model(7),
+        testing.tiny_model(7),
         processor(respect_ratio_max=40),
         image(size=(40, 10)),
     ),
@@ -66,14 +66,14 @@ CASES: dict[str, Callable[[], tuple[GitForCausalLM, GitProcessor, Any]]] = {
 
 
 def relative(kind: str) -> GitForCausalLM:
-    return tiny.tiny_model(7, tiny.CONFIG.replace(position_embedding_type=kind))
+    return testing.tiny_model(7, testing.CONFIG.replace(position_embedding_type=kind))
 
 
 def pruned() -> GitForCausalLM:
-    model = tiny.tiny_model(7)
+    model = testing.tiny_model(7)
     model.prune_heads({0: [1, 2], 2: [0]})
     return model
 
 
 def small() -> GitForCausalLM:
-    return tiny.tiny_model(7, tiny.CONFIG.replace(num_hidden_layers=1, num_attention_heads=1))
+    return testing.tiny_model(7, testing.CONFIG.replace(num_hidden_layers=1, num_attention_heads=1))

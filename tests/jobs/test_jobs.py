@@ -34,8 +34,7 @@ from helpers.command_line import (
     model,
     picture,
 )
-from refgit import GitForCausalLM, GitProcessor
-from refgit import testing as tiny
+from refgit import GitForCausalLM, GitProcessor, testing
 from refgit.cli import main as cli
 from refgit.cli.terminal import Bar
 from refgit.demo import demo_path
@@ -406,7 +405,7 @@ def test_a_job_that_was_killed_before_its_first_row_begins_anew(
 
 def other_model(folder: Path, model: Path) -> Path:
     shutil.copytree(model, folder)
-    tiny.tiny_model(seed=4).save_pretrained(folder)
+    testing.tiny_model(seed=4).save_pretrained(folder)
     return folder
 
 
@@ -440,7 +439,7 @@ def test_another_job_is_not_mixed_in(
     }
     named = {"fewer": files[1:], "order": files[::-1]}.get(change, files)
     if change == "weights":
-        tiny.tiny_model(seed=4).save_pretrained(folder)
+        testing.tiny_model(seed=4).save_pretrained(folder)
     if change == "model":
         folder = other_model(tmp_path / "other", model)
     arguments = [*named, *options.get(change, []), "--out", out]

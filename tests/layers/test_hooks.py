@@ -9,8 +9,7 @@ import pytest
 
 from helpers.backends import make_backend
 from helpers.replacements import check_order, close, others_layout
-from refgit import GitConfig, GitForCausalLM
-from refgit import testing as tiny
+from refgit import GitConfig, GitForCausalLM, testing
 from refgit.layers._operations import DEFINITIONS, Operations
 
 X = np.arange(6.0).reshape(2, 3)
@@ -73,17 +72,19 @@ def test_a_replacement_of_another_library_is_refused_on_every_backend() -> None:
 
 # ---- the whole model
 
-IMAGE = tiny.CONFIG.replace(
-    num_hidden_layers=2, vision_config=tiny.VISION.replace(num_hidden_layers=1)
+IMAGE = testing.CONFIG.replace(
+    num_hidden_layers=2, vision_config=testing.VISION.replace(num_hidden_layers=1)
 )
 VIDEO = IMAGE.replace(num_image_with_embedding=2)
 RELATIVE = IMAGE.replace(position_embedding_type="relative_key_query")
-IDS = tiny.tokens(2, 5)
+IDS = testing.tokens(2, 5)
 
 
 def forward(model: GitForCausalLM, hook: Any) -> list[np.ndarray]:
     """A call with padding and two images or videos, and everything it returns."""
-    pixels = tiny.pixels(4).reshape(2, 2, 3, 8, 8) if model.config is VIDEO else tiny.pixels(2)
+    pixels = (
+        testing.pixels(4).reshape(2, 2, 3, 8, 8) if model.config is VIDEO else testing.pixels(2)
+    )
     mask = np.ones_like(IDS)
     mask[0, -1] = 0
     out = model(IDS, mask, pixel_values=pixels, output_attentions=True, hook=hook)
@@ -92,7 +93,7 @@ def forward(model: GitForCausalLM, hook: Any) -> list[np.ndarray]:
 
 def stepping(model: GitForCausalLM, hook: Any) -> list[np.ndarray]:
     """An image in the cache, a prompt, then one token: the way of generation."""
-    cache = model.encode_image(tiny.pixels(1), hook=step_of(hook, "image."))
+    cache = model.encode_image(testing.pixels(1), hook=step_of(hook, "image."))
     prompt = model.next_token_logits(IDS[:1], cache, hook=step_of(hook, "prompt."))
     token = model.next_token_logits(IDS[1:, :1], cache, hook=step_of(hook, "token."))
     return [prompt.logits, token.logits]
@@ -119,7 +120,9 @@ def run(model: GitForCausalLM, call: Any, at: str = "", planted: Any = None) -> 
 )
 def test_every_intermediate_of_the_model_can_be_replaced(config: GitConfig, call: Any) -> None:
     """Kernels on and off agree on all that follows; an output does, and nothing before changes."""
-    models = [tiny.tiny_model(1, config, dtype="float64", kernels=kind) for kind in ("off", "auto")]
+    models = [
+        testing.tiny_model(1, config, dtype="float64", kernels=kind) for kind in ("off", "auto")
+    ]
     base = run(models[0], call)
     rng = np.random.default_rng(0)
     for at in [name for name in base if not name.startswith("output")]:
@@ -132,14 +135,14 @@ def test_every_intermediate_of_the_model_can_be_replaced(config: GitConfig, call
 
 
 def test_replacements_reach_the_trace_and_the_outputs() -> None:
-    model = tiny.tiny_model(1)
+    model = testing.tiny_model(1)
     name = "git.encoder.layer.1.attention.self.probabilities"
     even = lambda n, x: np.full_like(x, 1 / x.shape[-1]) if n == name else None  # noqa: E731
-    out = model(IDS, pixel_values=tiny.pixels(2), output_attentions=True, hook=even)
+    out = model(IDS, pixel_values=testing.pixels(2), output_attentions=True, hook=even)
     assert (out.attentions[1] == out.attentions[1][0, 0, 0, 0]).all()
     wrong = lambda n, x: x[..., :1] if n == name else None  # noqa: E731
     with pytest.raises(ValueError, match=rf"shape \(2, 4, 10, 1\), float32, for {name}; expected"):
-        model(IDS, pixel_values=tiny.pixels(2), hook=wrong)
+        model(IDS, pixel_values=testing.pixels(2), hook=wrong)
 
 
 def test_operations_with_hooks_are_another_value() -> None:

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from helpers.oracle import only, torch, transformers
-from refgit import GitConfig
-from refgit import testing as tiny
+from refgit import GitConfig, testing
 from refgit.bench import rounds
 from refgit.bench.checkpoint import write_model
 from refgit.cli import main as cli
@@ -28,7 +27,7 @@ pytestmark = [pytest.mark.oracle]
 assert torch
 assert transformers
 
-CONFIG = tiny.CONFIG
+CONFIG = testing.CONFIG
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(rounds, "LEAST", 0.0)
     monkeypatch.setattr(rounds, "PAUSE", 0.0)
-    return write_model(tiny.tiny_model(config=CONFIG), tmp_path / "tiny")
+    return write_model(testing.tiny_model(config=CONFIG), tmp_path / "tiny")
 
 
 def bench(capsys: pytest.CaptureFixture[str], model: Path, peer: str, *more: str) -> dict:
@@ -79,5 +78,5 @@ def test_onnxruntime_searches_alike_whatever_the_activation_and_tied_or_not(
         vision_config=CONFIG.vision_config.replace(hidden_act=act),
     )
     for seed in range(3):
-        folder = write_model(tiny.tiny_model(seed, config), tmp_path / f"{seed}")
+        folder = write_model(testing.tiny_model(seed, config), tmp_path / f"{seed}")
         bench(capsys, folder, "onnxruntime", "--only", "vision-8,greedy-8,beam-4")

@@ -31,7 +31,7 @@ from helpers.capture_cases import (
     video_call,
 )
 from helpers.oracle import IN_4, IN_5, MAJOR, VERSION, at_work, tensors, torch
-from refgit import testing as tiny
+from refgit import testing
 from refgit.parity import compare, diagnose
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.traces.capture.torch import capture_torch
@@ -81,7 +81,7 @@ def test_every_tensor_of_a_call_on_videos_agrees() -> None:
 @IN_4
 @pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
 def test_scores_with_relative_positions_agree(kind: str) -> None:
-    ours, theirs = pair(tiny.CONFIG.replace(position_embedding_type=kind))
+    ours, theirs = pair(testing.CONFIG.replace(position_embedding_type=kind))
     found = captured(theirs, image_call(), use_cache=False)
     assert "git.embeddings.sum" in found  # the words alone, which refgit does not name
     rest = [name for name in found if name != "git.embeddings.sum"]
@@ -98,13 +98,13 @@ def test_pictures_of_other_sizes_agree() -> None:
 
 def test_several_texts_below_one_image_agree() -> None:
     ours, theirs = pair()
-    call = {"pixel_values": tiny.pixels(1), "input_ids": tiny.tokens(3)}
+    call = {"pixel_values": testing.pixels(1), "input_ids": testing.tokens(3)}
     assert_agrees(record(ours, **call), captured(theirs, call))
 
 
 def test_a_text_without_an_image_agrees() -> None:
     ours, theirs = pair()
-    call = {"input_ids": tiny.tokens(2)}
+    call = {"input_ids": testing.tokens(2)}
     assert_agrees(record(ours, **call), captured(theirs, call, use_cache=False))
 
 
@@ -128,7 +128,7 @@ def test_the_parts_of_a_model_have_the_names_of_refgits_parts() -> None:
     found = captured(theirs.git, image_call())
     inner = [n.removeprefix("git.") for n in names_of(whole) if n != "output"]
     assert names_of(found) == inner
-    tower = captured(theirs.git.image_encoder, {"pixel_values": tiny.pixels(2)})
+    tower = captured(theirs.git.image_encoder, {"pixel_values": testing.pixels(2)})
     for name in names_of(tower)[1:]:
         assert error(tower[name], whole[f"git.image_encoder.{name}"]) <= 2e-5
 
@@ -176,7 +176,9 @@ def test_a_loop_that_gives_positions_agrees_step_by_step() -> None:
     assert_agrees(record(ours, **image_call(), tokens=STEPS), found)
 
 
-@pytest.mark.parametrize(("config", "call"), [(tiny.CONFIG, image_call()), (VIDEO, video_call())])
+@pytest.mark.parametrize(
+    ("config", "call"), [(testing.CONFIG, image_call()), (VIDEO, video_call())]
+)
 def test_no_tensor_of_generation_is_over_the_noise_floor(config: Any, call: Arrays) -> None:
     ours, theirs = pair(config)
     reference = record(ours, **call, tokens=STEPS)
@@ -200,7 +202,7 @@ def test_padding_that_is_forgotten_while_decoding_shows_in_the_probabilities() -
 @IN_4
 def test_the_distances_of_a_cached_prompt_show_in_the_scores() -> None:
     """Quirk 2 of transformers 4: every query stands at the last position."""
-    ours, theirs = pair(tiny.CONFIG.replace(position_embedding_type="relative_key"))
+    ours, theirs = pair(testing.CONFIG.replace(position_embedding_type="relative_key"))
     found = captured(theirs, image_call(), use_cache=True)
     wrong = first_difference(record(ours, **image_call()), found)
     assert wrong == "git.encoder.layer.0.attention.self.scores"
@@ -214,7 +216,7 @@ def test_a_step_without_positions_differs_first_in_its_position_embedding() -> N
     assert first_difference(reference, found) == POSITIONS
     # it is the embedding of a place that lies as many further on as there are image tokens
     table = ours.state_dict()["git.embeddings.position_embeddings.weight"]
-    assert error(found[POSITIONS][0, 0], table[4 + tiny.IMAGE_TOKENS]) == 0.0
+    assert error(found[POSITIONS][0, 0], table[4 + testing.IMAGE_TOKENS]) == 0.0
     assert error(reference[POSITIONS][0, 0], table[4]) == 0.0
 
 
@@ -253,8 +255,8 @@ def test_a_call_that_continues_nothing_is_a_call_of_its_own() -> None:
     _, theirs = pair()
     with at_work(), capture_torch(theirs) as found:
         for seed in range(2):
-            pixels = torch.from_numpy(tiny.pixels(1, seed))
-            theirs(input_ids=torch.from_numpy(tiny.tokens(1)), pixel_values=pixels)
+            pixels = torch.from_numpy(testing.pixels(1, seed))
+            theirs(input_ids=torch.from_numpy(testing.tokens(1)), pixel_values=pixels)
     assert {name for name in found if name.endswith("output")} == {"output", "call.1.output"}
     assert found.meta["calls"] == "0"
 

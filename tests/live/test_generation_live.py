@@ -27,8 +27,7 @@ from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
 
 from helpers.oracle import at_work, only, torch, transformers
-from refgit import GitForCausalLM, to_numpy
-from refgit import testing as tiny
+from refgit import GitForCausalLM, testing, to_numpy
 from refgit.generation.search import beam as beam_module
 from refgit.processing.text.tokenizer import BertTokenizer
 
@@ -38,7 +37,7 @@ pytestmark = [pytest.mark.oracle]
 
 DRAWS = 320
 POSITIONS = 26
-WORDS = tiny.CONFIG.vocab_size
+WORDS = testing.CONFIG.vocab_size
 ENDS = (2, 5, 9)  # words that may end a text; their bias is raised, else it hardly ever happens
 Arguments = dict[str, Any]
 IMPOSSIBLE = -1e6  # no text's score is so low, see `beams_agree`
@@ -50,14 +49,16 @@ IMPOSSIBLE = -1e6  # no text's score is so low, see `beams_agree`
 @cache
 def models(positions: str, frames: int | None, seed: int, bias: float) -> tuple[Any, Any, Any]:
     """refgit's model in float32 and float64, and the oracle's."""
-    config = tiny.CONFIG.replace(
+    config = testing.CONFIG.replace(
         position_embedding_type=positions,
         num_image_with_embedding=frames,
         num_hidden_layers=1 + seed % 2,
-        vision_config=tiny.VISION.replace(num_hidden_layers=1),
+        vision_config=testing.VISION.replace(num_hidden_layers=1),
         max_position_embeddings=POSITIONS,
     )
-    weights = {k: to_numpy(x).copy() for k, x in tiny.tiny_model(seed, config).state_dict().items()}
+    weights = {
+        k: to_numpy(x).copy() for k, x in testing.tiny_model(seed, config).state_dict().items()
+    }
     weights["output.bias"][list(ENDS)] += np.float32(bias)
     ours = GitForCausalLM(config, _parameters=weights)
     exact = GitForCausalLM(
@@ -100,7 +101,7 @@ class Draw:
         n_images = pick(1, 2, 3)
         shape = (n_images, *([] if frames is None else [pick(1, 2)]), 3, 8, 8)
         self.pixels = rng.standard_normal(shape).astype(np.float32)
-        n_image = tiny.IMAGE_TOKENS * (1 if frames is None else shape[1])
+        n_image = testing.IMAGE_TOKENS * (1 if frames is None else shape[1])
         self.prompt = pick(1, 2, 3, 4, 5)
         batch = n_images * pick(1, 1, 2)
         ordinary = np.setdiff1d(np.arange(WORDS), [0, *ENDS])
@@ -809,7 +810,7 @@ def test_beam_sampling_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch) ->
 def test_words_are_drawn_by_the_oracles_probabilities(warpers: Arguments) -> None:
     """The first word of 4000 texts, and the second of those that began with the commonest."""
     ours, _, theirs = models("absolute", None, 3, 0.0)
-    pixels, n = tiny.pixels(1, 3), 4000
+    pixels, n = testing.pixels(1, 3), 4000
     options = {"do_sample": True, "max_new_tokens": 2, "eos_token_id": None, **warpers}
     ids = ours.generate(pixels, [[1, 4]], num_return_sequences=n, seed=20221127, **options)
     commonest = int(np.bincount(ids[:, 2]).argmax())

@@ -18,8 +18,7 @@ import pytest
 from helpers.capture_cases import captured, generated, image_call, padded_call, video_call
 from helpers.mutations import draw
 from helpers.oracle import IN_4, at_work, theirs_of, torch
-from refgit import GitForCausalLM
-from refgit import testing as tiny
+from refgit import GitForCausalLM, testing
 from refgit.parity.diagnosis.procedure import Diagnosis, diagnose
 from refgit.traces.capture.torch import capture_torch
 from refgit.traces.recorder import record
@@ -27,12 +26,12 @@ from refgit.traces.recorder import record
 pytestmark = [pytest.mark.oracle]
 
 VISION, TEXT = "git.image_encoder.vision_model.", "git.encoder.layer."
-DEEP = tiny.CONFIG.replace(num_image_with_embedding=3)
+DEEP = testing.CONFIG.replace(num_image_with_embedding=3)
 
 
-def shaken(config: Any = tiny.CONFIG) -> GitForCausalLM:
+def shaken(config: Any = testing.CONFIG) -> GitForCausalLM:
     """The tiny model with biases and norms of its own."""
-    model = tiny.tiny_model(config=config)
+    model = testing.tiny_model(config=config)
     rng = np.random.default_rng(3)
     for array in model.state_dict().values():
         array += 0.1 * rng.standard_normal(array.shape).astype(np.float32)
@@ -104,7 +103,7 @@ def blue_first(git: Any) -> None:
 
 
 def text_behind_the_image(git: Any) -> None:
-    git.embeddings.position_ids += tiny.IMAGE_TOKENS
+    git.embeddings.position_ids += testing.IMAGE_TOKENS
 
 
 def causal_everywhere(git: Any) -> None:
@@ -207,7 +206,7 @@ def test_a_mistake_in_transformers_is_located_and_named(
 
 def test_a_last_layer_that_is_left_out_is_named_from_the_logits() -> None:
     """From what transformers returns by itself: the logits, no hooks."""
-    ours = shaken(tiny.CONFIG.replace(num_hidden_layers=1))
+    ours = shaken(testing.CONFIG.replace(num_hidden_layers=1))
     theirs = theirs_of(ours)
     theirs.git.image_encoder.vision_model.encoder.layers = (
         theirs.git.image_encoder.vision_model.encoder.layers[:-1]
@@ -235,12 +234,12 @@ def test_padding_that_transformers_forgets_while_decoding_is_named() -> None:
 @IN_4
 @pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
 def test_the_distances_that_transformers_counts_from_the_last_query_are_named(kind: str) -> None:
-    ours = shaken(tiny.CONFIG.replace(position_embedding_type=kind))
+    ours = shaken(testing.CONFIG.replace(position_embedding_type=kind))
     found = captured(theirs_of(ours), image_call(), use_cache=True)
     diagnosis = diagnose(record(ours, **image_call()), found, ours)
     assert diagnosis.located == f"{TEXT}0.attention.self.scores"
     assert diagnosis.causes[0].hypothesis == "distance of the last query"
-    assert len(diagnosis.findings) == tiny.CONFIG.num_hidden_layers
+    assert len(diagnosis.findings) == testing.CONFIG.num_hidden_layers
 
 
 # ---- where nothing is wrong
@@ -282,10 +281,10 @@ def test_nothing_is_said_of_generation_or_of_videos() -> None:
 def test_nothing_is_said_of_half_precision(dtype: str) -> None:
     ours = shaken()
     theirs = theirs_of(ours).to(getattr(torch, dtype))
-    pixels = torch.from_numpy(tiny.pixels()).to(getattr(torch, dtype))
+    pixels = torch.from_numpy(testing.pixels()).to(getattr(torch, dtype))
     with at_work(), capture_torch(theirs) as found:
-        theirs(input_ids=torch.from_numpy(tiny.tokens()), pixel_values=pixels)
-    reference = record(ours, pixel_values=tiny.pixels(), input_ids=tiny.tokens())
+        theirs(input_ids=torch.from_numpy(testing.tokens()), pixel_values=pixels)
+    reference = record(ours, pixel_values=testing.pixels(), input_ids=testing.tokens())
     diagnosis = diagnose(reference, found, ours)
     assert diagnosis.ok, diagnosis.sentences
 
@@ -295,11 +294,11 @@ def test_nothing_is_said_of_positions_that_torch_interpolates(
     side: int, size: tuple[int, int]
 ) -> None:
     """Grids as large as git-base's and git-large's; torch counts coordinates in float32."""
-    vision = tiny.VISION.replace(image_size=2 * side, patch_size=2, num_hidden_layers=1)
-    ours = shaken(tiny.CONFIG.replace(vision_config=vision, num_hidden_layers=1))
+    vision = testing.VISION.replace(image_size=2 * side, patch_size=2, num_hidden_layers=1)
+    ours = shaken(testing.CONFIG.replace(vision_config=vision, num_hidden_layers=1))
     rng = np.random.default_rng(0)
     pixels = rng.standard_normal((1, 3, 2 * size[0], 2 * size[1])).astype(np.float32)
-    call = {"pixel_values": pixels, "input_ids": tiny.tokens()}
+    call = {"pixel_values": pixels, "input_ids": testing.tokens()}
     reference = record(ours, **call, interpolate_pos_encoding=True)
     found = captured(theirs_of(ours), call, interpolate_pos_encoding=True)
     diagnosis = diagnose(reference, found, ours)

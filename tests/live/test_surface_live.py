@@ -22,9 +22,9 @@ from refgit import (
     GitProcessor,
     GitVisionConfig,
     GitVisionModel,
+    testing,
     to_numpy,
 )
-from refgit import testing as tiny
 from refgit.demo import demo_path
 
 only("4")
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore::FutureWarn
 
 KINDS = {"GitVisionModel": GitVisionModel, "GitModel": GitModel, "GitForCausalLM": GitForCausalLM}
 CONFIGS = {"GitVisionConfig": GitVisionConfig, "GitConfig": GitConfig}
-PIXELS, IDS = tiny.pixels(2), tiny.tokens(2, 5)
+PIXELS, IDS = testing.pixels(2), testing.tokens(2, 5)
 
 
 def parameters(function: Any) -> set[str]:
@@ -124,7 +124,7 @@ def test_every_default_is_the_oracles(kind: str) -> None:
 
 def pair(kind: str, seed: int = 3, **changes: Any) -> tuple[Any, Any]:
     """refgit's tiny model and the oracle's, with the same weights."""
-    config: Any = tiny.VISION if kind == "GitVisionModel" else tiny.CONFIG
+    config: Any = testing.VISION if kind == "GitVisionModel" else testing.CONFIG
     config = config.replace(**changes)
     weights = make_weights(KINDS[kind].shapes(config), seed)
     ours = KINDS[kind](config, _parameters=weights)
@@ -151,7 +151,7 @@ def assert_equal(ours: Any, theirs: Any, **call: Any) -> None:
 
 @pytest.mark.parametrize("rate", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
 def test_dropout_does_nothing_at_inference_in_the_oracle_either(rate: str) -> None:
-    vision = tiny.VISION.replace(attention_dropout=0.9)
+    vision = testing.VISION.replace(attention_dropout=0.9)
     ours, theirs = pair("GitForCausalLM", **{rate: 0.9, "vision_config": vision})
     assert getattr(theirs.config, rate) == theirs.config.vision_config.attention_dropout == 0.9
     assert_equal(ours, theirs, input_ids=IDS, pixel_values=PIXELS)
@@ -160,7 +160,7 @@ def test_dropout_does_nothing_at_inference_in_the_oracle_either(rate: str) -> No
 @pytest.mark.parametrize("eps", [1e-12, 0.3])
 @pytest.mark.parametrize("vision_eps", [1e-5, 0.7])
 def test_each_half_has_its_own_eps_as_in_the_oracle(eps: float, vision_eps: float) -> None:
-    vision = tiny.VISION.replace(layer_norm_eps=vision_eps)
+    vision = testing.VISION.replace(layer_norm_eps=vision_eps)
     ours, theirs = pair("GitForCausalLM", layer_norm_eps=eps, vision_config=vision)
     assert_equal(ours, theirs, input_ids=IDS, pixel_values=PIXELS)
 
@@ -238,7 +238,7 @@ def test_an_activation_given_as_a_function_is_used_as_in_the_oracle() -> None:
     ours, theirs = pair("GitForCausalLM", hidden_act="relu")
     weights = ours.state_dict()
     called = GitForCausalLM(
-        tiny.CONFIG.replace(hidden_act=lambda x: np.maximum(x, 0)), _parameters=weights
+        testing.CONFIG.replace(hidden_act=lambda x: np.maximum(x, 0)), _parameters=weights
     )
     theirs.config.hidden_act = torch.nn.functional.relu
     again = transformers.GitForCausalLM(theirs.config).eval()

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from helpers.oracle import only, torch, transformers
-from refgit import CheckpointError, GitForCausalLM, GitModel, GitVisionModel
-from refgit import testing as tiny
+from refgit import CheckpointError, GitForCausalLM, GitModel, GitVisionModel, testing
 from refgit.checkpoint import open_torch, read_torch
 
 only("4")
@@ -119,7 +118,7 @@ def test_a_whole_module_is_refused_by_name(form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("size", ["20KB", "1GB"])
 def test_models_that_transformers_saved(size: str, dtype: str, tmp_path: Path) -> None:
-    tiny.tiny_model().save_pretrained(tmp_path / "ours")
+    testing.tiny_model().save_pretrained(tmp_path / "ours")
     theirs = transformers.GitForCausalLM.from_pretrained(
         tmp_path / "ours", torch_dtype=getattr(torch, dtype)
     )
@@ -140,7 +139,7 @@ def test_models_that_transformers_saved(size: str, dtype: str, tmp_path: Path) -
         for name, x in found.items():
             assert_same_bits(np.asarray(x), as_numpy(wanted[prefix + name].float()))
     model = GitForCausalLM.from_pretrained(folder, dtype="float32")
-    inputs = {"input_ids": tiny.tokens(), "pixel_values": tiny.pixels()}
+    inputs = {"input_ids": testing.tokens(), "pixel_values": testing.pixels()}
     with torch.no_grad():
         logits = theirs.float()(**{name: torch.from_numpy(x) for name, x in inputs.items()}).logits
     np.testing.assert_allclose(model(**inputs).logits, logits.numpy(), rtol=1e-4, atol=1e-4)

@@ -17,16 +17,16 @@ from refgit import (
     GitVisionConfig,
     GitVisionModel,
     KeyValueCache,
+    testing,
 )
-from refgit import testing as tiny
 from refgit.layers.activation import ACTIVATIONS
 from refgit_backends import Backend
 
-MODEL = tiny.tiny_model()
-TRUNK = GitModel(tiny.CONFIG)
-ENCODER = GitVisionModel(tiny.VISION)
-PIXELS, IDS = tiny.pixels(), tiny.tokens()
-LONGEST = tiny.CONFIG.max_position_embeddings
+MODEL = testing.tiny_model()
+TRUNK = GitModel(testing.CONFIG)
+ENCODER = GitVisionModel(testing.VISION)
+PIXELS, IDS = testing.pixels(), testing.tokens()
+LONGEST = testing.CONFIG.max_position_embeddings
 
 
 def with_one(x: np.ndarray, value: Any) -> np.ndarray:
@@ -44,7 +44,7 @@ WRONG_PIXELS: list[tuple[Any, type[Exception], list[str]]] = [
     (np.float32(1), ValueError, ["()"]),
     (PIXELS[:, :1], ValueError, ["1 channels", "expected 3"]),
     (PIXELS.transpose(0, 2, 3, 1), ValueError, ["8 channels", "channels first"]),
-    (tiny.pixels()[..., :7], ValueError, ["8 x 7", "8 x 8"]),
+    (testing.pixels()[..., :7], ValueError, ["8 x 7", "8 x 8"]),
     (np.zeros((1, 3, 16, 16), np.float32), ValueError, ["16 x 16", "8 x 8", "GitProcessor"]),
     (PIXELS[:0], ValueError, ["empty batch"]),
     ((PIXELS * 50).astype(np.uint8), TypeError, ["uint8", "floating point"]),
@@ -71,7 +71,7 @@ WRONG_TEXT: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
     ({"input_ids": IDS[:0]}, ValueError, ["(0, 4)", "at least one"]),
     ({"input_ids": IDS[:, :0]}, ValueError, ["(1, 0)", "at least one"]),
     ({"input_ids": [[1, 2], [1]]}, TypeError, ["rows of equal length"]),
-    ({"input_ids": tiny.tokens(1, LONGEST + 1)}, ValueError, ["24", "max_position_embeddings"]),
+    ({"input_ids": testing.tokens(1, LONGEST + 1)}, ValueError, ["24", "max_position_embeddings"]),
     ({"input_ids": None}, ValueError, ["neither", "inputs_embeds"]),
     ({"inputs_embeds": np.zeros((1, 4, 16), np.float32)}, ValueError, ["both", "inputs_embeds"]),
 ]
@@ -107,7 +107,7 @@ WRONG_BESIDE_TEXT: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
 WRONG_LABELS: list[tuple[Any, type[Exception], list[str]]] = [
     (IDS[:, :3], ValueError, ["(1, 3)", "(1, 4)"]),
     (IDS[0], ValueError, ["(4,)", "(1, 4)"]),
-    (tiny.tokens(2), ValueError, ["(2, 4)"]),
+    (testing.tokens(2), ValueError, ["(2, 4)"]),
     (with_one(IDS, 23), ValueError, ["23", "0 to 22"]),
     (with_one(IDS, -1), ValueError, ["-1", "-100"]),
     (IDS.astype(np.float32), TypeError, ["float32", "integers"]),
@@ -170,7 +170,7 @@ def test_wrong_labels_are_refused(labels: Any, error: type[Exception], words: li
 @pytest.mark.parametrize(("texts", "images"), [(3, 2), (1, 2), (5, 4)])
 def test_texts_that_images_cannot_be_dealt_to_are_refused(texts: int, images: int) -> None:
     words = [f"{texts} texts", f"{images} images", "multiple"]
-    ids, pixels = tiny.tokens(texts), tiny.pixels(images)
+    ids, pixels = testing.tokens(texts), testing.pixels(images)
     refused(lambda: MODEL(ids, pixel_values=pixels), ValueError, words)
     refused(lambda: MODEL.generate(pixels, ids), ValueError, words)
     cache = MODEL.encode_image(pixels)
@@ -196,22 +196,22 @@ def test_wrong_head_masks_are_refused(mask: Any, error: type[Exception], words: 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 def test_every_activation_that_a_config_may_name_runs(name: str) -> None:
-    vision = tiny.VISION.replace(hidden_act=name)
-    model = tiny.tiny_model(config=tiny.CONFIG.replace(hidden_act=name, vision_config=vision))
+    vision = testing.VISION.replace(hidden_act=name)
+    model = testing.tiny_model(config=testing.CONFIG.replace(hidden_act=name, vision_config=vision))
     assert np.isfinite(model(IDS, pixel_values=PIXELS).logits).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_pixels_that_are_no_numbers_give_a_warning_and_a_result(value: float) -> None:
-    pixels = tiny.pixels(2)
+    pixels = testing.pixels(2)
     pixels[0, 0, 0, 0] = value
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        out = MODEL(tiny.tokens(2), pixel_values=pixels)
+        out = MODEL(testing.tokens(2), pixel_values=pixels)
     ours = [w for w in caught if "pixel_values holds NaN or infinite" in str(w.message)]
     assert [w.category for w in ours] == [RuntimeWarning]
     assert np.isnan(out.logits[0]).any()
-    clean = MODEL(tiny.tokens(2)[1:], pixel_values=tiny.pixels(2)[1:]).logits[0]
+    clean = MODEL(testing.tokens(2)[1:], pixel_values=testing.pixels(2)[1:]).logits[0]
     np.testing.assert_allclose(out.logits[1], clean, atol=1e-5)
 
 
@@ -227,18 +227,18 @@ def test_pixels_that_are_no_numbers_give_a_warning_and_a_result(value: float) ->
     ids=["array", "list", "float64", "fortran", "strided"],
 )
 def test_every_form_of_the_same_input_gives_the_same(make: Callable[[Any], Any]) -> None:
-    wanted = MODEL(tiny.tokens(2), pixel_values=tiny.pixels(2)).logits
-    found = MODEL(tiny.tokens(2).tolist(), pixel_values=make(tiny.pixels(2))).logits
+    wanted = MODEL(testing.tokens(2), pixel_values=testing.pixels(2)).logits
+    found = MODEL(testing.tokens(2).tolist(), pixel_values=make(testing.pixels(2))).logits
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_arguments_are_left_as_they_are() -> None:
     """And are not written to: read-only arrays do."""
     arguments = {
-        "input_ids": tiny.tokens(2),
-        "pixel_values": tiny.pixels(2),
+        "input_ids": testing.tokens(2),
+        "pixel_values": testing.pixels(2),
         "attention_mask": np.array([[0, 1, 1, 1], [1, 1, 1, 1]]),
-        "labels": tiny.tokens(2),
+        "labels": testing.tokens(2),
         "position_ids": np.arange(4)[None],
     }
     for x in arguments.values():
@@ -250,7 +250,7 @@ def test_arguments_are_left_as_they_are() -> None:
 
 
 def other_model(**changes: Any) -> GitForCausalLM:
-    return tiny.tiny_model(config=tiny.CONFIG.replace(**changes))
+    return testing.tiny_model(config=testing.CONFIG.replace(**changes))
 
 
 @pytest.mark.parametrize("past", [(), [], 3, "cache", ((PIXELS, PIXELS),)])
@@ -263,10 +263,10 @@ def filled_cache(
     model: GitForCausalLM = MODEL, rows: int = 2, images: int = 1, *, padded: bool = False
 ) -> KeyValueCache:
     """A cache that holds images and the first three tokens of some texts."""
-    cache = model.encode_image(tiny.pixels(images))
+    cache = model.encode_image(testing.pixels(images))
     mask = np.ones((rows, 3), int)
     mask[0, 0] = 0
-    model(tiny.tokens(rows, 3), attention_mask=mask if padded else None, past_key_values=cache)
+    model(testing.tokens(rows, 3), attention_mask=mask if padded else None, past_key_values=cache)
     return cache
 
 
@@ -288,7 +288,7 @@ def test_a_cache_of_another_model_is_refused(
     other = other_model(**changes)
     cache = filled_cache(other) if text else other.encode_image(PIXELS)
     length = cache.text_length
-    ids = tiny.tokens(2, 1)
+    ids = testing.tokens(2, 1)
     refused(lambda: MODEL(ids, past_key_values=cache), ValueError, ["past_key_values", *words])
     assert cache.text_length == length
     assert other(ids, past_key_values=cache).logits.shape == (2, 1, 23)
@@ -299,13 +299,13 @@ def test_another_number_of_texts_than_in_the_cache_is_refused(padded: bool) -> N
     for rows in (1, 3, 4):
         cache = filled_cache(padded=padded)
         words = [f"{rows} rows", "past_key_values 2"]
-        refused(lambda: MODEL(tiny.tokens(rows, 1), past_key_values=cache), ValueError, words)  # noqa: B023
+        refused(lambda: MODEL(testing.tokens(rows, 1), past_key_values=cache), ValueError, words)  # noqa: B023
 
 
 def test_an_image_on_top_of_a_filled_cache_is_refused() -> None:
     cache = filled_cache()
     refused(
-        lambda: MODEL(tiny.tokens(2), pixel_values=tiny.pixels(2), past_key_values=cache),
+        lambda: MODEL(testing.tokens(2), pixel_values=testing.pixels(2), past_key_values=cache),
         ValueError,
         ["pixel_values", "past_key_values"],
     )
@@ -317,9 +317,9 @@ def test_labels_beside_a_cache_are_refused() -> None:
 
 
 def test_the_longest_text_is_the_same_with_a_cache() -> None:
-    ids = tiny.tokens(1, LONGEST)
+    ids = testing.tokens(1, LONGEST)
     whole = MODEL(ids, pixel_values=PIXELS)
-    assert whole.logits.shape == (1, tiny.IMAGE_TOKENS + LONGEST, 23)
+    assert whole.logits.shape == (1, testing.IMAGE_TOKENS + LONGEST, 23)
     cache = MODEL.encode_image(PIXELS)
     for start in range(0, LONGEST, 5):
         MODEL(ids[:, start : start + 5], past_key_values=cache)
@@ -342,17 +342,17 @@ def stop_at(name: str) -> Callable[[str, Any], None]:
 
 BAD_CALLS: dict[str, dict[str, Any]] = {
     "token": {"input_ids": [[1, 99], [1, 1]]},
-    "rows": {"input_ids": tiny.tokens(3, 2)},
-    "rows with a mask": {"input_ids": tiny.tokens(3, 2), "attention_mask": np.ones((3, 2), int)},
+    "rows": {"input_ids": testing.tokens(3, 2)},
+    "rows with a mask": {"input_ids": testing.tokens(3, 2), "attention_mask": np.ones((3, 2), int)},
     "rows with padding": {
-        "input_ids": tiny.tokens(4, 2),
+        "input_ids": testing.tokens(4, 2),
         "attention_mask": np.zeros((4, 5), int),
     },
     "mask": {"attention_mask": np.ones((2, 4), int)},
     "mask value": {"attention_mask": np.full((2, 2), 3)},
     "positions": {"position_ids": [[3, 99]]},
-    "too long": {"input_ids": tiny.tokens(2, LONGEST + 1)},
-    "image": {"pixel_values": tiny.pixels(2)},
+    "too long": {"input_ids": testing.tokens(2, LONGEST + 1)},
+    "image": {"pixel_values": testing.pixels(2)},
     "head_mask": {"head_mask": np.ones(5)},
     "in the first layer": {"hook": stop_at("git.encoder.layer.0.attention.self.probabilities")},
     "between layers": {"hook": stop_at("git.encoder.layer.1.output.LayerNorm")},
@@ -372,7 +372,7 @@ def test_a_refused_call_leaves_the_cache_as_it_was(name: str, state: str) -> Non
     def cache() -> KeyValueCache:
         return MODEL.encode_image(PIXELS) if fresh else filled_cache(padded="padded" in state)
 
-    good: dict[str, Any] = {"input_ids": tiny.tokens(2, 2, seed=5)}
+    good: dict[str, Any] = {"input_ids": testing.tokens(2, 2, seed=5)}
     bad = {**good, **BAD_CALLS[name]}
     if fresh and name.startswith("rows"):  # a text of any number of rows begins here
         bad["position_ids"] = [[1, -1]]
@@ -385,7 +385,7 @@ def test_a_refused_call_leaves_the_cache_as_it_was(name: str, state: str) -> Non
     assert tried.image_length == untouched.image_length
     assert tried.batch_size == untouched.batch_size
     for seed in (5, 6, 7):  # long enough for the cache to grow
-        ids = tiny.tokens(2, 2, seed=seed)
+        ids = testing.tokens(2, 2, seed=seed)
         found = MODEL(ids, past_key_values=tried).logits
         np.testing.assert_array_equal(found, MODEL(ids, past_key_values=untouched).logits)
 
@@ -393,13 +393,13 @@ def test_a_refused_call_leaves_the_cache_as_it_was(name: str, state: str) -> Non
 @pytest.mark.parametrize(
     "bad",
     [
-        {"pixel_values": tiny.pixels()[:, :2]},
-        {"pixel_values": tiny.pixels(3)},
+        {"pixel_values": testing.pixels()[:, :2]},
+        {"pixel_values": testing.pixels(3)},
         {"attention_mask": np.ones((2, 3), int)},
         {"input_ids": [[1, 99]]},
         {"hook": stop_at("git.encoder.layer.0.output.LayerNorm")},
-        {"hook": stop_at("output"), "pixel_values": tiny.pixels(2)},
-        {"attention_mask": [[0, 1], [1, 1]], "pixel_values": tiny.pixels()[..., :3]},
+        {"hook": stop_at("output"), "pixel_values": testing.pixels(2)},
+        {"attention_mask": [[0, 1], [1, 1]], "pixel_values": testing.pixels()[..., :3]},
         {
             "attention_mask": [[0, 1], [1, 1]],
             "hook": stop_at("git.visual_projection.visual_projection.1"),
@@ -408,7 +408,7 @@ def test_a_refused_call_leaves_the_cache_as_it_was(name: str, state: str) -> Non
 )
 @pytest.mark.parametrize("image", [True, False], ids=["image and text", "text alone"])
 def test_a_refused_call_leaves_an_empty_cache_empty(bad: dict[str, Any], image: bool) -> None:
-    good = {"input_ids": tiny.tokens(2, 2)} | ({"pixel_values": PIXELS} if image else {})
+    good = {"input_ids": testing.tokens(2, 2)} | ({"pixel_values": PIXELS} if image else {})
     bad = {**good, **bad}
     if "hook" in bad:
         bad["pixel_values"] = bad.get("pixel_values", PIXELS)
@@ -418,7 +418,7 @@ def test_a_refused_call_leaves_an_empty_cache_empty(bad: dict[str, Any], image: 
     assert (cache.text_length, cache.image_length) == (0, 0)
     found = MODEL(**good, past_key_values=cache)
     np.testing.assert_array_equal(found.logits, MODEL(**good).logits)
-    more = tiny.tokens(2, 3, seed=9)
+    more = testing.tokens(2, 3, seed=9)
     wanted = MODEL(more, past_key_values=MODEL(**good, use_cache=True).past_key_values)
     np.testing.assert_array_equal(MODEL(more, past_key_values=cache).logits, wanted.logits)
 
@@ -544,7 +544,7 @@ def test_a_wrong_prompt_is_refused(
 
 
 def test_generating_without_a_start_is_refused() -> None:
-    model = tiny.tiny_model(config=tiny.CONFIG.replace(bos_token_id=None))
+    model = testing.tiny_model(config=testing.CONFIG.replace(bos_token_id=None))
     refused(lambda: model.generate(PIXELS), ValueError, ["input_ids", "bos_token_id"])
     assert model.generate(PIXELS, IDS, max_length=6).shape[1] in (5, 6)
 
@@ -554,17 +554,17 @@ def test_generating_without_a_start_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", ["int8", "float", None, np.int64])
 def test_a_wrong_dtype_is_named(dtype: Any) -> None:
-    refused(lambda: tiny.tiny_model(dtype=dtype), ValueError, ["dtype", repr(dtype), "float32"])
+    refused(lambda: testing.tiny_model(dtype=dtype), ValueError, ["dtype", repr(dtype), "float32"])
 
 
 def test_a_wrong_backend_is_named() -> None:
     with pytest.raises(ValueError, match=re.escape("'abacus'")):
-        tiny.tiny_model(backend="abacus")
+        testing.tiny_model(backend="abacus")
 
 
 def test_every_backend_refuses_alike(backend: Backend) -> None:
-    model = tiny.tiny_model(backend=backend)
-    ids, images = backend.asarray(tiny.tokens(3)), backend.asarray(tiny.pixels(2))
+    model = testing.tiny_model(backend=backend)
+    ids, images = backend.asarray(testing.tokens(3)), backend.asarray(testing.pixels(2))
     refused(lambda: model(ids, pixel_values=images), ValueError, ["3 texts"])
     refused(lambda: model(images, pixel_values=images), ValueError, ["input_ids"])
     refused(lambda: model(ids, pixel_values=ids), ValueError, ["pixel_values"])

@@ -25,10 +25,9 @@ from hypothesis.stateful import (
 )
 
 from helpers.backends import make_backend
-from refgit import GitForCausalLM, KeyValueCache, to_numpy
-from refgit import testing as tiny
+from refgit import GitForCausalLM, KeyValueCache, testing, to_numpy
 
-LAYERS, WIDTH = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.hidden_size
+LAYERS, WIDTH = testing.CONFIG.num_hidden_layers, testing.CONFIG.hidden_size
 LONGEST, MOST_ROWS = 15, 9
 # It is float64 that shows a mistake; rounding in float32 is seen to come to over 1e-5, rarely.
 TOLERANCES = {"float32": 5e-5, "float64": 1e-10}
@@ -37,7 +36,7 @@ SEEN: dict[str, int] = {}
 
 @cache
 def model(backend: str, dtype: str, positions: str) -> GitForCausalLM:
-    config = tiny.CONFIG.replace(position_embedding_type=positions)
+    config = testing.CONFIG.replace(position_embedding_type=positions)
     return GitForCausalLM(config, seed=4, backend=make_backend(backend), dtype=dtype)
 
 
@@ -87,7 +86,7 @@ class Caches(RuleBasedStateMachine):
     def begin(self, dtype: str, positions: str, images: int, seed: int) -> None:
         self.dtype, self.rng = dtype, np.random.default_rng(seed)
         self.model = model(self.backend, dtype, positions)
-        self.pixels = tiny.pixels(3, seed).astype(dtype)
+        self.pixels = testing.pixels(3, seed).astype(dtype)
         cache = self.model.encode_image(self.pixels[:images]) if images else KeyValueCache(LAYERS)
         self.states = [State(cache, list(range(images)), [], [])]
 
@@ -124,12 +123,14 @@ class Caches(RuleBasedStateMachine):
     def read(self, state: State, length: int, padding: str, own_positions: bool) -> Any:
         """Append tokens to the cache and to the rows; returns the scores of the next word."""
         batch, past = len(state.rows), state.length
-        ids = self.rng.integers(0, tiny.CONFIG.vocab_size, (batch, length))
+        ids = self.rng.integers(0, testing.CONFIG.vocab_size, (batch, length))
         mask = (self.rng.random((batch, length)) < (1.0 if padding == "none" else 0.6)).astype(int)
         positions = np.tile(np.arange(past, past + length), (batch, 1))
         options: dict[str, Any] = {}
         if own_positions:
-            positions = self.rng.integers(0, tiny.CONFIG.max_position_embeddings, positions.shape)
+            positions = self.rng.integers(
+                0, testing.CONFIG.max_position_embeddings, positions.shape
+            )
             options["position_ids"] = positions
         if padding == "all":  # the mask of the text before is given once more
             earlier = np.array([row.mask for row in state.rows], int).reshape(batch, past)
@@ -210,7 +211,7 @@ class Caches(RuleBasedStateMachine):
         """A call that is refused, or breaks off halfway, leaves the cache as it was."""
         state = self.pick(number)
         batch, past = max(1, len(state.rows) or len(state.images)), state.length
-        ids = self.rng.integers(0, tiny.CONFIG.vocab_size, (batch, length))
+        ids = self.rng.integers(0, testing.CONFIG.vocab_size, (batch, length))
         mask = np.ones((batch, past + length), int)
         mask[:, : past + 1] = 0  # would be seen if it stayed
         options: dict[str, Any] = {"attention_mask": mask}
@@ -220,7 +221,7 @@ class Caches(RuleBasedStateMachine):
                 raise BrokenError
 
         if how == "word":
-            ids[0, 0] = tiny.CONFIG.vocab_size
+            ids[0, 0] = testing.CONFIG.vocab_size
         elif how == "rows":
             if not state.rows:
                 return
@@ -274,8 +275,8 @@ class Caches(RuleBasedStateMachine):
             assert cache.text_length == cache.get_seq_length() == state.length
             assert cache.batch_size == (len(state.rows) or None)
             assert cache.num_images == (len(state.images) or None)
-            assert cache.image_length == (tiny.IMAGE_TOKENS if state.images else 0)
-            tokens = LAYERS * len(state.images) * tiny.IMAGE_TOKENS
+            assert cache.image_length == (testing.IMAGE_TOKENS if state.images else 0)
+            tokens = LAYERS * len(state.images) * testing.IMAGE_TOKENS
             tokens += len(state.rows) * sum(state.room)
             assert cache.nbytes == 2 * WIDTH * np.dtype(self.dtype).itemsize * tokens
 

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refgit import GitConfig, GitForCausalLM, GitVisionConfig
-from refgit import testing as tiny
+from refgit import GitConfig, GitForCausalLM, GitVisionConfig, testing
 from refgit.layers import activation
 
 # The signatures in transformers 4.56.2's documentation of GIT, in their order.
@@ -139,15 +138,15 @@ def test_the_vision_config_is_nested() -> None:
 
 def test_configs_are_frozen_and_replace_validates() -> None:
     with pytest.raises(FrozenInstanceError):
-        tiny.CONFIG.hidden_size = 5  # type: ignore[misc]
-    assert tiny.CONFIG.replace(vocab_size=9).vocab_size == 9
-    assert tiny.CONFIG.vocab_size == 23
+        testing.CONFIG.hidden_size = 5  # type: ignore[misc]
+    assert testing.CONFIG.replace(vocab_size=9).vocab_size == 9
+    assert testing.CONFIG.vocab_size == 23
     with pytest.raises(ValueError, match="vocab_size is 0"):
-        tiny.CONFIG.replace(vocab_size=0)
+        testing.CONFIG.replace(vocab_size=0)
 
 
 def test_json_text_is_sorted_and_ends_with_a_newline() -> None:
-    text = tiny.CONFIG.to_json_string()
+    text = testing.CONFIG.to_json_string()
     assert text.endswith("}\n")
     assert list(json.loads(text)) == sorted(json.loads(text))
 
@@ -271,8 +270,8 @@ def test_every_config_survives_its_file(tmp_path_factory: pytest.TempPathFactory
 
 
 def test_the_image_encoders_config_is_read_from_the_whole_models(tmp_path: Path) -> None:
-    tiny.CONFIG.save_pretrained(tmp_path / "deep" / "folder")
-    assert GitVisionConfig.from_pretrained(tmp_path / "deep" / "folder") == tiny.VISION
+    testing.CONFIG.save_pretrained(tmp_path / "deep" / "folder")
+    assert GitVisionConfig.from_pretrained(tmp_path / "deep" / "folder") == testing.VISION
 
 
 # ---- impossible values
@@ -436,7 +435,7 @@ def test_an_impossible_value_of_the_nested_config_is_refused_by_name(name: str) 
         GitConfig.from_dict({"vision_config": {name: -3}})
 
 
-@pytest.mark.parametrize("config", [tiny.VISION, {}, None, "git"])
+@pytest.mark.parametrize("config", [testing.VISION, {}, None, "git"])
 def test_a_model_refuses_another_models_config(config: Any) -> None:
     with pytest.raises(TypeError, match=r"config of type .*; expected GitConfig"):
         GitForCausalLM(config)

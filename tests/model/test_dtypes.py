@@ -22,8 +22,7 @@ from hypothesis.extra import numpy as hnp
 
 from helpers.backends import make_backend
 from helpers.golden_cases import make_weights
-from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
-from refgit import testing as tiny
+from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, testing, to_numpy
 from refgit.layers import (
     Operations,
     attention,
@@ -54,7 +53,7 @@ def supporting(backend: Backend, dtype: str) -> None:
 
 
 def pair(
-    backend: Backend, dtype: str, seed: int, config: GitConfig = tiny.CONFIG
+    backend: Backend, dtype: str, seed: int, config: GitConfig = testing.CONFIG
 ) -> tuple[GitForCausalLM, GitForCausalLM]:
     """A model in `dtype`, and the same weights in float64 on NumPy."""
     weights = make_weights(GitForCausalLM.shapes(config), seed)
@@ -79,12 +78,12 @@ def test_every_output_has_the_models_dtype_and_is_as_near_as_it_allows(
     dtype: str, kind: str, backend: Backend
 ) -> None:
     supporting(backend, dtype)
-    config = tiny.CONFIG.replace(position_embedding_type=kind)
+    config = testing.CONFIG.replace(position_embedding_type=kind)
     errors = []
     for seed in range(12):
         model, exact = pair(backend, dtype, seed, config)
-        call = {"input_ids": tiny.tokens(2, 6, seed)}
-        pixels = tiny.pixels(2, seed).astype(dtype)
+        call = {"input_ids": testing.tokens(2, 6, seed)}
+        pixels = testing.pixels(2, seed).astype(dtype)
         wanted = {"output_hidden_states": True, "output_attentions": True}
         found = model(**call, pixel_values=pixels, **wanted)
         expected = exact(**call, pixel_values=pixels, **wanted)
@@ -101,11 +100,11 @@ def test_every_output_has_the_models_dtype_and_is_as_near_as_it_allows(
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pixels_of_any_dtype_are_taken_in_the_models(dtype: str, backend: Backend) -> None:
     supporting(backend, dtype)
-    model, pixels = tiny.tiny_model(backend=backend, dtype=dtype), tiny.pixels()
-    expected = to_numpy(model(tiny.tokens(), pixel_values=pixels.astype(dtype)).logits)
+    model, pixels = testing.tiny_model(backend=backend, dtype=dtype), testing.pixels()
+    expected = to_numpy(model(testing.tokens(), pixel_values=pixels.astype(dtype)).logits)
     assert str(expected.dtype) == dtype
     for other in (pixels.astype("float64"), torn(pixels)):
-        found = to_numpy(model(tiny.tokens(), pixel_values=other).logits)
+        found = to_numpy(model(testing.tokens(), pixel_values=other).logits)
         np.testing.assert_array_equal(found, expected, strict=True)
 
 
@@ -116,7 +115,7 @@ def torn(x: np.ndarray) -> np.ndarray:
 
 def test_cached_words_of_float16_equal_uncached_ones(half: Backend) -> None:
     model, _ = pair(half, "float16", 3)
-    ids, pixels = tiny.tokens(2, 6), tiny.pixels(2)
+    ids, pixels = testing.tokens(2, 6), testing.pixels(2)
     expected = model(ids, pixel_values=pixels).logits
     cache = model.encode_image(pixels)
     parts = [model(ids[:, i : i + 2], past_key_values=cache).logits for i in (0, 2, 4)]
@@ -124,7 +123,7 @@ def test_cached_words_of_float16_equal_uncached_ones(half: Backend) -> None:
     assert found.dtype == np.float16
     assert error(found, to_numpy(expected)[:, -6:].astype(np.float64)) <= 64 * ROUNDOFF["float16"]
     # two bytes a number: the image's part exactly, the text's with its room to grow
-    assert cache.nbytes < two_byte_cache(model, 2, tiny.IMAGE_TOKENS + 2 * 6)
+    assert cache.nbytes < two_byte_cache(model, 2, testing.IMAGE_TOKENS + 2 * 6)
 
 
 def two_byte_cache(model: GitModel, rows: int, tokens: int) -> int:
@@ -139,12 +138,12 @@ def test_a_text_that_is_all_padding_gives_numbers(
     dtype: str, image: bool, backend: Backend
 ) -> None:
     supporting(backend, dtype)
-    model = tiny.tiny_model(backend=backend, dtype=dtype)
-    pixels = {"pixel_values": tiny.pixels()} if image else {}
+    model = testing.tiny_model(backend=backend, dtype=dtype)
+    pixels = {"pixel_values": testing.pixels()} if image else {}
     mask = np.array([[0, 0, 0, 0], [0, 0, 1, 1]])
     for use_cache in (True, False):
         call = {"attention_mask": mask, "use_cache": use_cache, **pixels}
-        logits = to_numpy(model(tiny.tokens(2), **call).logits)
+        logits = to_numpy(model(testing.tokens(2), **call).logits)
         assert str(logits.dtype) == dtype
         assert np.isfinite(logits).all()
 
@@ -152,13 +151,13 @@ def test_a_text_that_is_all_padding_gives_numbers(
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_padding_is_hidden_bit_for_bit(dtype: str, backend: Backend) -> None:
     supporting(backend, dtype)
-    model = tiny.tiny_model(backend=backend, dtype=dtype)
-    mask, ids = np.array([[1, 0, 1, 1]]), tiny.tokens()
+    model = testing.tiny_model(backend=backend, dtype=dtype)
+    mask, ids = np.array([[1, 0, 1, 1]]), testing.tokens()
     other = ids.copy()
     other[0, 1] += 1
-    call = {"attention_mask": mask, "pixel_values": tiny.pixels()}
+    call = {"attention_mask": mask, "pixel_values": testing.pixels()}
     found, expected = (to_numpy(model(x, **call).logits) for x in (other, ids))
-    seen = np.array([True] * tiny.IMAGE_TOKENS + [True, False, True, True])
+    seen = np.array([True] * testing.IMAGE_TOKENS + [True, False, True, True])
     np.testing.assert_array_equal(found[:, seen], expected[:, seen])
     assert (found[:, ~seen] != expected[:, ~seen]).any()
 
@@ -170,12 +169,12 @@ def test_every_word_written_is_the_best_one_or_as_good(dtype: str, backend: Back
     differ = 0
     for seed in range(8):
         model, exact = pair(backend, dtype, seed)
-        pixels = tiny.pixels(2, seed).astype(dtype)
+        pixels = testing.pixels(2, seed).astype(dtype)
         ids = to_numpy(model.generate(pixels, max_length=10))
         assert ids.dtype == np.int64
-        scores = to_numpy(exact(ids, pixel_values=pixels).logits)[:, tiny.IMAGE_TOKENS : -1]
+        scores = to_numpy(exact(ids, pixel_values=pixels).logits)[:, testing.IMAGE_TOKENS : -1]
         chosen = np.take_along_axis(scores, ids[:, 1:, None], axis=-1)[..., 0]
-        before_end = np.cumsum(ids == tiny.CONFIG.eos_token_id, axis=1)[:, :-1] == 0
+        before_end = np.cumsum(ids == testing.CONFIG.eos_token_id, axis=1)[:, :-1] == 0
         short = (scores.max(axis=-1) - chosen)[before_end]
         assert (short <= 64 * ROUNDOFF[dtype] * np.abs(scores).max()).all()
         differ += len(np.unique(ids)) > 4
@@ -269,7 +268,7 @@ def test_a_loss_beyond_float16_is_a_number(half: Backend) -> None:
 def test_the_models_loss_is_at_least_float32(dtype: str, backend: Backend) -> None:
     supporting(backend, dtype)
     model, exact = pair(backend, dtype, 5)
-    ids, pixels = tiny.tokens(2, 6), tiny.pixels(2).astype(dtype)
+    ids, pixels = testing.tokens(2, 6), testing.pixels(2).astype(dtype)
     found = to_numpy(model(ids, pixel_values=pixels, labels=ids).loss)
     expected = to_numpy(exact(ids, pixel_values=pixels, labels=ids).loss)
     assert str(found.dtype) == ("float32" if dtype == "float16" else dtype)
@@ -320,7 +319,7 @@ def test_scores_that_fit_float16_once_scaled_give_no_nan(half: Backend) -> None:
 
 def write(folder: Path, stored: str) -> dict[str, np.ndarray]:
     """The tiny model's checkpoint in a dtype, as float64 numbers for comparison."""
-    model = tiny.tiny_model()
+    model = testing.tiny_model()
     model.config.save_pretrained(folder)
     arrays = {name: np.asarray(x) for name, x in model.state_dict().items()}
     if stored == "bfloat16":
@@ -359,7 +358,7 @@ def test_every_stored_dtype_loads_as_every_dtype(
     expected = write(tmp_path, stored)
     model = GitForCausalLM.from_pretrained(tmp_path, dtype=dtype, backend=backend)
     assert_weights(model, expected, dtype)
-    logits = model(tiny.tokens(), pixel_values=tiny.pixels()).logits
+    logits = model(testing.tokens(), pixel_values=testing.pixels()).logits
     assert str(to_numpy(logits).dtype) == dtype
 
 
@@ -368,7 +367,7 @@ def test_what_is_saved_is_of_the_models_dtype_and_says_so(
     dtype: str, backend: Backend, tmp_path: Path
 ) -> None:
     supporting(backend, dtype)
-    model = tiny.tiny_model(backend=backend).astype(dtype)
+    model = testing.tiny_model(backend=backend).astype(dtype)
     model.save_pretrained(tmp_path)
     stored = safetensors.numpy.load_file(tmp_path / WEIGHTS)
     assert {str(x.dtype) for x in stored.values()} == {dtype}
@@ -417,18 +416,18 @@ def test_bfloat16_asked_for_is_computed_in_float32_where_there_is_none(
     model = GitForCausalLM.from_pretrained(tmp_path, dtype="bfloat16", backend=backend)
     assert_weights(model, expected, "float32")
     plain = GitForCausalLM.from_pretrained(tmp_path, backend=backend)
-    call = {"input_ids": tiny.tokens(), "pixel_values": tiny.pixels()}
+    call = {"input_ids": testing.tokens(), "pixel_values": testing.pixels()}
     found, wanted = model(**call).logits, plain(**call).logits
     np.testing.assert_array_equal(to_numpy(found), to_numpy(wanted), strict=True)
     np.testing.assert_array_equal(
-        to_numpy(model.generate(tiny.pixels(), max_length=6)),
-        to_numpy(plain.generate(tiny.pixels(), max_length=6)),
+        to_numpy(model.generate(testing.pixels(), max_length=6)),
+        to_numpy(plain.generate(testing.pixels(), max_length=6)),
     )
 
 
 @pytest.mark.parametrize("kind", [GitForCausalLM, GitModel, GitVisionModel])
 def test_a_model_is_built_and_moved_in_bfloat16(kind: Any, backend: Backend) -> None:
-    config = tiny.VISION if kind is GitVisionModel else tiny.CONFIG
+    config = testing.VISION if kind is GitVisionModel else testing.CONFIG
     built = kind(config, dtype="bfloat16", backend=backend)
     assert built.dtype == "float32"
     assert built.astype("bfloat16").dtype == "float32"
@@ -438,7 +437,7 @@ def test_a_model_is_built_and_moved_in_bfloat16(kind: Any, backend: Backend) -> 
 
 
 def test_what_was_asked_for_in_bfloat16_is_saved_in_float32(tmp_path: Path) -> None:
-    tiny.tiny_model(dtype="bfloat16").save_pretrained(tmp_path)
+    testing.tiny_model(dtype="bfloat16").save_pretrained(tmp_path)
     stored = safetensors.numpy.load_file(tmp_path / WEIGHTS)
     assert {str(x.dtype) for x in stored.values()} == {"float32"}
     assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == "float32"
@@ -446,4 +445,4 @@ def test_what_was_asked_for_in_bfloat16_is_saved_in_float32(tmp_path: Path) -> N
 
 def test_a_wrong_dtype_is_told_that_bfloat16_is_one() -> None:
     with pytest.raises(ValueError, match=r"int8.*expected one of .*bfloat16"):
-        tiny.tiny_model(dtype="int8")
+        testing.tiny_model(dtype="int8")

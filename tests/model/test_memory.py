@@ -23,8 +23,7 @@ import pytest
 import safetensors.numpy
 
 from helpers.torch_files import dense, encode
-from refgit import GitConfig, GitForCausalLM, GitVisionConfig
-from refgit import testing as tiny
+from refgit import GitConfig, GitForCausalLM, GitVisionConfig, testing
 from refgit.model.parameters import nest
 from refgit_backends.numpy import linear as numpy_linear
 
@@ -80,8 +79,8 @@ def write_bfloat16(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def allocated_by_a_caption(folder: Path, dtype: str) -> int:
     """Largest number of bytes in use on the way from the directory to the last word."""
-    pixels = tiny.pixels()
-    GitForCausalLM(tiny.CONFIG, dtype=dtype).generate(pixels)  # imports and caches
+    pixels = testing.pixels()
+    GitForCausalLM(testing.CONFIG, dtype=dtype).generate(pixels)  # imports and caches
     GitForCausalLM.from_pretrained(folder, dtype=dtype)
     tracemalloc.start()
     try:
@@ -239,22 +238,22 @@ def test_the_counting_array_counts() -> None:
 def test_a_forward_pass_reads_each_weight_once(
     kernels: str, use_cache: bool, frames: int | None
 ) -> None:
-    config = tiny.CONFIG.replace(num_image_with_embedding=frames)
-    model = tiny.tiny_model(config=config, kernels=kernels)
-    pixels = tiny.pixels()
+    config = testing.CONFIG.replace(num_image_with_embedding=frames)
+    model = testing.tiny_model(config=config, kernels=kernels)
+    pixels = testing.pixels()
     if frames:
         pixels = np.stack([pixels] * frames, axis=1)
-    expected = model(tiny.tokens(), pixel_values=pixels).logits
+    expected = model(testing.tokens(), pixel_values=pixels).logits
     tally = counting(model)
-    logits = model(tiny.tokens(), pixel_values=pixels, use_cache=use_cache).logits
+    logits = model(testing.tokens(), pixel_values=pixels, use_cache=use_cache).logits
     np.testing.assert_array_equal(logits, expected)
     assert tally == once(model)
 
 
 def test_a_tied_matrix_is_read_for_the_words_and_for_the_head() -> None:
-    model = tiny.tiny_model(config=tiny.CONFIG.replace(tie_word_embeddings=True))
+    model = testing.tiny_model(config=testing.CONFIG.replace(tie_word_embeddings=True))
     tally = counting(model)
-    model(tiny.tokens(), pixel_values=tiny.pixels())
+    model(testing.tokens(), pixel_values=testing.pixels())
     words = "git.embeddings.word_embeddings.weight"
     assert tally == once(model) + Counter({words: 1}) - Counter({"output.weight": 1})
 
@@ -266,24 +265,24 @@ def decoder_layers(model: GitForCausalLM) -> Counter[str]:
 
 def test_the_first_word_reads_the_decoder_for_the_image_and_for_the_word() -> None:
     """And all else once. Of the last layer the image needs the keys and values alone."""
-    model = tiny.tiny_model()
+    model = testing.tiny_model()
     last = f"git.encoder.layer.{model.config.num_hidden_layers - 1}."
     image = decoder_layers(model)
     for name in list(image):
         if name.startswith(last) and not any(part in name for part in (".self.key", ".self.value")):
             del image[name]
     tally = counting(model)
-    model.generate(tiny.pixels(), max_new_tokens=1)
+    model.generate(testing.pixels(), max_new_tokens=1)
     assert tally == once(model) + image
 
 
 def test_a_further_word_reads_no_weight_of_the_image_side() -> None:
-    config = tiny.CONFIG.replace(eos_token_id=None)
+    config = testing.CONFIG.replace(eos_token_id=None)
     tallies = []
     for words in (1, 4):
-        model = tiny.tiny_model(config=config)
+        model = testing.tiny_model(config=config)
         tallies.append(counting(model))
-        model.generate(tiny.pixels(), max_new_tokens=words)
+        model.generate(testing.pixels(), max_new_tokens=words)
     further = tallies[1] - tallies[0]
     sides = ("git.embeddings.", "git.encoder.", "output.")
     assert further == {name: 3 for name in model.state_dict() if name.startswith(sides)}

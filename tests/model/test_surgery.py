@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, to_numpy
-from refgit import testing as tiny
+from refgit import GitConfig, GitForCausalLM, GitModel, GitVisionModel, testing, to_numpy
 from refgit.demo import demo_path
 from refgit.generation import GenerationConfig
 from refgit_backends import Backend
 
-LAYERS, HEADS = tiny.CONFIG.num_hidden_layers, tiny.CONFIG.num_attention_heads
+LAYERS, HEADS = testing.CONFIG.num_hidden_layers, testing.CONFIG.num_attention_heads
 
 
-def model(config: GitConfig = tiny.CONFIG, **options: object) -> GitForCausalLM:
+def model(config: GitConfig = testing.CONFIG, **options: object) -> GitForCausalLM:
     return GitForCausalLM(config, seed=4, **options)
 
 
 def logits(m: GitForCausalLM, **options: object) -> np.ndarray:
-    return to_numpy(m(tiny.tokens(1, 5), pixel_values=tiny.pixels(), **options).logits)
+    return to_numpy(m(testing.tokens(1, 5), pixel_values=testing.pixels(), **options).logits)
 
 
 def test_new_words_start_as_the_mean_and_old_ones_stay(backend: Backend) -> None:
@@ -40,10 +39,11 @@ def test_new_words_start_as_the_mean_and_old_ones_stay(backend: Backend) -> None
 
 def test_fewer_words_keep_the_first_and_a_number_may_be_rounded_up() -> None:
     m = model()
-    before, size = logits(m), tiny.CONFIG.vocab_size
+    before, size = logits(m), testing.CONFIG.vocab_size
     m.resize_token_embeddings(size - 2)
     np.testing.assert_allclose(
-        m(tiny.tokens(1, 5) % (size - 2), pixel_values=tiny.pixels()).logits.shape[-1], size - 2
+        m(testing.tokens(1, 5) % (size - 2), pixel_values=testing.pixels()).logits.shape[-1],
+        size - 2,
     )
     assert before.shape[-1] == size
     m.resize_token_embeddings(pad_to_multiple_of=8)
@@ -54,7 +54,7 @@ def test_fewer_words_keep_the_first_and_a_number_may_be_rounded_up() -> None:
 
 
 def test_tied_embeddings_stay_one_array_when_resized() -> None:
-    m = model(tiny.CONFIG.replace(tie_word_embeddings=True))
+    m = model(testing.CONFIG.replace(tie_word_embeddings=True))
     assert m.get_output_embeddings() is m.get_input_embeddings()
     m.resize_token_embeddings(40)
     assert m.get_output_embeddings() is m.get_input_embeddings()
@@ -76,7 +76,7 @@ def test_pruning_heads_is_masking_them(backend: Backend, tmp_path: Path) -> None
     m.save_pretrained(tmp_path)
     again = GitForCausalLM.from_pretrained(tmp_path, backend=backend)
     np.testing.assert_array_equal(logits(again), logits(m))
-    ids = to_numpy(again.generate(tiny.pixels(), max_length=8))
+    ids = to_numpy(again.generate(testing.pixels(), max_length=8))
     assert ids.shape[1] <= 8
 
 
@@ -167,8 +167,8 @@ def test_what_is_no_dtype_of_a_model_is_refused(dtype: Any) -> None:
 @pytest.mark.parametrize("seed", ["x", -1, 1.5, None, True])
 def test_a_seed_is_an_integer(seed: Any) -> None:
     with pytest.raises(ValueError, match=rf"seed is {seed!r}; expected an integer of at least 0"):
-        GitForCausalLM(tiny.CONFIG, seed=seed)
-    assert GitForCausalLM(tiny.CONFIG, seed=np.int64(4)).num_parameters()  # type: ignore[arg-type]
+        GitForCausalLM(testing.CONFIG, seed=seed)
+    assert GitForCausalLM(testing.CONFIG, seed=np.int64(4)).num_parameters()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("path", [3, None, b"folder", ["folder"]])
@@ -189,20 +189,23 @@ def test_a_moved_model_keeps_its_generation_config_and_its_choice_of_kernels() -
 
 
 def test_the_input_embeddings_of_each_model_are_its_first_weights() -> None:
-    assert model().get_input_embeddings().shape == (tiny.CONFIG.vocab_size, tiny.CONFIG.hidden_size)
-    assert GitModel(tiny.CONFIG).get_input_embeddings().shape[0] == tiny.CONFIG.vocab_size
-    assert GitVisionModel(tiny.VISION).get_input_embeddings().ndim == 4
+    assert model().get_input_embeddings().shape == (
+        testing.CONFIG.vocab_size,
+        testing.CONFIG.hidden_size,
+    )
+    assert GitModel(testing.CONFIG).get_input_embeddings().shape[0] == testing.CONFIG.vocab_size
+    assert GitVisionModel(testing.VISION).get_input_embeddings().ndim == 4
 
 
 def test_options_of_config_json_are_the_defaults_of_a_call() -> None:
     extra = {"output_attentions": True, "output_hidden_states": True, "return_dict": False}
-    m = model(tiny.CONFIG.replace(extra=extra, use_cache=False))
-    out = m(tiny.tokens(1, 3), pixel_values=tiny.pixels())
+    m = model(testing.CONFIG.replace(extra=extra, use_cache=False))
+    out = m(testing.tokens(1, 3), pixel_values=testing.pixels())
     assert isinstance(out, tuple)
     assert len(out) == 3
     assert len(out[1]) == LAYERS + 1
-    named = m(tiny.tokens(1, 3), pixel_values=tiny.pixels(), return_dict=True)
+    named = m(testing.tokens(1, 3), pixel_values=testing.pixels(), return_dict=True)
     assert named.keys() == ["logits", "hidden_states", "attentions"]
-    written = m.generate(tiny.pixels(), max_length=5)  # as transformers, all that was asked for
+    written = m.generate(testing.pixels(), max_length=5)  # as transformers, all that was asked for
     assert written.sequences.shape[1] <= 5
     assert len(written.attentions) == len(written.hidden_states) == written.sequences.shape[1] - 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from refgit import testing as tiny
+from refgit import testing
 from refgit.traces.capture.call import in_order, join_calls, text_rows, tokens_last
 from refgit.traces.capture.names import Names
 from refgit.traces.capture.onnx import capture_onnx
@@ -37,7 +37,7 @@ TREE = [
     f"{TOWER}.encoder",
     *(
         f"{TOWER}.encoder.layers.{i}{part}"
-        for i in range(tiny.VISION.num_hidden_layers)
+        for i in range(testing.VISION.num_hidden_layers)
         for part in (
             "",
             ".self_attn",
@@ -52,7 +52,7 @@ TREE = [
     "git.encoder",
     *(
         f"git.encoder.layer.{i}{part}"
-        for i in range(tiny.CONFIG.num_hidden_layers)
+        for i in range(testing.CONFIG.num_hidden_layers)
         for part in (
             "",
             ".attention",
@@ -79,7 +79,7 @@ def all_names(names: Names, tree: list[str]) -> set[str]:
 
 
 def test_the_modules_of_transformers_give_every_name_that_refgit_has() -> None:
-    trace = record(tiny.tiny_model(), tiny.pixels(), tiny.tokens())
+    trace = record(testing.tiny_model(), testing.pixels(), testing.tokens())
     computed = {name for name in trace if not name.startswith("input.")}
     assert all_names(Names(TREE), TREE) == computed
 

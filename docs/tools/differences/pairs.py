@@ -16,11 +16,15 @@ import numpy as np
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
-from refgit import GitConfig, GitForCausalLM, to_numpy  # noqa: E402
-from refgit import testing as tiny  # noqa: E402
+from refgit import (  # noqa: E402
+    GitConfig,
+    GitForCausalLM,
+    testing,
+    to_numpy,
+)
 
-VISION = tiny.VISION
-CONFIG = tiny.CONFIG.replace(max_position_embeddings=40)
+VISION = testing.VISION
+CONFIG = testing.CONFIG.replace(max_position_embeddings=40)
 N = VISION.num_positions  # 5 image tokens: four patches and the class token
 
 
@@ -52,7 +56,7 @@ def pixels(images: int = 1, size: int = 8) -> np.ndarray:
 
 def words(rows: int = 1, length: int = 6) -> np.ndarray:
     """Texts (B, T) that start with the opening token."""
-    return tiny.tokens(rows, length)
+    return testing.tokens(rows, length)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from refgit.errors import TraceError
 from refgit.parity import Comparison, compare, provenance, read_map, session
 from refgit.parity.comparison.row import Row
 from refgit.parity.matching.families import simple
-from refgit.parity.matching.layouts import best_layout, layouts
+from refgit.parity.matching.layouts import best_layout, possible_layouts
 from refgit.parity.matching.matcher import match
 from refgit.parity.numerics.floor import Floor, pooled
 from refgit.parity.numerics.noise import NoiseFloor
@@ -823,15 +823,19 @@ def test_every_layout_leads_back_to_the_same_numbers(
     if cut:  # two axes next to each other merged
         shape = theirs.shape
         theirs = theirs.reshape(*shape[: cut - 1], shape[cut - 1] * shape[cut], *shape[cut + 1 :])
-    for layout in layouts(theirs.shape, ours):
+    for layout in possible_layouts(theirs.shape, ours):
         back = layout.to_ours(theirs)
         assert back.shape == ours
         assert sorted(back.ravel()) == list(range(size))
         places = np.arange(size)
         np.testing.assert_array_equal(layout.sample_of(theirs, places), back.ravel())
     found = best_layout(theirs, x)
-    assert layouts(x.shape, ours)[0].text == ""
-    if found is not None and layouts(theirs.shape, ours)[0].text == "" and theirs.shape == ours:
+    assert possible_layouts(x.shape, ours)[0].text == ""
+    if (
+        found is not None
+        and possible_layouts(theirs.shape, ours)[0].text == ""
+        and theirs.shape == ours
+    ):
         assert found[0].to_ours(theirs).shape == ours
 
 

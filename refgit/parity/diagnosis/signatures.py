@@ -20,7 +20,7 @@ from refgit.parity.diagnosis.result import Cause
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import JOINT
 from refgit.parity.numerics.floor import MULTIPLE, Floor, operation_floor
-from refgit.parity.numerics.precision import HALF, cast
+from refgit.parity.numerics.precision import HALF, is_exact_in
 
 # Name, sentence, what is left of the error in multiples of the floor, and rank: see `Cause`.
 Sign: TypeAlias = tuple[str, str, float, int]
@@ -216,10 +216,10 @@ def _zeros(local: Local) -> Iterator[Sign]:
 def _few_bits(local: Local) -> Iterator[Sign]:
     """Values of float16 or bfloat16 in a tensor that should have more bits."""
     _, f, _ = _parts(local)
-    if not any(np.array_equal(cast(f, p).astype(np.float64), f) for p in HALF):
+    if not any(is_exact_in(f, p) for p in HALF):
         return  # float16 is slow on a CPU: not computed for nothing
     for precision, floor in _half_floors(local):
-        if np.array_equal(cast(f, precision).astype(np.float64), f) and np.any(f):
+        if is_exact_in(f, precision) and np.any(f):
             text = f"its values are rounded to {precision}"
             yield (f"{precision} values", text, floor.multiples(f - local.exact), 2)
 

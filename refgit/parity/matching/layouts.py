@@ -71,7 +71,7 @@ class Layout:
 
 
 @lru_cache(maxsize=4096)
-def layouts(theirs: Shape, ours: Shape, parts: bool = True) -> tuple[Layout, ...]:
+def possible_layouts(theirs: Shape, ours: Shape, parts: bool = True) -> tuple[Layout, ...]:
     """List the layouts that shapes allow, the simplest first.
 
     Parameters
@@ -97,7 +97,7 @@ def best_layout(theirs: Tensor, ours: Tensor, parts: bool = True) -> tuple[Layou
     ----------
     theirs, ours : arrays
     parts : bool
-        See `layouts`.
+        See `possible_layouts`.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def best_layout(theirs: Tensor, ours: Tensor, parts: bool = True) -> tuple[Layou
         And whether it is certain: forced by the shapes or confirmed by the values. None where no
         layout fits.
     """
-    found = layouts(theirs.shape, ours.shape, parts)
+    found = possible_layouts(theirs.shape, ours.shape, parts)
     if len(found) < 2:
         return (found[0], True) if found else None
     errors = [unlikeness(theirs, ours, layout) for layout in found]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from refgit.errors import TraceError
 from refgit.parity.matching.families import loose_keys, plain_keys
-from refgit.parity.matching.layouts import Layout, best_layout, layouts, unlikeness
+from refgit.parity.matching.layouts import Layout, best_layout, possible_layouts, unlikeness
 from refgit.parity.matching.maps import mapped
 from refgit.parity.matching.result import (
     BY_MAP,
@@ -152,7 +152,9 @@ class _Matcher:
         return nearest if errors[nearest] < 0.1 * errors[likely] else likely
 
     def _layouts(self, ours: str, theirs: str) -> tuple[Layout, ...]:
-        return layouts(self.theirs[theirs].shape, self.ours[ours].shape, _may_be_part(ours))
+        return possible_layouts(
+            self.theirs[theirs].shape, self.ours[ours].shape, _may_be_part(ours)
+        )
 
     def _unlikeness(self, ours: str, theirs: str) -> float | None:
         """How far theirs is from ours in the best layout; None where none fits."""

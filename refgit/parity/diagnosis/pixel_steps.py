@@ -22,8 +22,12 @@ HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """A way from a picture (H, W, 3) of bytes to one (h, w, 3) with values from 0 to 255."""
+class Way:
+    """One half of the preprocessing, as the processor or as another implementation does it.
+
+    A geometry goes from a picture (H, W, 3) of bytes to one (h, w, 3) with values from 0 to 255;
+    values go from there to pixel values in the layout that the model takes.
+    """
 
     name: str
     text: str
@@ -32,20 +36,10 @@ class Geometry:
     near: bool = False  # another implementation of it rounds differently
 
 
-@dataclass(frozen=True)
-class Values:
-    """A way from values 0 to 255, (h, w, 3), to pixel values in the layout that the model takes."""
-
-    name: str
-    text: str
-    make: Callable[[Array], Array]
-    cost: int = 1
-
-
 # ---- geometry
 
 
-def geometries_of(processor: Any) -> Iterator[Geometry]:
+def geometries_of(processor: Any) -> Iterator[Way]:
     """The right geometry, and what else people do."""
     crop = (processor.crop_size["height"], processor.crop_size["width"])
     own = FILTERS.get(int(processor.resample), "another filter")
@@ -64,15 +58,15 @@ def geometries_of(processor: Any) -> Iterator[Geometry]:
 
         return make
 
-    yield Geometry("", "", through(), 0)
+    yield Way("", "", through(), 0)
     for number, name in FILTERS.items():
         if name != own:
-            yield Geometry(f"resize {name}", f"your resize is {name}; it should be {own}",
+            yield Way(f"resize {name}", f"your resize is {name}; it should be {own}",
                            through(resample=number))  # fmt: skip
-    yield Geometry("no resize", "your picture is not resized", through(do_resize=False))
-    yield Geometry("no crop", "your picture is not cropped", through(do_center_crop=False))
+    yield Way("no resize", "your picture is not resized", through(do_resize=False))
+    yield Way("no crop", "your picture is not cropped", through(do_center_crop=False))
     for name, text, weights, rounds in _RESIZES:
-        yield Geometry(
+        yield Way(
             name,
             text,
             lambda x, w=weights, r=rounds: center_crop(  # type: ignore[misc]
@@ -84,36 +78,36 @@ def geometries_of(processor: Any) -> Iterator[Geometry]:
     def resized(x: Array, height: int, width: int) -> Array:
         return resize(x, height, width, int(processor.resample))
 
-    yield Geometry("squashed", "your picture is resized to a square; the short side should be "
+    yield Way("squashed", "your picture is resized to a square; the short side should be "
                    "resized and the rest cropped", lambda x: resized(x, *crop))  # fmt: skip
-    yield Geometry("crop first", "your picture is cropped to a square before it is resized",
+    yield Way("crop first", "your picture is cropped to a square before it is resized",
                    lambda x: resized(_middle_square(x), *crop))  # fmt: skip
-    yield Geometry("crop from the corner", "your crop is the top left corner; it should be the "
+    yield Way("crop from the corner", "your crop is the top left corner; it should be the "
                    "middle",
                    lambda x: resized(x, *_size(x, processor))[: crop[0], : crop[1]])  # fmt: skip
     for name, rounding in (("up", math.ceil), ("to even", round)):
-        yield Geometry(
+        yield Way(
             f"crop rounds {name}",
             f"the start of your crop is rounded {name}; it should be rounded down",
             lambda x, r=rounding: _cropped(resized(x, *_size(x, processor)), crop, r),  # type: ignore[misc]
         )
-        yield Geometry(
+        yield Way(
             f"long side rounds {name}",
             f"the long side is rounded {name} in your resize; it should be rounded down",
             lambda x, r=rounding: center_crop(resized(x, *_rounded_size(x, processor, r)), *crop),  # type: ignore[misc]
         )
     for side in (round(crop[0] * 256 / 224), crop[0]):
         if processor.size.get("shortest_edge") not in (None, side):
-            yield Geometry(
+            yield Way(
                 f"short side {side}",
                 f"your short side is resized to {side} pixels; it should be "
                 f"{processor.size['shortest_edge']}",
                 through(size={"shortest_edge": side}),
             )
     plain = through()
-    yield Geometry("mirrored", "your picture is mirrored", lambda x: plain(x)[:, ::-1])
-    yield Geometry("upside down", "your picture is upside down", lambda x: plain(x)[::-1])
-    yield Geometry("transposed", "rows and columns of your picture are swapped",
+    yield Way("mirrored", "your picture is mirrored", lambda x: plain(x)[:, ::-1])
+    yield Way("upside down", "your picture is upside down", lambda x: plain(x)[::-1])
+    yield Way("transposed", "rows and columns of your picture are swapped",
                    lambda x: np.swapaxes(plain(x), 0, 1))  # fmt: skip
 
 
@@ -190,7 +184,7 @@ _RESIZES: tuple[tuple[str, str, Callable[[int, int], Array], bool], ...] = (
 # ---- values
 
 
-def values_of(processor: Any) -> Iterator[Values]:
+def values_of(processor: Any) -> Iterator[Way]:
     """The right rescaling and normalising, and what else people do."""
     factor = processor.rescale_factor if processor.do_rescale else 1.0
     mean, std = (
@@ -203,8 +197,8 @@ def values_of(processor: Any) -> Iterator[Values]:
     def first(x: Array) -> Array:
         return np.moveaxis(x, -1, 0)  # (h, w, 3) -> (3, h, w)
 
-    def at(name: str, text: str, make: Callable[[Array], Array], cost: int = 1) -> Values:
-        return Values(name, text, lambda x: first(make(x.astype(np.float64))), cost)
+    def at(name: str, text: str, make: Callable[[Array], Array], cost: int = 1) -> Way:
+        return Way(name, text, lambda x: first(make(x.astype(np.float64))), cost)
 
     def normal(x: Array, m: Any = mean, s: Any = std) -> Array:
         return (x - np.asarray(m)) / np.asarray(s)
@@ -235,5 +229,5 @@ def values_of(processor: Any) -> Iterator[Values]:
     yield at("mean and std 0.5", "the pixels are brought to -1 .. 1 (mean and std 0.5)",
              lambda x: normal(x * factor, *HALVES))  # fmt: skip
     yield at("raw bytes", "your pixels are neither rescaled nor normalised", lambda x: x)
-    yield Values("channels last", "your pixels have the channels last; the model takes them first",
+    yield Way("channels last", "your pixels have the channels last; the model takes them first",
                  lambda x: normal(x.astype(np.float64) * factor))  # fmt: skip

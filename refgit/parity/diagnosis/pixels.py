@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.parity.diagnosis.pixel_steps import Values, geometries_of, values_of
+from refgit.parity.diagnosis.pixel_steps import Way, geometries_of, values_of
 from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding
 from refgit.processing import load_image
 
@@ -112,7 +112,7 @@ def _causes(picture: Array, processor: Any, found: Array, level: Array) -> Itera
                 yield Cause(text, name, largest, NAME, cost + (0 if exact else 1))
 
 
-def values_scale(values: Values, processor: Any) -> float:
+def values_scale(values: Way, processor: Any) -> float:
     """How large a level is after these values, against the right ones."""
     ramp = np.zeros((1, 2, 3), np.float32)
     ramp[0, 1] = 1.0

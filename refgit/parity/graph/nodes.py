@@ -78,6 +78,22 @@ def _text_length(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int | No
     return None
 
 
+@dataclass(frozen=True)
+class _Call:
+    """Makes the nodes of one call, from paths without its prefix."""
+
+    prefix: str
+
+    def __call__(
+        self, path: str, kind: str, *inputs: str, parameters: str = "", **options: Any
+    ) -> Node:
+        """Make a node; linear maps and layer norms have the parameters of their own path."""
+        if kind in ("linear", "layer_norm"):
+            parameters = path
+        names = tuple(self.prefix + name for name in inputs)
+        return Node(self.prefix + path, kind, names, parameters, options)
+
+
 def _call_nodes(
     config: GitConfig,
     shapes: Mapping[str, tuple[int, ...]],
@@ -85,138 +101,116 @@ def _call_nodes(
     lengths: tuple[int, ...],
 ) -> Iterator[Node]:
     """All nodes of one call; `calls` are the calls of its chain so far, itself the last."""
-    prefix = calls[-1]
-    has_image = f"{prefix}input.pixel_values" in shapes
-    if has_image:
-        yield from _image_nodes(config, prefix, len(shapes[f"{prefix}input.pixel_values"]) == 5)
-    yield from _text_nodes(config, shapes, prefix, lengths)
-    x = f"{prefix}git.embeddings.LayerNorm"
-    if has_image:
-        x = f"{prefix}{JOINT}"
-        yield Node(x, "join", (f"{prefix}{PROJECTION}.1", f"{prefix}git.embeddings.LayerNorm"))
+    node = _Call(calls[-1])
+    pixels = shapes.get(f"{node.prefix}input.pixel_values")
+    if pixels is not None:
+        yield from _image_nodes(config, node, video=len(pixels) == 5)
+    yield from _text_nodes(config, node, f"{node.prefix}input.input_ids" in shapes, lengths)
+    x = "git.embeddings.LayerNorm"
+    if pixels is not None:
+        x = JOINT
+        yield node(x, "join", f"{PROJECTION}.1", "git.embeddings.LayerNorm")
     for i in range(config.num_hidden_layers):
         yield from _decoder_block(config, i, x, calls, lengths)
-        x = f"{prefix}git.encoder.layer.{i}.output.LayerNorm"
-    yield Node(f"{prefix}output", "head", (x,), "output")
+        x = f"git.encoder.layer.{i}.output.LayerNorm"
+    yield node("output", "head", x, parameters="output")
 
 
-def _image_nodes(config: GitConfig, prefix: str, video: bool) -> Iterator[Node]:
-    vision, root = config.vision_config, prefix + VISION
-    eps = {"eps": vision.layer_norm_eps}
-    pixels = f"{prefix}input.pixel_values"
-    patches, embedded = f"{root}.embeddings.patch_embedding", f"{root}.embeddings"
-    yield Node(patches, "patch", (pixels,), f"{VISION}.embeddings.patch_embedding")
-    size = {"patch_size": vision.patch_size}
-    yield Node(embedded, "class_position", (patches, pixels), f"{VISION}.embeddings", size)
-    x = f"{root}.pre_layrnorm"
-    yield Node(x, "layer_norm", (embedded,), f"{VISION}.pre_layrnorm", eps)
+def _image_nodes(config: GitConfig, node: _Call, *, video: bool) -> Iterator[Node]:
+    vision, pixels = config.vision_config, "input.pixel_values"
+    eps = vision.layer_norm_eps
+    embedded, size = f"{VISION}.embeddings", vision.patch_size
+    patches = f"{embedded}.patch_embedding"
+    yield node(patches, "patch", pixels, parameters=patches)
+    yield node(embedded, "class_position", patches, pixels, parameters=embedded, patch_size=size)
+    x = f"{VISION}.pre_layrnorm"
+    yield node(x, "layer_norm", embedded, eps=eps)
     for i in range(vision.num_hidden_layers):
-        yield from _vision_block(config, i, x, prefix)
-        x = f"{root}.encoder.layers.{i}"
-    post = f"{root}.post_layernorm"
-    yield Node(post, "layer_norm", (x,), f"{VISION}.post_layernorm", eps)
-    tokens = post
+        yield from _vision_block(config, i, x, node)
+        x = f"{VISION}.encoder.layers.{i}"
+    tokens = f"{VISION}.post_layernorm"
+    yield node(tokens, "layer_norm", x, eps=eps)
     if video:
-        tokens = prefix + FRAMES
-        times = {"times": config.num_image_with_embedding or 0}
-        yield Node(tokens, "frames", (post, pixels), "git.img_temperal_embedding", times)
-    projected = f"{prefix}{PROJECTION}.0"
-    yield Node(projected, "linear", (tokens,), f"{PROJECTION}.0")
-    yield Node(f"{prefix}{PROJECTION}.1", "layer_norm", (projected,), f"{PROJECTION}.1", eps)
+        times, table = config.num_image_with_embedding or 0, "git.img_temperal_embedding"
+        yield node(FRAMES, "frames", tokens, pixels, parameters=table, times=times)
+        tokens = FRAMES
+    yield node(f"{PROJECTION}.0", "linear", tokens)
+    yield node(f"{PROJECTION}.1", "layer_norm", f"{PROJECTION}.0", eps=eps)
 
 
-def _vision_block(config: GitConfig, i: int, x: str, prefix: str) -> Iterator[Node]:
+def _vision_block(config: GitConfig, i: int, x: str, node: _Call) -> Iterator[Node]:
     """The nodes of a pre-norm block that reads `x`."""
-    vision, branch = config.vision_config, f"{VISION}.encoder.layers.{i}"
-    root = prefix + branch
-    eps = {"eps": vision.layer_norm_eps}
-    width = vision.hidden_size // vision.num_attention_heads
-    attend = {
-        "head_width": width, "relative": None, "masked": False, "prefix": prefix, "layer": i,
+    vision, block = config.vision_config, f"{VISION}.encoder.layers.{i}"
+    eps, inside, mlp = vision.layer_norm_eps, f"{block}.self_attn", f"{block}.mlp"
+    attend: dict[str, Any] = {
+        "head_width": vision.hidden_size // vision.num_attention_heads,
+        "relative": None, "masked": False, "prefix": node.prefix, "layer": i,
     }  # fmt: skip
-    q, k, v = (f"{root}.self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj"))
+    q, k, v = (f"{inside}.{name}" for name in ("q_proj", "k_proj", "v_proj"))
     scores, probabilities, context, out, residual = (
-        f"{root}.self_attn.{name}"
+        f"{inside}.{name}"
         for name in ("scores", "probabilities", "context", "out_proj", "residual")
     )
-    normed = f"{root}.layer_norm1"
-    yield Node(normed, "layer_norm", (x,), f"{branch}.layer_norm1", eps)
+    yield node(f"{block}.layer_norm1", "layer_norm", x, eps=eps)
     for name in (q, k, v):
-        yield Node(name, "linear", (normed,), name.removeprefix(prefix))
-    yield Node(scores, "scores", (q, k), f"{branch}.self_attn", attend)
-    yield Node(probabilities, "probabilities", (scores,), "", attend)
-    yield Node(context, "context", (probabilities, v), "", attend)
-    yield Node(out, "linear", (context,), f"{branch}.self_attn.out_proj")
-    yield Node(residual, "residual", (x, out))
-    normed = f"{root}.layer_norm2"
-    yield Node(normed, "layer_norm", (residual,), f"{branch}.layer_norm2", eps)
-    fc1, act, fc2 = (f"{root}.mlp.{name}" for name in ("fc1", "activation_fn", "fc2"))
-    yield Node(fc1, "linear", (normed,), f"{branch}.mlp.fc1")
-    yield Node(act, "activation", (fc1,), "", {"act": vision.hidden_act})
-    yield Node(fc2, "linear", (act,), f"{branch}.mlp.fc2")
-    yield Node(root, "residual", (residual, fc2))
+        yield node(name, "linear", f"{block}.layer_norm1")
+    yield node(scores, "scores", q, k, parameters=inside, **attend)
+    yield node(probabilities, "probabilities", scores, **attend)
+    yield node(context, "context", probabilities, v, **attend)
+    yield node(out, "linear", context)
+    yield node(residual, "residual", x, out)
+    yield node(f"{block}.layer_norm2", "layer_norm", residual, eps=eps)
+    yield node(f"{mlp}.fc1", "linear", f"{block}.layer_norm2")
+    yield node(f"{mlp}.activation_fn", "activation", f"{mlp}.fc1", act=vision.hidden_act)
+    yield node(f"{mlp}.fc2", "linear", f"{mlp}.activation_fn")
+    yield node(block, "residual", residual, f"{mlp}.fc2")
 
 
 def _text_nodes(
-    config: GitConfig,
-    shapes: Mapping[str, tuple[int, ...]],
-    prefix: str,
-    lengths: tuple[int, ...],
+    config: GitConfig, node: _Call, has_ids: bool, lengths: tuple[int, ...]
 ) -> Iterator[Node]:
-    root, ids = f"{prefix}git.embeddings", f"{prefix}input.input_ids"
-    words = f"{prefix}input.inputs_embeds"
-    if ids in shapes:
-        words = f"{root}.word_embeddings"
-        yield Node(words, "embedding", (ids,), "git.embeddings.word_embeddings")
-    x = words
+    root, ids = "git.embeddings", "input.input_ids"
+    x = f"{root}.word_embeddings" if has_ids else "input.inputs_embeds"
+    if has_ids:
+        yield node(x, "embedding", ids, parameters=x)
     if config.position_embedding_type == "absolute":
-        positions = f"{root}.position_embeddings"
-        yield Node(
-            positions,
-            "position",
-            (f"{prefix}input.position_ids",),
-            "git.embeddings.position_embeddings",
-            {"lengths": lengths, "ids": ids},
-        )
+        positions, told = f"{root}.position_embeddings", "input.position_ids"
+        yield node(positions, "position", told, parameters=positions, lengths=lengths)
+        yield node(f"{root}.sum", "sum", x, positions)
         x = f"{root}.sum"
-        yield Node(x, "sum", (words, positions))
-    eps = {"eps": config.embedding_layer_norm_eps}
-    yield Node(f"{root}.LayerNorm", "layer_norm", (x,), "git.embeddings.LayerNorm", eps)
+    yield node(f"{root}.LayerNorm", "layer_norm", x, eps=config.embedding_layer_norm_eps)
 
 
 def _decoder_block(
     config: GitConfig, i: int, x: str, calls: tuple[str, ...], lengths: tuple[int, ...]
 ) -> Iterator[Node]:
     """The nodes of a post-norm block that reads `x`; keys and values of earlier calls join in."""
-    prefix, branch = calls[-1], f"git.encoder.layer.{i}"
-    root, eps = prefix + branch, {"eps": config.layer_norm_eps}
+    node, block, eps = _Call(calls[-1]), f"git.encoder.layer.{i}", config.layer_norm_eps
     relative = config.position_embedding_type
-    attend = {
+    attend: dict[str, Any] = {
         "head_width": config.hidden_size // config.num_attention_heads,
         "relative": None if relative == "absolute" else relative,
-        "masked": True, "prefix": prefix, "layer": i, "calls": calls, "lengths": lengths,
+        "masked": True, "prefix": node.prefix, "layer": i, "calls": calls, "lengths": lengths,
     }  # fmt: skip
-    inside = f"{branch}.attention.self"
-    for name in ("query", "key", "value"):
-        yield Node(f"{prefix}{inside}.{name}", "linear", (x,), f"{inside}.{name}")
-    keys, values = ([f"{call}{inside}.{name}" for call in calls] for name in ("key", "value"))
-    scores, probabilities, context = (
-        f"{prefix}{inside}.{name}" for name in ("scores", "probabilities", "context")
+    inside, attended = f"{block}.attention.self", f"{block}.attention.output"
+    mlp, last = f"{block}.intermediate", f"{block}.output"
+    query, key, value, scores, probabilities, context = (
+        f"{inside}.{name}"
+        for name in ("query", "key", "value", "scores", "probabilities", "context")
     )
-    yield Node(scores, "scores", (f"{prefix}{inside}.query", *keys), inside, attend)
-    yield Node(probabilities, "probabilities", (scores,), "", attend)
-    yield Node(context, "context", (probabilities, *values), "", attend)
-    dense, residual, normed = (
-        f"{root}.attention.output.{name}" for name in ("dense", "residual", "LayerNorm")
-    )
-    yield Node(dense, "linear", (context,), f"{branch}.attention.output.dense")
-    yield Node(residual, "residual", (x, dense))
-    yield Node(normed, "layer_norm", (residual,), f"{branch}.attention.output.LayerNorm", eps)
-    wide, act = f"{root}.intermediate.dense", f"{root}.intermediate.intermediate_act_fn"
-    dense, residual = f"{root}.output.dense", f"{root}.output.residual"
-    yield Node(wide, "linear", (normed,), f"{branch}.intermediate.dense")
-    yield Node(act, "activation", (wide,), "", {"act": config.hidden_act})
-    yield Node(dense, "linear", (act,), f"{branch}.output.dense")
-    yield Node(residual, "residual", (normed, dense))
-    last = f"{root}.output.LayerNorm"
-    yield Node(last, "layer_norm", (residual,), f"{branch}.output.LayerNorm", eps)
+    for name in (query, key, value):
+        yield node(name, "linear", x)
+    here = node.prefix
+    keys, values = (tuple(call + name for call in calls) for name in (key, value))
+    yield Node(here + scores, "scores", (here + query, *keys), inside, attend)
+    yield node(probabilities, "probabilities", scores, **attend)
+    yield Node(here + context, "context", (here + probabilities, *values), "", attend)
+    yield node(f"{attended}.dense", "linear", context)
+    yield node(f"{attended}.residual", "residual", x, f"{attended}.dense")
+    yield node(f"{attended}.LayerNorm", "layer_norm", f"{attended}.residual", eps=eps)
+    yield node(f"{mlp}.dense", "linear", f"{attended}.LayerNorm")
+    act = f"{mlp}.intermediate_act_fn"
+    yield node(act, "activation", f"{mlp}.dense", act=config.hidden_act)
+    yield node(f"{last}.dense", "linear", act)
+    yield node(f"{last}.residual", "residual", f"{attended}.LayerNorm", f"{last}.dense")
+    yield node(f"{last}.LayerNorm", "layer_norm", f"{last}.residual", eps=eps)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from refgit.layers._array_api import Array, array_namespace
 from refgit.layers.attention import attention_scores, merge_heads, weighted_values
 from refgit.layers.position import RelativePositions, relative_scores
-from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis, Make, mistakes
+from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis, Make, mistakes, when
 from refgit.parity.graph import recipes
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
@@ -110,7 +110,7 @@ def of_scores(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         ("scale halved", "the scores are half of what they should be", 0.5 / root, 2),
         ("scale multiplied", "the scores are multiplied by sqrt(D/H), not divided", root, 2),
     )  # fmt: skip
-    yield from mistakes(
+    return mistakes(
         node,
         *((name, text, lambda n, v, scale=scale: _scores(n, v, scale=scale), rank)
           for name, text, scale, rank in scales),
@@ -118,17 +118,13 @@ def of_scores(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          "D/H channels", lambda n, v: _scores(n, v, split=interleaved)),
         ("heads not moved", "the heads are split only by a reshape; the axes of tokens and "
          "heads must be swapped", lambda n, v: _scores(n, v, split=unmoved)),
-    )  # fmt: skip
-    if len(node.inputs) > 2:
-        yield from mistakes(
-            node,
+        *when(
+            len(node.inputs) > 2,
             ("new key first", "the new key is in front of the cached ones",
              lambda n, v: _scores(n, v, order=lambda names: [names[-1], *names[:-1]]), 2),
             ("cache ignored", "the cached keys are not used",
              lambda n, v: _scores(n, v, order=lambda names: names[-1:])),
-        )  # fmt: skip
-    yield from mistakes(
-        node,
+        ),
         ("scores transposed", "queries and keys are swapped: the scores are transposed",
          lambda n, v: array_namespace(v[n.inputs[0]]).matrix_transpose(_scores(n, v)), 2),
     )  # fmt: skip
@@ -186,7 +182,7 @@ def _reversed_merge(x: Array) -> Array:
 
 def of_context(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """Values split, or heads merged, in another way."""
-    yield from mistakes(
+    return mistakes(
         node,
         ("heads interleaved", "the heads take every H-th channel of the values; each should "
          "take a run of D/H channels", lambda n, v: _context(n, v, interleaved, interleaved_back)),

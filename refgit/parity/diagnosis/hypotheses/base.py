@@ -97,6 +97,11 @@ def mistakes(
         yield Hypothesis(name, text, node.name, recipe, *rank)
 
 
+def when(condition: bool, *rows: Mistake) -> tuple[Mistake, ...]:
+    """Rows of a table that are there on a condition."""
+    return rows if condition else ()
+
+
 # ---- views with something exchanged
 
 

@@ -19,6 +19,7 @@ from refgit.parity.diagnosis.hypotheses.base import (
     short,
     twice,
     weight_and_bias,
+    when,
 )
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
@@ -48,6 +49,8 @@ def _on_operands(make: Make, node: Node, view: View) -> Array:
 def of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """A bias left out, a weight transposed, an activation too many, fewer bits, a norm in front."""
     outputs, inputs = graph.parameters[f"{node.parameters}.weight"].shape
+    config = graph.config.vision_config if node.where.is_image else graph.config
+    root = math.sqrt(config.hidden_size // config.num_attention_heads)
     yield from mistakes(
         node,
         ("no bias", "the bias is missing", lambda x, w, b: linear(x, w)),
@@ -58,19 +61,11 @@ def of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         if outputs == inputs else
         ("weight reshaped", "the weight's memory is read as (in, out); it is stored as (out, in)",
          lambda x, w, b: linear(x, w.reshape(w.shape[::-1]).T, b), 2),
-        call=_on_operands,
-    )  # fmt: skip
-    if node.name.endswith((".query", ".q_proj", ".key", ".k_proj")):
-        config = graph.config.vision_config if node.where.is_image else graph.config
-        root = math.sqrt(config.hidden_size // config.num_attention_heads)
-        yield from mistakes(
-            node,
+        *when(
+            node.name.endswith((".query", ".q_proj", ".key", ".k_proj")),
             ("scaled here", "it is divided by sqrt(D/H) already here",
              lambda x, w, b: linear(x, w, b) / root),
-            call=_on_operands,
-        )  # fmt: skip
-    yield from mistakes(
-        node,
+        ),
         ("activation twice", "an activation (gelu) is applied to its output",
          lambda x, w, b: ACTIVATIONS["gelu"](linear(x, w, b)), 4),
         ("quick activation twice", "an activation (quick-gelu) is applied to its output",

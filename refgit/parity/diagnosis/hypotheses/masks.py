@@ -9,7 +9,7 @@ from refgit.layers._array_api import Array, arange, array_namespace
 from refgit.layers.activation import sigmoid
 from refgit.layers.mask import attention_bias
 from refgit.layers.softmax import softmax
-from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis, Make, mistakes
+from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis, Make, mistakes, when
 from refgit.parity.graph import recipes
 from refgit.parity.graph.graph import Graph, MissingTensorError, View
 from refgit.parity.graph.nodes import Node
@@ -76,15 +76,13 @@ def of_masks(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          lambda q, k, n: (k < n) | (k >= q), 2),
         ("text sees itself alone", "your text tokens see only the image and themselves",
          lambda q, k, n: (k < n) | (k == q), 2),
-        call=_under,
-    )  # fmt: skip
-    if len(node.options["lengths"]) > 1:
-        yield from mistakes(
-            node,
+        *when(
+            len(node.options["lengths"]) > 1,
             ("text blind to its last", "your new token does not see the one before it",
              lambda q, k, n: (k < n) | (k == q) | (k < q - 1), 3),
-            call=_under,
-        )  # fmt: skip
+        ),
+        call=_under,
+    )  # fmt: skip
 
 
 def of_vision_masks(node: Node, graph: Graph) -> Iterator[Hypothesis]:
@@ -132,16 +130,13 @@ def of_padding(node: Node, graph: Graph) -> Iterator[Hypothesis]:
            lambda m, k, s=shift: array_namespace(m).roll(m, s, axis=1), 2) for shift in (1, -1)),
         ("padding of the first row", "every sequence has the padding of the first",
          lambda m, k: 0 * m + m[:1], 2),
+        *when(
+            len(node.options["lengths"]) > 1,
+            ("padding of the past ignored", "padding in the cache is not masked while decoding",
+             lambda m, k: _only_last(m, node.options["lengths"][-1])),
+        ),
         call=_padded,
     )  # fmt: skip
-    if len(node.options["lengths"]) > 1:
-        now = node.options["lengths"][-1]
-        yield from mistakes(
-            node,
-            ("padding of the past ignored", "padding in the cache is not masked while decoding",
-             lambda m, k: _only_last(m, now)),
-            call=_padded,
-        )  # fmt: skip
 
     def added(n: Node, v: View) -> Array:
         mask, x = _some_padding(n, v), v[n.inputs[0]]
@@ -190,7 +185,7 @@ def _softmax_over(x: Array, axis: int) -> Array:
 def of_softmax(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """Another axis, scale or base, or no softmax; a mask applied in another way."""
     root = math.sqrt(node.options["head_width"])
-    yield from mistakes(
+    return mistakes(
         node,
         ("softmax over queries", "your softmax runs over the queries; it should run over the "
          "keys", lambda n, v: _softmax_over(_biased(n, v), -2), 1),
@@ -209,10 +204,8 @@ def of_softmax(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         ("sigmoid", "a sigmoid takes the place of the softmax",
          lambda n, v: sigmoid(_biased(n, v)), 3),
         ("no softmax", "the softmax is missing", lambda n, v: v[n.inputs[0]], 3),
-    )  # fmt: skip
-    if node.options["masked"]:
-        yield from mistakes(
-            node,
+        *when(
+            node.options["masked"],
             ("masked scores set to 0", "masked scores are set to 0; they need -inf",
              lambda n, v: softmax(v[n.inputs[0]] * _seen(n, v)), 2),
             ("mask after softmax", "the mask is applied after the softmax, and the rows no "
@@ -221,9 +214,7 @@ def of_softmax(node: Node, graph: Graph) -> Iterator[Hypothesis]:
              "seen needs -inf", lambda n, v: softmax(v[n.inputs[0]] + _seen(n, v)), 2),
             ("head mask ignored", "the head mask is ignored",
              lambda n, v: softmax(_biased(n, v)), 2),
-        )  # fmt: skip
-    yield from mistakes(
-        node,
+        ),
         *((f"dropout scale {p:g}", f"the probabilities are scaled by 1/(1 - {p:g}), as "
            "dropout does in training", lambda n, v, p=p: softmax(_biased(n, v)) / (1 - p), 2)
           for p in (0.1, 0.2, 0.5)),

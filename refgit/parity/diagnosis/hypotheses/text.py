@@ -17,6 +17,7 @@ from refgit.parity.diagnosis.hypotheses.base import (
     Substitute,
     mistakes,
     on_inputs,
+    when,
 )
 from refgit.parity.graph import recipes
 from refgit.parity.graph.graph import Graph, MissingTensorError, View
@@ -36,11 +37,8 @@ def _by_ids(ids: Make, node: Node, view: View) -> Array:
 def of_words(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """Other ids, another table, or embeddings that are scaled."""
     root = math.sqrt(graph.config.hidden_size)
-    yield from mistakes(
-        node,
-        ("words scaled", "the word embeddings are multiplied by sqrt(D)",
-         lambda n, v: RECIPES[n.kind](n, v) * root),
-    )  # fmt: skip
+    yield Hypothesis("words scaled", "the word embeddings are multiplied by sqrt(D)", node.name,
+                     lambda n, v: RECIPES[n.kind](n, v) * root)  # fmt: skip
     yield from mistakes(
         node,
         ("ids plus one", "each id takes the embedding after its own",
@@ -57,19 +55,20 @@ def of_words(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         call=_by_ids,
     )  # fmt: skip
     words, pad = graph.parameters[f"{node.parameters}.weight"], graph.config.pad_token_id
-    if words is not graph.parameters["output.weight"]:
-        yield from mistakes(
-            node,
+    yield from mistakes(
+        node,
+        *when(
+            words is not graph.parameters["output.weight"],
             ("words from the head", "the word embeddings are taken from the head's matrix",
              lambda n, v: RECIPES[n.kind](replace(n, parameters="output"), v)),
-        )  # fmt: skip
-    if pad is not None:
-        yield from mistakes(
-            node,
+        ),
+        *when(
+            pad is not None,
             ("padding word zero", f"the padding token ({pad}) has the vector 0; the checkpoint "
              "gives it another",
              lambda n, v: RECIPES[n.kind](n, v) * (v[n.inputs[0]] != pad)[..., None], 2),
-        )  # fmt: skip
+        ),
+    )  # fmt: skip
 
 
 def _at_positions(ids: Make, node: Node, view: View) -> Array:
@@ -113,26 +112,17 @@ def of_positions(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         ("positions reversed", "your text positions run backwards", lambda own, v: own[:, ::-1], 2),
         ("position_ids ignored", "position_ids is ignored",
          lambda own, v: np.arange(sum(past), sum(past) + now)[None] + 0 * own),
-        call=_at_positions,
-    )  # fmt: skip
-    if past:
-        yield from mistakes(
-            node,
+        *when(
+            bool(past),
             ("positions from 0 in a step", "your text positions start again at 0 in a step on "
              "top of a cache", lambda own, v: np.arange(now)[None] + 0 * own),
-            call=_at_positions,
-        )  # fmt: skip
-    yield from mistakes(
-        node,
+        ),
         ("positions skip padding", "your text positions do not count padding; position_ids "
          "should say so", behind_padding),
         call=_at_positions,
     )  # fmt: skip
-    yield from mistakes(
-        node,
-        ("text positions missing", "the text positions are missing",
-         lambda n, v: 0 * RECIPES[n.kind](n, v)),
-    )  # fmt: skip
+    yield Hypothesis("text positions missing", "the text positions are missing", node.name,
+                     lambda n, v: 0 * RECIPES[n.kind](n, v))  # fmt: skip
 
 
 def of_sum(node: Node, graph: Graph) -> Iterator[Hypothesis]:

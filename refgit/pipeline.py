@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgit.demo import find_model
-from refgit.generation.classification.ranking import check_labels, trie_of
-from refgit.generation.classification.trie import LabelError, Trie
+from refgit.generation.classification.labels import LabelSet, prepare_labels
 from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.processing import GitProcessor, VideoFileError, load_image, read_video
@@ -408,7 +407,7 @@ class Captioner:
 
     # ---- labels
 
-    def labels(self, texts: Sequence[str], prompt: Sequence[int] | None = None) -> Labels:
+    def labels(self, texts: Sequence[str], prompt: Sequence[int] | None = None) -> LabelSet:
         """Prepare labels for `classify`.
 
         Parameters
@@ -424,35 +423,14 @@ class Captioner:
         ValueError
             The model has no end token.
         """
-        model, tokenizer = self.model, self.processor.tokenizer
-        if not model.generation_config.eos_ids:
-            raise ValueError(
-                "the model names no token that ends a text; expected eos_token_id in its "
-                "generation_config.json or config.json."
-            )
-        first: dict[tuple[int, ...], int] = {}
-        repeated, unknown = [], []
-        for i, ids in enumerate(tokenizer(list(texts), add_special_tokens=False)["input_ids"]):
-            if not ids:
-                raise LabelError(i, "has no words to read.")
-            earlier = first.setdefault(tuple(ids), i)
-            if earlier != i:
-                repeated.append((i, earlier))
-            elif tokenizer.unk_token_id in ids:
-                unknown.append(i)
-        numbers = tuple(first.values())
-        before = tuple(self.prompt(None) if prompt is None else prompt)
-        try:
-            trie = trie_of(model, list(first))
-            check_labels(trie, model.config, len(before), self.model.config.num_image_tokens())
-        except LabelError as error:
-            raise LabelError(numbers[error.label], error.why) from error
-        return Labels(tuple(texts), numbers, trie, before, tuple(repeated), tuple(unknown))
+        before = self.prompt(None) if prompt is None else prompt
+        tokens = self.model.config.num_image_tokens()
+        return prepare_labels(self.model, self.processor.tokenizer, texts, before, tokens)
 
     def classify(
         self,
         source: Source,
-        labels: Labels | Sequence[str],
+        labels: LabelSet | Sequence[str],
         *,
         top: int = 5,
         batch_size: int = 128,
@@ -464,7 +442,7 @@ class Captioner:
         ----------
         source
             See `Captioner`.
-        labels : Labels or sequence of str
+        labels : LabelSet or sequence of str
             As `labels` returns them, or texts.
         top : int
             How many to return.
@@ -483,7 +461,7 @@ class Captioner:
         ValueError, TypeError, ImportError
             As `read` and `labels`.
         """
-        known = labels if isinstance(labels, Labels) else self.labels(labels)
+        known = labels if isinstance(labels, LabelSet) else self.labels(labels)
         found = self.model.classify(
             labels=known.trie,
             prompt=known.prompt,
@@ -499,34 +477,6 @@ class Captioner:
             RankedLabel(known.texts[known.numbers[label]], *numbers)
             for label, *numbers in zip(*(column.tolist() for column in columns), strict=True)
         ]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Labels for `Captioner.classify`, from `Captioner.labels`.
-
-    Attributes
-    ----------
-    texts : tuple of str
-        As they were given.
-    numbers : tuple of int
-        Which of the texts each label of the trie is, from 0; a text of the same tokens as an
-        earlier one is left out.
-    trie : Trie
-    prompt : tuple of int
-        Token ids before each label.
-    repeated : tuple of (int, int)
-        Texts that are left out, and the earlier ones of the same tokens.
-    unknown : tuple of int
-        Texts with words that the tokenizer does not know.
-    """
-
-    texts: tuple[str, ...]
-    numbers: tuple[int, ...]
-    trie: Trie
-    prompt: tuple[int, ...]
-    repeated: tuple[tuple[int, int], ...]
-    unknown: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def test_a_seed_makes_a_sampled_caption_repeat(tmp_path: Path) -> None:
     settings = {"do_sample": True, "temperature": 3.0}
     file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
     captioner = Captioner.from_pretrained(folder, max_length=8)
-    drawn = {captioner.caption(STAR, seed=seed) for seed in range(6)}
+    drawn = {captioner.caption(STAR, seed=seed) for seed in range(3)}
     assert len(drawn) > 1
     assert captioner.caption(STAR, seed=3) == captioner.caption(STAR, seed=3)
 

@@ -20,8 +20,9 @@ from refgit.cli.inputs import (
 )
 from refgit.cli.output import Failures, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
+from refgit.generation.classification.labels import LabelSet
 from refgit.generation.classification.trie import LabelError
-from refgit.pipeline import Captioner, Labels, RankedLabel
+from refgit.pipeline import Captioner, RankedLabel
 
 DESCRIPTION = "Rank labels by their probability as the text below each image or video."
 EPILOG = """\
@@ -160,7 +161,7 @@ def read_labels(file: str) -> list[Label]:
 
 def prepared(
     lines: Sequence[Label], file: str, captioner: Captioner, prompt: Sequence[int]
-) -> Labels:
+) -> LabelSet:
     """Turn the labels into tokens; those that read as an earlier one are left out.
 
     stderr says what was left out, and which labels have words that the tokenizer does not know.

@@ -1,8 +1,8 @@
-"""The shim: what the layers need around the Python array API standard, and nothing more.
+"""What the layers need around the Python array API standard, and nothing more.
 
-The standard (data-apis.org/array-api) names the functions; NumPy 2 and array-api-strict keep to
-it, CuPy nearly does. The few places where CuPy differs are evened out here, so that no layer
-asks which library it runs on.
+The standard (data-apis.org/array-api) names the functions; NumPy 2, array-api-strict and JAX follow
+it, CuPy nearly does. The few places where libraries differ are handled here, so that no layer asks
+which library it runs on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Array: TypeAlias = Any
 
 
 def array_namespace(x: Array) -> Any:
-    """Return the module whose functions take `x`: numpy, cupy, array_api_strict ..."""
+    """Return the module whose functions take `x`: numpy, cupy, jax.numpy, array_api_strict ..."""
     if hasattr(x, "__array_namespace__"):
         return x.__array_namespace__()
     return sys.modules[type(x).__module__.partition(".")[0]]  # CuPy arrays do not say
@@ -41,3 +41,17 @@ def at_least_float32(x: Array) -> Array:
     """Return `x`, with float16 raised to float32: sums over many terms need the longer mantissa."""
     xp = array_namespace(x)
     return xp.astype(x, xp.float32) if xp.finfo(x.dtype).bits < 32 else x
+
+
+def write(x: Array, start: int, new: Array) -> Array:
+    """Return (.., .., L, ..) `x` with `new` from `start` on, in place where arrays can be written.
+
+    JAX's cannot be: there the parts are joined to another array.
+    """
+    stop = start + new.shape[2]
+    try:
+        x[:, :, start:stop, :] = new
+    except TypeError:
+        xp = array_namespace(x)
+        return xp.concat([x[:, :, :start, :], new, x[:, :, stop:, :]], axis=2)
+    return x

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from refgit.layers._array_api import Array, array_namespace, filled
+from refgit.layers._array_api import Array, array_namespace, filled, write
 
 
 class KeyValueCache:
@@ -215,15 +215,14 @@ class _Growing:
                 self._wider(self.buffers[0], 2 * stop),
                 self._wider(self.buffers[1], 2 * stop),
             )
-        for buffer, new in zip(self.buffers, (key, value), strict=True):
-            buffer[:, :, self.length : stop, :] = new
+        old_key, old_value = self.buffers
+        self.buffers = write(old_key, self.length, key), write(old_value, self.length, value)
         self.length = stop
 
     def _wider(self, old: Array, capacity: int) -> Array:
         b, h, _, d = old.shape
-        wide = filled((b, h, capacity, d), 0, like=old)
-        wide[:, :, : self.length, :] = old[:, :, : self.length, :]
-        return wide
+        room = filled((b, h, capacity - self.length, d), 0, like=old)
+        return array_namespace(old).concat([old[:, :, : self.length, :], room], axis=2)
 
     def copy(self) -> _Growing:
         key, value = self.in_use()

@@ -5,6 +5,7 @@
     flops.py    operations of one caption, by part
     memory.py   bytes of the weights, of the cache and of activations
     stored.py   what a checkpoint's files hold, read from their headers
+    description.py  all of it in plain values, as `refgit info --json` prints it
 
 Nothing here loads weights or runs a model.
 """

@@ -17,7 +17,7 @@ from refgit.demo import NAME, find_model
 from refgit.errors import CheckpointError
 from refgit.files import CONFIG_NAME
 from refgit.model.config import GitConfig
-from refgit.sizes import caption_flops, caption_memory, parameters_by_part, read_stored
+from refgit.sizes.description import DTYPES, describe
 
 DESCRIPTION = (
     "Describe a model: its architecture, its parameters part by part, its bytes on "
@@ -40,7 +40,6 @@ numbers; 1 GFLOP is a thousand million of them. A multiply-add counts as two.
 
 exit codes: 0 all well, 2 nothing could be described
 """
-_DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="float32",
-        choices=_DTYPES,
+        choices=DTYPES,
         help="the type of number that a caption is computed in (default: float32)",
     )
     add_output_options(parser, "print all of it as one JSON object")
@@ -100,131 +99,6 @@ def find_directory(name: str) -> Path:
             f"expected a directory with one. Make one first: refgit convert {others[0]} --out DIR."
         )
     return find_model(name, weights=False)
-
-
-# ---- what there is to say
-
-
-def describe(config: GitConfig, directory: Path, tokens: int, dtype: str) -> dict[str, Any]:
-    """Say all that `refgit info --json` prints of a model, but its name.
-
-    Parameters
-    ----------
-    config : GitConfig
-    directory : Path
-        Where its files lie.
-    tokens : int
-        Tokens of the caption whose cost is counted.
-    dtype : str
-        What it is computed in.
-
-    Raises
-    ------
-    ValueError
-        The model has no positions for so many tokens.
-    CheckpointError
-        A file of weights is broken.
-    """
-    parts = parameters_by_part(config)
-    stored = read_stored(directory, config)
-    return {
-        "architecture": architecture(config),
-        "parameters": {
-            "total": sum(part.parameters for part in parts),
-            "tied": config.tie_word_embeddings,
-            "parts": [
-                {"part": p.name, "tensors": p.tensors, "parameters": p.parameters, "note": p.shared}
-                for p in parts
-            ],
-        },
-        "weights": None if stored is None else _weights(stored),
-        "memory": memory(config, dtype, tokens),
-        "flops": flops(config, tokens),
-    }
-
-
-def architecture(config: GitConfig) -> dict[str, Any]:
-    """Say what the two halves of a model look like; the keys are config.json's where it has any."""
-    vision = config.vision_config
-    return {
-        "image_encoder": {
-            "layers": vision.num_hidden_layers,
-            "width": vision.hidden_size,
-            "heads": vision.num_attention_heads,
-            "feed_forward": vision.intermediate_size,
-            "activation": vision.hidden_act,
-            "layer_norm_eps": vision.layer_norm_eps,
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-            "patches": vision.num_patches,
-            "positions": vision.num_positions,
-            "frames": config.num_image_with_embedding,
-            "image_tokens": config.num_image_tokens(),
-        },
-        "text_decoder": {
-            "layers": config.num_hidden_layers,
-            "width": config.hidden_size,
-            "heads": config.num_attention_heads,
-            "pruned_heads": {str(k): sorted(v) for k, v in sorted(config.pruned_heads.items())},
-            "feed_forward": config.intermediate_size,
-            "activation": config.hidden_act,
-            "layer_norm_eps": config.layer_norm_eps,
-            "embedding_layer_norm_eps": config.embedding_layer_norm_eps,
-            "vocabulary": config.vocab_size,
-            "positions": config.max_position_embeddings,
-            "position_type": config.position_embedding_type,
-        },
-    }
-
-
-def _weights(stored: Any) -> dict[str, Any]:
-    return {
-        "files": list(stored.files),
-        "file_bytes": stored.file_bytes,
-        "by_dtype": {
-            dtype: {"numbers": numbers, "bytes": size}
-            for dtype, (numbers, size) in stored.by_dtype.items()
-        },
-        "difference": stored.difference or None,
-    }
-
-
-def memory(config: GitConfig, dtype: str, tokens: int) -> dict[str, Any]:
-    """Say how many bytes the weights take in each dtype, and a caption in one."""
-    found = caption_memory(config, dtype)
-    return {
-        "weights": {name: caption_memory(config, name).weights for name in _DTYPES},
-        "caption": {
-            "dtype": dtype,
-            "tokens": tokens,
-            "weights": found.weights,
-            "cache_per_image": found.cache_image,
-            "cache_per_text_token": found.cache_text_token,
-            "activations": found.activations,
-            "total": found.total(tokens),
-        },
-    }
-
-
-def flops(config: GitConfig, tokens: int) -> dict[str, Any]:
-    """Say how many operations a caption takes, part by part."""
-    room = config.text_room(config.num_image_tokens())
-    if tokens > room:
-        raise ValueError(
-            f"--tokens is {tokens}; this model has positions for {max(room, 0)} text tokens. Ask "
-            "for fewer."
-        )
-    found = caption_flops(config, tokens)
-    return {
-        "tokens": tokens,
-        "vision_encoder": found.vision_encoder,
-        "visual_projection": found.visual_projection,
-        "decoder_image_part": found.decoder_image,
-        "first_text_step": found.text_steps[0],
-        "last_text_step": found.text_steps[-1],
-        "text_steps": found.text,
-        "total": found.total,
-    }
 
 
 # ---- how it is printed

@@ -1,6 +1,6 @@
 """What is known of one text below one image: probabilities, attention, states on the way.
 
-Letters as in refgit/layers: N image tokens, T words here, L = N + T, D width, H heads. F frames
+Letters as in refgit/layers: N image tokens, T text tokens, L = N + T, D width, H heads. F frames
 (1 of an image) have R rows and C columns of patches each, so N = F (1 + R C): of every frame the
 class token comes first.
 """
@@ -25,32 +25,32 @@ class ExplainError(ValueError):
 class ExplanationData:
     """One text below one image, as the model saw both; `Explanation` shows it as well.
 
-    Word k is token ``token_ids[k]``. It was predicted at position N + k of the decoder's sequence,
-    where the token before it is (``context[k]``; the opening token before the first word): all
-    that is said of word k is read off at this *query position*.
+    Token k is ``token_ids[k]``. It was predicted at position N + k of the decoder's sequence,
+    where the token before it is (``context[k]``; the opening token before the first): all that
+    is said of token k is read off at this *query position*.
 
     Attributes
     ----------
     text : str
-        The words in letters, without special tokens.
+        The decoded tokens, without special ones.
     generated : bool
         Whether the model wrote the text; otherwise it was given.
     token_ids : int64 array (T,)
-        The words; the last is the end token, unless generation was cut off before.
+        The last is the end token, unless generation was cut off before.
     tokens : tuple of T str
         These as the vocabulary writes them.
     context : tuple of T str
-        The text tokens that the decoder reads: the opening token, then all words but the last.
+        The text tokens that the decoder reads: the opening token, then all but the last.
     probabilities : array (T,)
-        What the model gave each word, before any rule of generation.
+        What the model gave each token, before any rule of generation.
     ranks : int64 array (T,)
-        1 where the word was the likeliest, 2 where one was likelier ...
+        1 where the token was the likeliest, 2 where one was likelier ...
     top_ids : int64 array (T, 10)
-        The likeliest words in the place of each, best first; fewer columns where V is below 10.
+        The likeliest tokens in the place of each, best first; fewer columns where V is below 10.
     top_tokens : tuple of T tuples of str
     top_probabilities : array (T, 10)
     attentions : tuple of arrays (H, T, L), one a layer
-        The decoder's, of the query of each word. Pruned heads are missing.
+        The decoder's, of the query of each token. Pruned heads are missing.
     heads : tuple of tuples of int, one a layer
         The number, in the unpruned model, of each head in `attentions`.
     rollouts : float64 array (layers, T, L)
@@ -61,10 +61,10 @@ class ExplanationData:
     image_norms : array (image layers + 1, F R C)
         The same of each patch on its way through the image encoder, class tokens left out.
     lens_ids : int64 array (layers + 1, T)
-        The word that the head would say if the decoder ended there (the "logit lens").
+        The token that the head would choose if the decoder ended there (the "logit lens").
     lens_tokens : tuple of layers + 1 tuples of str
-    lens_probabilities, lens_of_word : arrays (layers + 1, T)
-        The head's probability there of that word, and of the word that was chosen.
+    lens_probabilities, lens_of_token : arrays (layers + 1, T)
+        The head's probability there of that token, and of the token that was chosen.
     image : uint8 array (F, R P, C P, 3)
         What the model saw: after resizing and cropping, less what does not fill a patch.
     grid : (int, int, int)
@@ -89,7 +89,7 @@ class ExplanationData:
     lens_ids: Ids
     lens_tokens: tuple[tuple[str, ...], ...]
     lens_probabilities: Numbers
-    lens_of_word: Numbers
+    lens_of_token: Numbers
     image: Bytes
     grid: tuple[int, int, int]
 
@@ -100,13 +100,13 @@ class ExplanationData:
         return frames * (1 + rows * columns)
 
     def attention(
-        self, word: int, layer: int | None = None, head: int | None = None, *, rolled: bool = False
+        self, token: int, layer: int | None = None, head: int | None = None, *, rolled: bool = False
     ) -> Numbers:
-        """What a word was read from.
+        """Return the attention of the query that predicted a token.
 
         Parameters
         ----------
-        word : int
+        token : int
         layer : int, optional
             From 0; by default the mean over the layers, or rollout through all of them.
         head : int, optional
@@ -122,10 +122,10 @@ class ExplanationData:
         Raises
         ------
         ExplainError
-            There is no such word, layer or head, or a head was named without its layer or with
+            There is no such token, layer or head, or a head was named without its layer or with
             `rolled`.
         """
-        self._require("word", word, range(len(self.tokens)))
+        self._require("token", token, range(len(self.tokens)))
         if layer is not None:
             self._require("layer", layer, range(len(self.attentions)))
         if head is not None and (layer is None or rolled):
@@ -134,14 +134,14 @@ class ExplanationData:
                 "layer with it, and not rolled, which takes all heads together."
             )
         if rolled:
-            row: Numbers = self.rollouts[-1 if layer is None else layer, word]
+            row: Numbers = self.rollouts[-1 if layer is None else layer, token]
         elif layer is None:
-            row = np.mean([a[:, word].mean(axis=0) for a in self.attentions], axis=0)
+            row = np.mean([a[:, token].mean(axis=0) for a in self.attentions], axis=0)
         elif head is None:
-            row = self.attentions[layer][:, word].mean(axis=0)
+            row = self.attentions[layer][:, token].mean(axis=0)
         else:
             self._require(f"head of layer {layer}", head, self.heads[layer])
-            row = self.attentions[layer][self.heads[layer].index(head), word]
+            row = self.attentions[layer][self.heads[layer].index(head), token]
         return row
 
     @staticmethod

@@ -78,7 +78,7 @@ def _word(x: ExplanationData, k: int) -> dict[str, Any]:
         "id": int(x.token_ids[k]),
         "norms": [_brief(v) for v in x.text_norms[:, k]],
         "lens": [
-            [x.lens_tokens[i][k], _brief(x.lens_probabilities[i, k]), _brief(x.lens_of_word[i, k])]
+            [x.lens_tokens[i][k], _brief(x.lens_probabilities[i, k]), _brief(x.lens_of_token[i, k])]
             for i in layers
         ],
     }

@@ -242,7 +242,7 @@ def _explanation(
         lens_ids=lens,
         lens_tokens=written(lens),
         lens_probabilities=p.max(axis=-1),
-        lens_of_word=own,
+        lens_of_token=own,
         image=image,
         grid=grid,
     )

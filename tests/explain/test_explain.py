@@ -150,7 +150,7 @@ def test_shapes_are_as_documented(case: tuple[GitForCausalLM, Any, Explanation, 
     assert [a.shape for a in x.attentions] == [(len(h), t, n + t) for h in x.heads]
     assert len(x.heads) == layers
     assert x.rollouts.shape == (layers, t, n + t)
-    for array in (x.text_norms, x.lens_ids, x.lens_probabilities, x.lens_of_word):
+    for array in (x.text_norms, x.lens_ids, x.lens_probabilities, x.lens_of_token):
         assert array.shape == (layers + 1, t)
     assert x.image_norms.shape == (3, frames * rows * columns)
     for array in (x.top_ids, x.top_probabilities):
@@ -181,7 +181,7 @@ def test_what_fills_no_patch_is_not_shown() -> None:
 
 def test_the_logit_lens_ends_at_the_models_own_words(plain: Explanation) -> None:
     np.testing.assert_array_equal(plain.lens_ids[-1], plain.top_ids[:, 0])
-    np.testing.assert_array_equal(plain.lens_of_word[-1], plain.probabilities)
+    np.testing.assert_array_equal(plain.lens_of_token[-1], plain.probabilities)
     assert plain.lens_tokens[-1] == tuple(top[0] for top in plain.top_tokens)
 
 
@@ -259,11 +259,11 @@ def test_patches_lie_as_in_the_image(plain: Explanation) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"word": 99}, "word is 99; there are 0, 1"),
-        ({"word": 0, "layer": 3}, "layer is 3; there are 0, 1, 2"),
-        ({"word": 0, "layer": 0, "head": 4}, "head of layer 0 is 4; there are 0, 1, 2, 3"),
-        ({"word": 0, "head": 1}, "head is 1 without a layer"),
-        ({"word": 0, "layer": 0, "head": 1, "rolled": True}, "head is 1 with rolled"),
+        ({"token": 99}, "token is 99; there are 0, 1"),
+        ({"token": 0, "layer": 3}, "layer is 3; there are 0, 1, 2"),
+        ({"token": 0, "layer": 0, "head": 4}, "head of layer 0 is 4; there are 0, 1, 2, 3"),
+        ({"token": 0, "head": 1}, "head is 1 without a layer"),
+        ({"token": 0, "layer": 0, "head": 1, "rolled": True}, "head is 1 with rolled"),
     ],
 )
 def test_what_is_not_there_is_refused(

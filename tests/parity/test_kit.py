@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,11 @@ from safetensors.numpy import load_file, save_file
 import refgit
 from helpers.backends import ROOT
 from refgit.cli import main as cli
-from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation
+from refgit.parity.kit.case import LEVELS, Checkpoint, Evaluation
 from refgit.parity.kit.case_grading import MISSING
-from refgit.parity.kit.cases.layers import layer_cases
-from refgit.parity.kit.cases.models import (
-    CONFIG,
-    block_cases,
-    draw_weights,
-    embed_cases,
-    kit_checkpoints,
-    model_cases,
-    pixels,
-    tower_cases,
-)
-from refgit.parity.kit.cases.searches import (
-    SHAKE,
-    check_stability,
-    search_case,
-    search_cases,
-    step_cases,
-)
+from refgit.parity.kit.cases import computed_cases
+from refgit.parity.kit.cases.models import CONFIG, draw_weights, kit_checkpoints, pixels
+from refgit.parity.kit.cases.searches import SHAKE, check_stability, search_case
 from refgit.parity.kit.files import write_kit
 from refgit.parity.kit.grading import Grading, grade, read_tensors
 from refgit.parity.kit.tolerance import (
@@ -66,20 +51,13 @@ def index(kit: Path) -> dict[str, Any]:
     return content
 
 
-def computed_cases() -> Iterator[Case]:
-    models = kit_checkpoints()
-    yield from layer_cases()
-    for make in (embed_cases, block_cases, tower_cases, model_cases, step_cases, search_cases):
-        yield from make(models)
-
-
 @pytest.fixture(scope="module")
 def float32_results(tmp_path_factory: pytest.TempPathFactory, kit: Path) -> Path:
     """What refgit computes in float32, in an order of summation that measured no tolerance."""
     folder = tmp_path_factory.mktemp("float32")
     order = OrderedBackend(lambda n: np.random.RandomState(n + 1000).permutation(n))
     evaluation = Evaluation("other order", "float32", order)
-    for case in computed_cases():
+    for case in computed_cases(kit_checkpoints()):
         save_file(case.run(evaluation), folder / f"{case.id}.safetensors")
     for path in (kit / "cases").iterdir():  # these have one right answer
         name, _, kind = path.name.partition(".")

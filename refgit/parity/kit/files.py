@@ -18,24 +18,14 @@ from refgit.files import write_whole
 from refgit.hub import find_checkpoint
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation, TextCase
-from refgit.parity.kit.cases.layers import layer_cases
-from refgit.parity.kit.cases.models import (
-    block_cases,
-    embed_cases,
-    kit_checkpoints,
-    model_cases,
-    tower_cases,
-)
-from refgit.parity.kit.cases.pictures import picture_cases
+from refgit.parity.kit.cases import computed_cases, file_cases
+from refgit.parity.kit.cases.models import kit_checkpoints
 from refgit.parity.kit.cases.searches import (
     SHAKE,
     SHAKE_OF_A_CHECKPOINT,
     check_stability,
     checkpoint_cases,
-    search_cases,
-    step_cases,
 )
-from refgit.parity.kit.cases.texts import text_cases
 from refgit.parity.kit.readme import readme
 from refgit.parity.kit.tolerance import UnstableError, evaluations, measure, rounded_up
 from refgit.parity.kit.tolerance import tolerance as tolerance_of
@@ -84,8 +74,8 @@ def write_kit(directory: str | Path, *, model: str | Path | None = None) -> dict
         _write_checkpoint(folder, checkpoint)
     write_whole(folder / "tokenizer" / "vocab.txt", "\n".join(VOCABULARY) + "\n")
     left_out: list[dict[str, str]] = []
-    entries = [_write_text_case(folder, case) for case in (*picture_cases(), *text_cases())]
-    for case, float32 in _computed_cases(checkpoints, own):
+    entries = [_write_text_case(folder, case) for case in file_cases()]
+    for case, float32 in _with_evaluations(checkpoints, own):
         try:
             entries.append(_write_case(folder, case, float32))
         except UnstableError as error:
@@ -126,21 +116,17 @@ def _checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint("checkpoint", model.config, model.state_dict(), str(Path(found).resolve()))
 
 
-def _computed_cases(
+def _with_evaluations(
     checkpoints: Mapping[str, Checkpoint], own: Checkpoint | None
 ) -> Iterator[tuple[Case, list[Evaluation]]]:
     """All cases that are computed, each with the float32 evaluations that measure its noise."""
-    every = evaluations()
-    models = dict(checkpoints)
-    yield from ((case, every) for case in layer_cases())
-    for make in (embed_cases, block_cases, tower_cases, model_cases, step_cases):
-        yield from ((case, every) for case in make(models))
-    few = [evaluation for evaluation in every if evaluation.name in FOR_SEARCHES]
-    yield from ((case, few) for case in search_cases(models))
-    if own is not None:
-        few = [evaluation for evaluation in every if evaluation.name in FOR_A_CHECKPOINT]
-        for case in checkpoint_cases(own):
-            yield case, few[:1] if case.level in SEARCHES else few  # it may be a large model
+    every = {evaluation.name: evaluation for evaluation in evaluations()}
+    for case in computed_cases(checkpoints):
+        names = FOR_SEARCHES if case.level in SEARCHES else tuple(every)
+        yield case, [every[name] for name in names]
+    for case in () if own is None else checkpoint_cases(own):  # it may be a large model
+        names = FOR_A_CHECKPOINT[:1] if case.level in SEARCHES else FOR_A_CHECKPOINT
+        yield case, [every[name] for name in names]
 
 
 def _count(entries: list[dict[str, Any]], level: str) -> int:

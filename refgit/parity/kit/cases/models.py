@@ -148,7 +148,7 @@ def part_case(
 # ---- what is put in front of the towers
 
 
-def embed_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+def embed_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
     """Text, image, stretched image, frames."""
     eps = CONFIG.layer_norm_eps
     yield part_case(
@@ -212,7 +212,7 @@ def embed_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
 # ---- blocks
 
 
-def block_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+def block_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
     """One block of each tower, with everything on the way."""
 
     def computed(part: Part) -> dict[str, Array]:
@@ -275,7 +275,7 @@ def _decoder_block(
 # ---- towers
 
 
-def tower_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+def tower_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
     """Image encoder with projection, and decoder."""
     image, n_text = models["image"], 6
     yield vision_case("vision", image, pixels(36, 2, 3, 16, 16), "of the learned size")
@@ -371,7 +371,7 @@ def model_case(
     )
 
 
-def model_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+def model_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
     """Every kind of model and of input, one at a time."""
     image = models["image"]
     images, ids = pixels(41, 2, 3, 16, 16), text(42, 2, 6, CONFIG.vocab_size)

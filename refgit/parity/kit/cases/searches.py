@@ -6,7 +6,7 @@ scores shaken by far more than any tolerance, and a case whose ids change is ref
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ SHAKE_OF_A_CHECKPOINT = 2e-4
 # ---- steps
 
 
-def step_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+def step_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
     """The prompt in one call, then a word at a time on top of the cache."""
     words, image = models["image"].config.vocab_size, models["image"]
     images, steps = pixels(51, 2, 3, 16, 16), 4
@@ -108,42 +108,29 @@ def step_case(
 # ---- searches
 
 
-def search_cases(models: dict[str, Checkpoint]) -> Iterator[Case]:
+def search_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
     """Greedy and beam search, of captions and answers."""
-    image, words = models["image"], models["image"].config.vocab_size
-    images = pixels(61, 3, 3, 16, 16)
-    prompts = text(62, 3, 4, words)
-    greedy, beam = {"max_length": 16}, {"max_length": 14, "num_beams": 4}
-    yield search_case(
-        "greedy", image, "Captions of three images.", {"pixel_values": images}, greedy
-    )
-    yield search_case(
-        "greedy-answers",
-        image,
-        "Three images with a prompt each (a question), of one length.",
-        {"pixel_values": images, "input_ids": prompts},
-        greedy,
-    )
-    for kind in ("relative_key", "relative_key_query"):
-        name, what = f"greedy-{kind.replace('_', '-')}", f"With {kind} positions."
-        yield search_case(name, models[kind], what, {"pixel_values": images}, greedy)
+    captions = {"pixel_values": pixels(61, 3, 3, 16, 16)}
+    answers = {**captions, "input_ids": text(62, 3, 4, models["image"].config.vocab_size)}
     videos = {"pixel_values": pixels(63, 2, FRAMES, 3, 16, 16)}
-    yield search_case("greedy-video", models["video"], "Captions of two videos.", videos, greedy)
-    yield search_case("beam", image, "Four beams.", {"pixel_values": images}, beam)
-    yield search_case(
-        "beam-length-penalty",
-        image,
-        "Four beams, length penalty 0.6, the two best texts of each image.",
-        {"pixel_values": images},
-        {**beam, "length_penalty": 0.6, "num_return_sequences": 2},
-    )
-    yield search_case(
-        "beam-answers",
-        image,
-        "Three beams behind prompts; words of the prompt do not count in the score.",
-        {"pixel_values": images, "input_ids": prompts},
-        {**beam, "num_beams": 3},
-    )
+    greedy: dict[str, Any] = {"max_length": 16}
+    beam: dict[str, Any] = {"max_length": 14, "num_beams": 4}
+    two = {**beam, "length_penalty": 0.6, "num_return_sequences": 2}
+    for name, model, what, inputs, options in (
+        ("greedy", "image", "Captions of three images.", captions, greedy),
+        ("greedy-answers", "image", "Three images with a prompt each (a question), of one length.",
+         answers, greedy),
+        *((f"greedy-{kind.replace('_', '-')}", kind, f"With {kind} positions.", captions, greedy)
+          for kind in ("relative_key", "relative_key_query")),
+        ("greedy-video", "video", "Captions of two videos.", videos, greedy),
+        ("beam", "image", "Four beams.", captions, beam),
+        ("beam-length-penalty", "image",
+         "Four beams, length penalty 0.6, the two best texts of each image.", captions, two),
+        ("beam-answers", "image",
+         "Three beams behind prompts; words of the prompt do not count in the score.",
+         answers, {**beam, "num_beams": 3}),
+    ):  # fmt: skip
+        yield search_case(name, models[model], what, inputs, options)
 
 
 def search_case(

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from refgit.model.causal_lm import GitForCausalLM
-from refgit.model.vision import image_encoder
 from refgit.pipeline import Captioner
 from refgit.processing import GitProcessor, load_image
 from refgit.version import __version__
@@ -92,12 +91,8 @@ class Engine:
     def case_vision(self, case: Case) -> Runs:
         """The image encoder alone."""
         model, pixels = self.model, self.pixels(case)
-        weights = model.parameters["git"]["image_encoder"]["vision_model"]
-        config, ops = model.config.vision_config, model.operations
-        return (
-            _nothing,
-            lambda: image_encoder(pixels, weights, config, interpolate=True, ops=ops).tokens,
-        )
+        encoder = model.git.image_encoder
+        return _nothing, lambda: encoder(pixels, interpolate_pos_encoding=True).last_hidden_state
 
     def case_prefill(self, case: Case) -> Runs:
         """The image and the opening tokens, to scores of the first token."""

@@ -1,10 +1,10 @@
 """The text decoder: a stack of BERT blocks over image and text tokens together.
 
-One sequence holds the N image tokens and then the T text tokens; `layers/mask.py` says who sees
-whom. There are three ways through the stack, and all run the same `decoder_block`:
+One sequence holds the N image tokens and then the T text tokens; `layers/mask.py` says which token
+attends to which. There are three ways through the stack, and all run the same `decoder_block`:
 
     decode         the joint sequence at once                    (training, scoring)
-    read_image     the image tokens alone, into a cache          (once per image)
+    read_image     the image tokens only, into a cache           (once per image)
     continue_text  new text tokens, on top of a cache            (each step of generation)
 
 (GIT paper, section 3.1; BERT, arXiv 1810.04805, section 3.)
@@ -12,10 +12,9 @@ whom. There are three ways through the stack, and all run the same `decoder_bloc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from refgit.layers._array_api import Array, array_namespace
 from refgit.layers._operations import DEFINITIONS, Operations
@@ -27,17 +26,28 @@ from refgit.layers.normalization import layer_norm
 from refgit.layers.position import RelativePositions
 from refgit.model.cache import KeyValueCache
 from refgit.model.config import GitConfig
+from refgit.model.outputs import BaseModelOutput, run_layers
 
 Parameters = Mapping[str, Any]
 
 
-@dataclass
-class Decoded:
-    """Hidden states (B, Q, D) after the last layer, and those on the way if asked for."""
+class Options(TypedDict, total=False):
+    """What every way through the stack may be told.
 
-    hidden: Array
-    hidden_states: tuple[Array, ...] | None
-    attentions: tuple[Array, ...] | None
+    Attributes
+    ----------
+    head_mask : array (layers, H), or None
+        0 at heads to silence.
+    ops : Operations
+        Which version of each operation runs; the definitions by default.
+    keep_hidden_states, keep_attentions : bool
+        Whether to return what lies between; False by default.
+    """
+
+    head_mask: Array | None
+    ops: Operations
+    keep_hidden_states: bool
+    keep_attentions: bool
 
 
 def decode(
@@ -48,17 +58,14 @@ def decode(
     n_image: int,
     n_images: int = 1,
     text_mask: Array | None = None,
-    head_mask: Array | None = None,
     cache: KeyValueCache | None = None,
-    ops: Operations = DEFINITIONS,
-    keep_hidden_states: bool = False,
-    keep_attentions: bool = False,
-) -> Decoded:
+    **options: Unpack[Options],
+) -> BaseModelOutput:
     """Read image and text tokens at once: (B, N + T, D) -> (B, N + T, D).
 
-    `p` holds what the checkpoint has under ``git.encoder``; `text_mask` (B, T) is 0 at padding,
-    `head_mask` (layers, H) at heads to silence. An empty `cache` is filled on the way, with the
-    first `n_images` rows' image tokens: the other rows repeat them in order.
+    `p` holds what the checkpoint has under ``git.encoder``; `text_mask` (B, T) is 0 at padding. An
+    empty `cache` is filled on the way, with the image tokens of the first `n_images` batch rows:
+    the other rows repeat them in order.
     """
     sees = image_text_mask(n_image, x.shape[1], like=x)  # (L, L)
     bias = attention_bias(sees, text_mask, like=x)  # (1 or B, 1, L, L)
@@ -73,9 +80,7 @@ def decode(
             cache.append_text(layer, *text)
         return [key], [value]
 
-    return _through_layers(
-        x, p, config, bias, past, 0, head_mask, ops, keep_hidden_states, keep_attentions
-    )
+    return _through_layers(x, p, config, bias, past, **options)
 
 
 def read_image(
@@ -89,37 +94,28 @@ def read_image(
 ) -> None:
     """Store the keys and values of image tokens (B', N, D) in the cache.
 
-    Image tokens see one another and nothing else, so no mask is needed. Nobody looks at their
+    Image tokens attend to one another and nothing else, so no mask is needed. Nothing reads their
     output, so of the last layer only the keys and values are computed.
     """
     last = config.num_hidden_layers - 1
-    for i in range(last + 1):
-        layer, weights = ops.at(f"layer.{i}"), p["layer"][str(i)]
-        if i == last:
-            key, value = layer.at("attention.self").run(
-                project_heads,
-                x,
-                weights["attention"]["self"],
-                ("key", "value"),
-                num_heads=heads_in(weights, config),
-            )
-            cache.set_image(i, key, value)
-        else:
 
-            def past(key: Array, value: Array, i: int = i) -> tuple[list[Array], list[Array]]:
-                cache.set_image(i, key, value)
-                return [key], [value]
+    def past(layer: int, key: Array, value: Array) -> tuple[list[Array], list[Array]]:
+        cache.set_image(layer, key, value)
+        return [key], [value]
 
-            heads = None if head_mask is None else head_mask[i, :]
-            x, _ = decoder_block(
-                x,
-                weights,
-                config,
-                past=past,
-                head_mask=heads,
-                keep_probabilities=False,
-                ops=layer,
-            )
+    before = range(last)
+    x = _through_layers(
+        x, p, config, None, past, layers=before, head_mask=head_mask, ops=ops
+    ).last_hidden_state
+    weights = p["layer"][str(last)]
+    key, value = ops.at(f"layer.{last}.attention.self").run(
+        project_heads,
+        x,
+        weights["attention"]["self"],
+        ("key", "value"),
+        num_heads=heads_in(weights, config),
+    )
+    cache.set_image(last, key, value)
 
 
 def continue_text(
@@ -129,33 +125,20 @@ def continue_text(
     cache: KeyValueCache,
     *,
     text_mask: Array | None = None,
-    head_mask: Array | None = None,
-    ops: Operations = DEFINITIONS,
-    keep_hidden_states: bool = False,
-    keep_attentions: bool = False,
-) -> Decoded:
+    **options: Unpack[Options],
+) -> BaseModelOutput:
     """Read new text tokens on top of a cache, which takes them up: (B, Q, D) -> (B, Q, D).
 
     `text_mask` (B, T) covers all text so far, the new tokens included; 0 is padding.
     """
     bias = None
     past_length = cache.image_length + cache.text_length
-    if x.shape[1] > 1 or text_mask is not None:  # a single token sees all that is there
+    if x.shape[1] > 1 or text_mask is not None:  # a single token attends to all that is there
         n_keys = past_length + x.shape[1]
         sees = image_text_mask(cache.image_length, n_keys, first_query=past_length, like=x)
         bias = attention_bias(sees, text_mask, like=x)  # (1 or B, 1, Q, K)
-    return _through_layers(
-        x,
-        p,
-        config,
-        bias,
-        cache.append_text,
-        past_length,
-        head_mask,
-        ops,
-        keep_hidden_states,
-        keep_attentions,
-    )
+    past = cache.append_text
+    return _through_layers(x, p, config, bias, past, first_query=past_length, **options)
 
 
 def _through_layers(
@@ -164,39 +147,34 @@ def _through_layers(
     config: GitConfig,
     bias: Array | None,
     past: Any,
-    first_query: int,
-    head_mask: Array | None,
-    ops: Operations,
-    keep_hidden_states: bool,
-    keep_attentions: bool,
-) -> Decoded:
-    """Run the stack; `past(layer, key, value)` says what each layer attends to.
+    *,
+    first_query: int = 0,
+    layers: Iterable[int] | None = None,
+    head_mask: Array | None = None,
+    ops: Operations = DEFINITIONS,
+    keep_hidden_states: bool = False,
+    keep_attentions: bool = False,
+) -> BaseModelOutput:
+    """Run the stack, or some layers of it; `past(layer, key, value)` says what each attends to.
 
     `first_query` is the index of the first of the tokens `x` in the joint sequence.
     """
-    states, attentions = [x], []
-    for i in range(config.num_hidden_layers):
-        layer = ops.at(f"layer.{i}")
-        weights = p["layer"][str(i)]
-        x, probabilities = decoder_block(
-            x,
-            weights,
-            config,
-            bias,
+    blocks = (
+        partial(
+            decoder_block,
+            p=p["layer"][str(i)],
+            config=config,
+            bias=bias,
             past=partial(past, i),
             first_query=first_query,
             head_mask=None if head_mask is None else head_mask[i, :],
             keep_probabilities=keep_attentions,
-            ops=layer,
+            ops=ops.at(f"layer.{i}"),
         )
-        if keep_hidden_states:
-            states.append(x)
-        if keep_attentions:
-            attentions.append(probabilities)
-    return Decoded(
-        x,
-        tuple(states) if keep_hidden_states else None,
-        tuple(attentions) if keep_attentions else None,
+        for i in (range(config.num_hidden_layers) if layers is None else layers)
+    )
+    return run_layers(
+        x, blocks, keep_hidden_states=keep_hidden_states, keep_attentions=keep_attentions
     )
 
 

@@ -22,7 +22,7 @@ from refgit.model.arguments import Arguments, check_batches
 from refgit.model.base import PretrainedModel, State, announced
 from refgit.model.cache import KeyValueCache
 from refgit.model.config import GitConfig
-from refgit.model.decoder import continue_text, decode, read_image
+from refgit.model.decoder import Options, continue_text, decode, read_image
 from refgit.model.outputs import BaseModelOutputWithPast
 from refgit.model.parameters import Shapes, flatten, model_shapes, nest
 from refgit.model.surgery import checked_heads, with_vocabulary, without_heads
@@ -145,7 +145,7 @@ class GitModel(PretrainedModel[GitConfig]):
             x = join_image_and_text(image, x)  # (B, N + T, D)
         padding = None if mask is None else self.backend.asarray(mask != 0, "int64")
         weights = self.parameters["encoder"]
-        options: dict[str, Any] = {
+        options: Options = {
             "head_mask": heads,
             "ops": ops.at("encoder"),
             "keep_hidden_states": self._option("output_hidden_states", output_hidden_states),
@@ -157,9 +157,13 @@ class GitModel(PretrainedModel[GitConfig]):
             if cache is not None and past > 0:
                 out = continue_text(x, weights, self.config, cache, text_mask=padding, **options)
             else:
-                options |= {"n_image": n_image, "n_images": n_images, "cache": cache}
-                out = decode(x, weights, self.config, text_mask=padding, **options)
-        output = BaseModelOutputWithPast(out.hidden, cache, out.hidden_states, out.attentions)
+                sizes = {"n_image": n_image, "n_images": n_images}
+                out = decode(
+                    x, weights, self.config, **sizes, text_mask=padding, cache=cache, **options
+                )
+        output = BaseModelOutputWithPast(
+            out.last_hidden_state, cache, out.hidden_states, out.attentions
+        )
         return output if self._option("return_dict", return_dict) else output.to_tuple()
 
     def get_input_embeddings(self) -> Array:
@@ -318,7 +322,7 @@ class GitModel(PretrainedModel[GitConfig]):
             vision,
             interpolate=True,  # changes nothing at the learned size
             ops=ops.at("image_encoder.vision_model"),
-        ).tokens
+        ).last_hidden_state
         if videos is not None:
             tokens = xp.reshape(tokens, (*videos, *tokens.shape[1:]))  # (B', frames, N, D)
             times = self.parameters["img_temperal_embedding"]  # the checkpoint's spelling

@@ -9,7 +9,8 @@ pre-norm blocks (a layer norm before attention, one before the feed-forward netw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from refgit.layers._array_api import Array
@@ -23,19 +24,10 @@ from refgit.layers.position import add_absolute_positions, interpolate_positions
 from refgit.model.arguments import check_pixels, to_device
 from refgit.model.base import PretrainedModel, announced
 from refgit.model.config import GitVisionConfig
-from refgit.model.outputs import BaseModelOutput
+from refgit.model.outputs import BaseModelOutput, run_layers
 from refgit.model.parameters import Shapes, vision_shapes
 
 Parameters = Mapping[str, Any]
-
-
-@dataclass
-class Encoded:
-    """Image tokens (B, N, D), with the hidden states and attentions on the way if asked for."""
-
-    tokens: Array
-    hidden_states: tuple[Array, ...] | None
-    attentions: tuple[Array, ...] | None
 
 
 def image_encoder(
@@ -47,7 +39,7 @@ def image_encoder(
     ops: Operations = DEFINITIONS,
     keep_hidden_states: bool = False,
     keep_attentions: bool = False,
-) -> Encoded:
+) -> BaseModelOutput:
     """Encode images: (B, C, S, S) pixels -> (B, N, D) tokens, S = config.image_size.
 
     `p` holds what the checkpoint has under ``git.image_encoder.vision_model``. With `interpolate`
@@ -58,26 +50,21 @@ def image_encoder(
     )  # (B, N, D)
     x = ops.run(layer_norm, x, **p["pre_layrnorm"], eps=config.layer_norm_eps)
     x = ops.hook("pre_layrnorm", x)  # the checkpoint's typo
-    states, attentions = [x], []
-    for i in range(config.num_hidden_layers):
-        layer = ops.at(f"encoder.layers.{i}")
-        x, probabilities = vision_block(
-            x,
-            p["encoder"]["layers"][str(i)],
-            config,
+    blocks = (
+        partial(
+            vision_block,
+            p=p["encoder"]["layers"][str(i)],
+            config=config,
             keep_probabilities=keep_attentions,
-            ops=layer,
+            ops=ops.at(f"encoder.layers.{i}"),
         )
-        if keep_hidden_states:
-            states.append(x)
-        if keep_attentions:
-            attentions.append(probabilities)
-    tokens = ops.run(layer_norm, x, **p["post_layernorm"], eps=config.layer_norm_eps)
-    return Encoded(
-        ops.hook("post_layernorm", tokens),
-        tuple(states) if keep_hidden_states else None,
-        tuple(attentions) if keep_attentions else None,
+        for i in range(config.num_hidden_layers)
     )
+    out = run_layers(
+        x, blocks, keep_hidden_states=keep_hidden_states, keep_attentions=keep_attentions
+    )
+    x = ops.run(layer_norm, out.last_hidden_state, **p["post_layernorm"], eps=config.layer_norm_eps)
+    return replace(out, last_hidden_state=ops.hook("post_layernorm", x))
 
 
 def image_embedding(
@@ -204,7 +191,7 @@ class GitVisionModel(PretrainedModel[GitVisionConfig]):
             )
         host = self.numbers("pixel_values", pixel_values)
         check_pixels(host, self.config, any_size=interpolate_pos_encoding)
-        encoded = image_encoder(
+        output = image_encoder(
             to_device(self.backend, self.dtype, pixel_values, host),
             self.parameters["vision_model"],
             self.config,
@@ -213,5 +200,4 @@ class GitVisionModel(PretrainedModel[GitVisionConfig]):
             keep_hidden_states=self._option("output_hidden_states", output_hidden_states),
             keep_attentions=self._option("output_attentions", output_attentions),
         )
-        output = BaseModelOutput(encoded.tokens, encoded.hidden_states, encoded.attentions)
         return output if self._option("return_dict", return_dict) else output.to_tuple()

@@ -287,7 +287,7 @@ def tower_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
         out = decode(x, part.p, CONFIG, n_image=N_IMAGE, ops=ops, keep_hidden_states=True)
         assert out.hidden_states is not None
         states = {f"layer.{i}": h for i, h in enumerate(out.hidden_states[1:-1])}
-        return {**states, "y": out.hidden}
+        return {**states, "y": out.last_hidden_state}
 
     yield part_case(
         "decoder",
@@ -312,7 +312,7 @@ def vision_case(name: str, checkpoint: Checkpoint, given: Tensor, what: str) -> 
     def computed(part: Part) -> dict[str, Array]:
         ops, encoder = part.ops, part.p["image_encoder"]["vision_model"]
         x = part.given["pixel_values"]
-        tokens = image_encoder(x, encoder, config, interpolate=True, ops=ops).tokens
+        tokens = image_encoder(x, encoder, config, interpolate=True, ops=ops).last_hidden_state
         projection = part.p["visual_projection"]["visual_projection"]
         y = visual_projection(tokens, projection, eps=config.layer_norm_eps, ops=ops)
         found = {k: part.hooked[k] for k in kept if checkpoint.path is None or "." not in k}

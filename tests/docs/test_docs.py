@@ -192,7 +192,7 @@ def test_every_name_whose_source_is_shown_exists() -> None:
 def test_a_shown_source_has_its_signature_and_no_docstring() -> None:
     path, _, code = site_module("code_blocks").find("refgit.layers.softmax.softmax")  # type: ignore[attr-defined]
     assert path == "refgit/layers/softmax.py"
-    assert code.startswith("def softmax(")
+    assert code.startswith("@operation\ndef softmax(")
     assert '"""' not in code
     assert "return" in code
 

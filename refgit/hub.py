@@ -25,7 +25,7 @@ _BIN = ["pytorch_model.bin", "pytorch_model-*.bin"]
 def find_checkpoint(
     path: str | Path, *, weights: bool = True, revision: str | None = None, token: Any = None
 ) -> Path:
-    """Return the directory of a checkpoint, downloaded first if `path` is no directory.
+    """Return the directory of a checkpoint, downloaded first if `path` is not a directory.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def find_checkpoint(
         A directory, or the id of a repository on the model hub, such as
         "microsoft/git-base-coco". A directory of that name comes first.
     weights : bool
-        Whether the weights are needed, or the small files alone.
+        Whether the weights are needed, or only the small files.
     revision : str, optional
         Branch, tag or commit; the main branch by default.
     token : str or bool, optional
@@ -61,8 +61,8 @@ def find_checkpoint(
         return Path(path)
     if not _REPOSITORY.fullmatch(str(path)):
         file = Path(path).exists()
-        found = "is no directory" if file else "does not exist"
-        hint = " Pass the directory that the file lies in." if file else ""
+        found = "is not a directory" if file else "does not exist"
+        hint = " Pass the directory that the file is in." if file else ""
         raise CheckpointError(
             f"{path} {found}; expected a checkpoint directory, or the id of a repository "
             f'on the model hub, such as "microsoft/git-base-coco".{hint}'
@@ -71,7 +71,7 @@ def find_checkpoint(
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise CheckpointError(
-            f"{path} is no directory, and downloading it from the model hub needs the package "
+            f"{path} is not a directory, and downloading it from the model hub needs the package "
             "huggingface_hub, which is not installed here: run pip install 'refgit[hub]'."
         ) from error
 
@@ -82,7 +82,7 @@ def find_checkpoint(
             )
         except Exception as error:  # the client's errors come from three libraries
             raise CheckpointError(
-                f"{path} is no directory here and could not be had from the model hub "
+                f"{path} is not a directory here and could not be downloaded from the model hub "
                 f"({type(error).__name__}: {str(error).strip().splitlines()[0]}). Check the name, "
                 "the network, and that HF_HUB_OFFLINE is not set; a repository that is not public "
                 "needs a token."

@@ -1,6 +1,6 @@
 """What is measured: names, inputs and options, the same for refgit and every peer.
 
-A case is a dict, since it travels to the workers as JSON. Inputs lie in files beside it.
+A case is a dict, since it travels to the workers as JSON. Inputs are in files beside it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def make_cases(config: GitConfig, folder: Path, names: Sequence[str] | None = No
     tokens, text = min(TOKENS, room - 1), min(TEXT, room)
     random = np.random.default_rng(0)
     start = config.bos_token_id if config.bos_token_id is not None else 0
-    words = random.integers(0, config.vocab_size, text - 1).tolist()
+    more = random.integers(0, config.vocab_size, text - 1).tolist()
     image = draw_picture(folder / "picture.png")
     one, many = (write_pixels(config, folder, batch) for batch in (1, BATCH))
     caption = {"kind": "generate", "tokens": tokens, "beams": 1}
@@ -72,7 +72,13 @@ def make_cases(config: GitConfig, folder: Path, names: Sequence[str] | None = No
         {"name": "vision-1", "kind": "vision", "pixels": first_frames(one), "batch": 1},
         {"name": "vision-8", "kind": "vision", "pixels": first_frames(many), "batch": BATCH},
         {"name": "prefill", "kind": "prefill", "pixels": one, "ids": [[start]], "batch": 1},
-        {"name": "decode", "kind": "decode", "pixels": one, "ids": [[start, *words]], "keys": keys},
+        {
+            "name": "decode",
+            "kind": "decode",
+            "pixels": one,
+            "ids": [[start, *more]],
+            "keys": keys,
+        },
         {"name": "greedy-1", **caption, "pixels": one, "batch": 1},
         {"name": "greedy-8", **caption, "pixels": many, "batch": BATCH},
         {"name": "beam-4", **caption, "beams": BEAMS, "pixels": one, "batch": 1},

@@ -16,7 +16,7 @@ from refgit.model.config import GitConfig
 from refgit.processing import BertTokenizer, CLIPImageProcessor, GitProcessor
 
 DEFAULT = "git-base-random"
-VERSION = 1  # of what is written; a new number makes it anew
+VERSION = 1  # of what is written; a new number has it written again
 
 
 def cache_folder() -> Path:

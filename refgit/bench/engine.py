@@ -89,7 +89,7 @@ class Engine:
         return _nothing, lambda: processor(images=image, return_tensors="np")["pixel_values"]
 
     def case_vision(self, case: Case) -> Runs:
-        """The image encoder alone."""
+        """The image encoder only."""
         model, pixels = self.model, self.pixels(case)
         encoder = model.git.image_encoder
         return _nothing, lambda: encoder(pixels, interpolate_pos_encoding=True).last_hidden_state

@@ -1,7 +1,7 @@
 """What the machine allows: the least time a case can take, measured beside it.
 
 Two things bound a transformer from below. Reading an image is arithmetic: its matrix products,
-run bare, take a certain time, and everything else comes on top. Writing a word is reading: every
+run bare, take a certain time, and everything else comes on top. Writing a token is reading: every
 weight of the decoder passes through the processor once, whatever is computed with it.
 """
 
@@ -75,7 +75,7 @@ class Limits:
     def arranged(self, products: list[Product], *, turned: bool) -> Callable[[], None]:
         """All products in their order, results written where they were before.
 
-        Turned, the weight comes first, as the checkpoint has it, and tokens stand side by side:
+        Turned, the weight comes first, as the checkpoint has it, and tokens are side by side:
         (columns, inner) and (inner, rows). What the numbers are makes no difference.
         """
         xp = self.backend.xp
@@ -118,7 +118,7 @@ class Limits:
         return run
 
     def reading(self) -> Callable[[], None]:
-        """Read as many bytes as one word's weights have, as fast as it goes."""
+        """Read as many bytes as the weights that one token passes, as fast as it goes."""
         words = step_bytes(self.config, self.itemsize) // 4
         if self.backend.on_gpu:
             buffer = self.backend.asarray(np.resize(self.pool, words), "float32")

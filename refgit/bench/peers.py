@@ -37,9 +37,9 @@ class Peer:
     python : str or None
         The interpreter, if the user names one.
     paths : tuple of str
-        Where its worker is imported from, if it does not lie in `workers/`.
+        Where its worker is imported from, if it is not in `workers/`.
     commit : str
-        The commit of refgit's own history that is installed besides; empty for none.
+        The commit of refgit's own history that is installed, too; empty for none.
     """
 
     name: str

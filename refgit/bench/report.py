@@ -15,7 +15,7 @@ from refgit.sizes.products import step_bytes
 def summary(
     results: Results, cases: Sequence[Case], config: GitConfig, itemsize: int
 ) -> dict[str, Any]:
-    """All figures as plain data: a row a case.
+    """All figures as plain data: a row for each case.
 
     Each program's `seconds` is the median of the rounds, with `least` and `most` of all runs.
     `ratio` is refgit's time by the peer's, round by round, of which the median; `of_limit` is
@@ -74,7 +74,7 @@ def against(ours: Series, limit: float) -> dict[str, float]:
 
 
 def table(data: dict[str, Any]) -> list[list[str]]:
-    """Rows of text: a head, then a row a case."""
+    """Rows of text: a header, then a row for each case."""
     peers = list(dict.fromkeys(name for row in data["cases"] for name in row["peers"]))
     head = ["case", OURS, "min .. max", "limit", "x limit"]
     for name in peers:
@@ -125,6 +125,6 @@ def legend(data: dict[str, Any]) -> list[str]:
     if any(row["limits"] for row in data["cases"] if row["case"] in captions):
         lines.append(
             f"limit of {', '.join(captions)}: that of prefill, then one reading of the decoder's "
-            "weights for each token after the first, whatever the number of rows"
+            "weights for each token after the first, whatever the batch"
         )
     return [*lines, *(f"note: {note}" for note in data["notes"])]

@@ -37,7 +37,7 @@ class Plan:
         Names of cases; all by default.
     peers : sequence of Peer
     clock : {"wall", "processor"}
-        Which seconds count; those of the processor make sense on one thread.
+        Which seconds count; the processor's make sense on one thread.
     patience : float
         Seconds to wait for one answer.
     """

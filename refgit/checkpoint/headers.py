@@ -88,7 +88,7 @@ def safetensors_header(path: Path) -> dict[str, TensorHeader]:
     Raises
     ------
     CheckpointError
-        The file is missing or cannot be read, or what it begins with is no header.
+        The file is missing or cannot be read, or what it begins with is not a header.
     """
     try:
         size = path.stat().st_size
@@ -112,7 +112,7 @@ def _entry(entry: dict[str, Any]) -> TensorHeader:
 
 
 def torch_header(path: Path) -> dict[str, TensorHeader]:
-    """Read what tensors a file of torch.save holds, from its pickle alone.
+    """Read what tensors a file of torch.save holds, from its pickle only.
 
     Parameters
     ----------

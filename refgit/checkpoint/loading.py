@@ -1,4 +1,4 @@
-"""A directory of weights, held against the list of parameters a model needs.
+"""A directory of weights, compared with the list of parameters a model needs.
 
 Reads model.safetensors, or the shards that model.safetensors.index.json lists; where there are
 none, pytorch_model.bin, or the shards that pytorch_model.bin.index.json lists.
@@ -202,7 +202,7 @@ def _some(names: list[str]) -> str:
 
 
 def save_parameters(directory: Path, arrays: Arrays, file: str = WEIGHTS) -> None:
-    """Write a file of weights, whole or not at all: a failed write leaves an older one alone.
+    """Write a file of weights, whole or not at all: a failed write leaves an older one as it was.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One .safetensors file as NumPy arrays that lie in the file, not in memory.
+"""One .safetensors file as NumPy arrays that are in the file, not in memory.
 
 The safetensors library checks the file, but its NumPy reader copies each tensor. So the library
 validates, and the tensors are then mapped: the format is eight bytes of header length, a JSON
@@ -47,7 +47,7 @@ def open_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     Raises
     ------
     CheckpointError
-        The file is missing, truncated or no safetensors file, or holds an unknown dtype.
+        The file is missing, truncated or not a safetensors file, or holds an unknown dtype.
     """
     _validate(path)
     with path.open("rb") as file:
@@ -64,7 +64,7 @@ def open_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _data(path: Path, start: int) -> np.ndarray[Any, Any]:
-    """The bytes behind the header: mapped, or read where numbers lie across their alignment.
+    """The bytes behind the header: mapped, or read where numbers are not aligned.
 
     NumPy copies an unaligned matrix at every product, which makes captions eight times slower.
     Today's writers align the data; the first ones did not.
@@ -87,7 +87,7 @@ def _validate(path: Path) -> None:
             pass
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} ({path.stat().st_size} bytes) is no complete safetensors file: {error}. "
+            f"{path} ({path.stat().st_size} bytes) is not a complete safetensors file: {error}. "
             "Was the download or copy cut short?"
         ) from error
 
@@ -146,7 +146,7 @@ def save_safetensors(
     arrays : mapping of str to array
         On the host.
     metadata : mapping of str to str
-        What its header says besides.
+        What else its header says.
     """
     from safetensors.numpy import save_file
 

@@ -2,7 +2,7 @@
 
 transformers up to 4.56, and the checkpoints on the hub, spell the time embeddings
 ``img_temperal_embedding``; from 4.57 on it is ``img_temporal_embedding``. Both in one file are one
-too many for either. So the two spellings lie in files of their own, a few kilobytes each, and two
+too many for either. So the two spellings are in files of their own, a few kilobytes each, and two
 indexes each list one of them beside the file of all other weights:
 
 - model.safetensors.index.json lists the hub's spelling; transformers up to 4.56 and refgit read it;

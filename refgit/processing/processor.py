@@ -1,6 +1,6 @@
 """GitProcessor: one image processor and one tokenizer behind one call.
 
-It stands at both ends of the model: `model(**processor(...))`, and `processor.batch_decode(ids)`.
+It is at both ends of the model: `model(**processor(...))`, and `processor.batch_decode(ids)`.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class GitProcessor:
         text : str or sequence, optional
             As for `BertTokenizer`.
         audio, videos : None
-            There for transformers' sake: GIT hears nothing, and a video is passed as `images`.
+            As in transformers; GIT takes no audio, and a video is passed as `images`.
         return_tensors : "np", the name of a backend, or None
             "np" gives arrays; a backend's name, such as "cupy", its arrays, on its device; None
             lists.
@@ -203,7 +203,7 @@ def _take_return_tensors(kwargs: dict[str, Any], return_tensors: str | None) -> 
 def _split_options(
     kwargs: Mapping[str, Any], image_options: frozenset[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Hand each option to the part it belongs to."""
+    """Pass each option to the part that has it."""
     flat = dict(kwargs)
     text_kwargs = dict(flat.pop("text_kwargs", {}))
     images_kwargs = dict(flat.pop("images_kwargs", {}))
@@ -226,7 +226,7 @@ def _split_options(
             images_kwargs[name] = value
         else:
             raise TypeError(
-                f"{name} is no option of the processor; options for text are "
+                f"{name} is not an option of the processor; options for text are "
                 f"{', '.join(sorted(TEXT_OPTIONS))}; for images {', '.join(sorted(image_options))}."
             )
     return text_kwargs, images_kwargs

@@ -1,4 +1,4 @@
-"""How large a model is and what a caption costs, counted from its config alone.
+"""How large a model is and what a caption costs, counted from its config.
 
     parts.py    parameters, by the part of the model that has them
     products.py matrix products of each part, one by one, as formulas

@@ -32,7 +32,7 @@ class Flops:
     decoder_image : int
         The decoder over the image tokens: once an image, however many texts follow.
     text_steps : tuple of int
-        Step t reads text token t on top of a cache, from its embedding to the words' scores.
+        Step t reads text token t on top of a cache, from its embedding to the tokens' scores.
     """
 
     vision_encoder: int

@@ -1,4 +1,4 @@
-r"""Bytes that one caption needs: the weights, the cache, and what lies between for a moment."""
+r"""Bytes that one caption needs: the weights, the cache, and activations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CaptionMemory:
         The same of one text token. Buffers are doubled when they are full, so that up to twice as
         much may be held.
     activations : int
-        An estimate of what the largest block holds for a moment; see `activation_numbers`.
+        An estimate of what the largest block holds at once; see `activation_numbers`.
     """
 
     weights: int

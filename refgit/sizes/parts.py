@@ -33,7 +33,7 @@ class Part:
     ----------
     name : str
     tensors : int
-        Parameter arrays that belong to it alone.
+        Parameter arrays that belong to it only.
     parameters : int
         Numbers in these.
     shared : str

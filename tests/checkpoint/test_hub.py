@@ -193,7 +193,7 @@ def test_an_unknown_repository_is_one_clear_error(hub: Hub, tmp_path: Path) -> N
     code = LOAD.replace("someone/tiny-git", "someone/else")
     lost = run(hub, home, code)
     last = lost.stderr.strip().splitlines()[-1]
-    assert last.startswith("refgit.errors.CheckpointError: someone/else is no directory")
+    assert last.startswith("refgit.errors.CheckpointError: someone/else is not a directory")
 
 
 def test_without_the_client_the_message_says_what_to_install(
@@ -208,7 +208,7 @@ def test_without_the_client_the_message_says_what_to_install(
 def test_what_is_neither_a_folder_nor_a_repositorys_name_is_said_so(path: str) -> None:
     with pytest.raises(CheckpointError, match="does not exist; expected a checkpoint directory"):
         find_checkpoint(path)
-    with pytest.raises(CheckpointError, match="is no directory"):
+    with pytest.raises(CheckpointError, match="is not a directory"):
         find_checkpoint(__file__)
 
 

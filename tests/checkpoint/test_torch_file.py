@@ -255,7 +255,7 @@ def test_only_exact_names_are_known(
 
 def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
     for code in (b"K\x01K\x02\x93", b"]]\x93", text("os") + b"N\x93"):
-        refused(write(tmp_path / "x.bin", {"a": Raw(code)}), "no text")
+        refused(write(tmp_path / "x.bin", {"a": Raw(code)}), "not text")
     long = write(
         tmp_path / "x.bin", {"a": Raw(instruction("a" * 9999, "\udcff", "")["STACK_GLOBAL"])}
     )

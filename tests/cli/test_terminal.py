@@ -467,8 +467,8 @@ def test_a_file_of_weights_in_the_place_of_a_directory_is_explained(
     file = model / "model.safetensors"
     assert cli.main(["caption", str(STAR), "--model", str(file)]) == 2
     err = capsys.readouterr().err
-    assert f"{file} is no directory" in err
-    assert "the directory that the file lies in" in err
+    assert f"{file} is not a directory" in err
+    assert "the directory that the file is in" in err
 
 
 def test_an_empty_directory_of_a_model_is_explained(

@@ -411,8 +411,8 @@ def test_results_may_be_json_or_npz(results: Path, kit: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("layer-gelu.safetensors", b"\x08\0\0\0\0\0\0\0{}", "is no complete safetensors file"),
-        ("layer-gelu.safetensors", b"", "is no complete safetensors file"),
+        ("layer-gelu.safetensors", b"\x08\0\0\0\0\0\0\0{}", "is not a complete safetensors file"),
+        ("layer-gelu.safetensors", b"", "is not a complete safetensors file"),
         ("layer-gelu.npz", b"PK\x03\x04broken", "is not an .npz file of numbers"),
         ("layer-gelu.json", b'{"y": [1, 2', "is not valid JSON"),
         ("layer-gelu.json", b"[1, 2]", "holds a JSON list; expected an object"),

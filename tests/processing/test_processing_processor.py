@@ -106,7 +106,7 @@ def test_arrays_of_other_libraries_are_brought_home(kind: Any, processor: GitPro
         ({"text": "a", "return_tensors": "pt"}, ValueError, "'pt'.*\"np\""),
         ({"text": "a", "return_tensors": "tf"}, ValueError, "'tf'"),
         ({"text": "a", "return_tensors": "jax"}, ValueError, "'jax'"),
-        ({"text": "a", "paddign": True}, TypeError, "paddign is no option"),
+        ({"text": "a", "paddign": True}, TypeError, "paddign is not an option"),
         ({"text": "a", "text_kwargs": {"crop_size": 3}}, TypeError, "text_kwargs has crop_size"),
         ({"text": "a", "images_kwargs": {"padding": 3}}, TypeError, "images_kwargs has padding"),
         ({"text": "a", "common_kwargs": {"padding": 3}}, TypeError, "common_kwargs has padding"),

@@ -169,7 +169,7 @@ def test_the_checkpoint_says_which_processor_it_has(key: str, kind: str, tmp_pat
     assert list(found) == ["input_ids", "attention_mask", "pixel_values"]
     assert found.pixel_values.shape == (1, 2, 3, 6, 5)
     assert processor([frames] * 3, return_tensors="np").pixel_values.shape == (3, 2, 3, 6, 5)
-    with pytest.raises(TypeError, match="do_convert_rgb is no option"):
+    with pytest.raises(TypeError, match="do_convert_rgb is not an option"):
         processor(images=frames, do_convert_rgb=True)
 
 

@@ -48,7 +48,7 @@ def test_another_token_may_be_named(tokenizer: BertTokenizer) -> None:
     assert tokenizer.convert_ids_to_tokens([8, 6], skip_special_tokens=True) == []
     tokenizer.bos_token_id = None
     assert tokenizer.bos_token is None
-    with pytest.raises(ValueError, match="cls_token_id is 9999, which is the id of no token"):
+    with pytest.raises(ValueError, match="cls_token_id is 9999, which is not the id of a token"):
         tokenizer.cls_token_id = 9999
     with pytest.raises(TypeError, match="cls_token is of type int"):
         tokenizer.cls_token = 3  # type: ignore[assignment]

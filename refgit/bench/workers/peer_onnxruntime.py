@@ -24,7 +24,7 @@ class Engine:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         if settings["device"] != "cpu" or settings["dtype"] != "float32":
-            raise ValueError("this peer runs on the CPU in float32 alone")
+            raise ValueError("this peer runs on the CPU in float32 only")
         self.runtime = import_module("onnxruntime")
         self.settings = settings
         self.folder = Path(settings["model"])
@@ -44,7 +44,7 @@ class Engine:
         }
 
     def load(self) -> None:
-        """Open the sessions, as for a first use: the graphs are optimised anew."""
+        """Open the sessions, as for a first use: the graphs are optimised again."""
         options = self.runtime.SessionOptions()
         options.intra_op_num_threads = self.settings["threads"]
         options.inter_op_num_threads = 1
@@ -81,12 +81,12 @@ class Engine:
         return _nothing, lambda: preprocess(image, self.folder)
 
     def case_vision(self, case: Case) -> Any:
-        """The image encoder alone."""
+        """The image encoder only."""
         pixels = self.value(np.load(case["pixels"]))
         return _nothing, lambda: self.features(pixels)
 
     def case_prefill(self, case: Case) -> Any:
-        """The image and the opening token, to scores of the first word."""
+        """The image and the opening token, to scores of the first token."""
         pixels, ids = self.value(np.load(case["pixels"])), np.array(case["ids"], np.int64)
 
         def run() -> Any:
@@ -96,7 +96,7 @@ class Engine:
         return _nothing, run
 
     def case_decode(self, case: Case) -> Any:
-        """One word more, below what has been read."""
+        """One more token, with the cache of those before."""
         pixels, ids = self.value(np.load(case["pixels"])), np.array(case["ids"], np.int64)
         state = State(self, self.read_image(pixels), len(ids))
         for column in ids[:, :-1].T:
@@ -124,7 +124,7 @@ class Engine:
         return {f"image_{name}": x for name, x in zip(self.image_names, found, strict=True)}
 
     def generate(self, pixels: Any, case: Case) -> Any:
-        """Tokens (B, 1 + tokens), by greedy or beam search; the end is not let come early."""
+        """Tokens (B, 1 + tokens), by greedy or beam search; the end token is suppressed."""
         beams, image = case["beams"], self.read_image(pixels)
         n_images = image["image_key0"].shape()[0]
         state = State(self, image, n_images)
@@ -156,18 +156,18 @@ class State:
         self.text = dict.fromkeys(engine.image_names, none)
         self.names = ["scores", *(f"new_{name}" for name in engine.image_names)]
 
-    def step(self, words: Any) -> Any:
-        """Read a word a row; return scores (R, V)."""
+    def step(self, tokens: Any) -> Any:
+        """Read a token of each batch row; return scores (R, V)."""
         value = self.engine.value
         place = np.array([self.length], np.int64)
-        feed = {"ids": value(words), "place": value(place), **self.image, **self.text}
+        feed = {"ids": value(tokens), "place": value(place), **self.image, **self.text}
         scores, *new = self.engine.sessions["step"].run_with_ort_values(self.names, feed)
         self.text = dict(zip(self.engine.image_names, new, strict=True))
         self.length += 1
         return scores.numpy()
 
     def select(self, rows: Any) -> None:
-        """Go on with these rows."""
+        """Go on with these batch rows."""
         value = self.engine.value
         self.text = {name: value(x.numpy()[rows]) for name, x in self.text.items()}
 
@@ -175,7 +175,7 @@ class State:
 def beam_search(
     state: State, ids: Any, scores: Any, beams: int, tokens: int, ends: list[int]
 ) -> Any:
-    """The likeliest text of each image: no end comes, so the best `beams` beginnings go on."""
+    """The likeliest text of each image: no text ends, so the best `beams` prefixes go on."""
     n_images, vocabulary = len(ids), scores.shape[1]
     sums, alive = np.zeros((n_images, 1), np.float32), 1
     for step in range(tokens):
@@ -191,8 +191,8 @@ def beam_search(
         order = np.argsort(-values, axis=1)
         best, sums = (np.take_along_axis(x, order, axis=1) for x in (best, values))
         parents = (best // vocabulary + np.arange(n_images)[:, None] * alive).reshape(-1)
-        words = (best % vocabulary).reshape(-1, 1)
-        ids = np.concatenate([ids[parents], words], axis=1)
+        tokens_now = (best % vocabulary).reshape(-1, 1)
+        ids = np.concatenate([ids[parents], tokens_now], axis=1)
         if step < tokens - 1 and (alive < beams or (parents != np.arange(len(parents))).any()):
             state.select(parents)
         alive = beams

@@ -1,7 +1,7 @@
 """transformers, either line of it: 4.56 (the model file of the hub) and 5.
 
 Both do what their users get: default attention, `generate` as it is. Two things are done for them:
-the head runs on the last position alone where that can be asked for, and 5's decode step gets the
+the head runs on the last position only where that can be asked for, and 5's decode step gets the
 right positions (it counts the image in, unless told).
 """
 
@@ -101,23 +101,23 @@ class Engine:
         return self.processor
 
     def case_vision(self, case: Case) -> Any:
-        """The image encoder alone."""
+        """The image encoder only."""
         pixels = self.tensor(np.load(case["pixels"]))
         return _nothing, lambda: self.model.git.image_encoder(pixels).last_hidden_state
 
     def case_prefill(self, case: Case) -> Any:
-        """The image and the opening token, to scores of the first word."""
+        """The image and the opening token, to scores of the first token."""
         pixels, ids = self.tensor(np.load(case["pixels"])), self.tensor(case["ids"])
         options = {"pixel_values": pixels, "input_ids": ids, "use_cache": True, **self.last_only}
         return _nothing, lambda: self.model(**options).logits[:, -1]
 
     def case_decode(self, case: Case) -> Any:
-        """One word more, below what has been read."""
+        """One more token, with the cache of those before."""
         pixels, ids = self.tensor(np.load(case["pixels"])), self.tensor(case["ids"])
         cache = self.model(pixel_values=pixels, input_ids=ids[:, :-1]).past_key_values
         length = cache.get_seq_length()
         options: dict[str, Any] = {"input_ids": ids[:, -1:], "past_key_values": cache}
-        if self.major < 5:  # as its `generate` does: the image goes through again at every word
+        if self.major < 5:  # as its `generate` does: the image goes through again at every token
             options |= {"pixel_values": pixels, "attention_mask": self.torch.ones_like(ids[:, -1:])}
         else:
             place = self.torch.full_like(ids[:, -1:], ids.shape[1] - 1)

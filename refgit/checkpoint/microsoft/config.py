@@ -19,7 +19,7 @@ HEAD_WIDTH = 64
 # Microsoft's code adds this to the variance of the text embeddings, and 1e-12 in the BERT layers,
 # 1e-5 in CLIP and behind the projection of the image.
 EMBEDDING_EPS = 1e-8
-# The tensors that define the sizes; every other tensor is held against these.
+# The tensors that define the sizes; every other tensor is compared with these.
 _SIZED = (
     "image_encoder.conv1.weight",
     "image_encoder.positional_embedding",
@@ -78,7 +78,7 @@ def config_from(
     shapes, sizes : mapping
         Every tensor's, and what `sizes_of` read off them.
     settings : MicrosoftSettings
-        What is known besides.
+        What else is known.
     source : str
         What to call `settings` in messages.
 

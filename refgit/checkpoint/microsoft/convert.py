@@ -68,7 +68,7 @@ def read_microsoft(
     Parameters
     ----------
     path : str or Path
-        What torch.save wrote: a state dict, alone or under "model".
+        What torch.save wrote: a state dict, by itself or under "model".
     name : str, optional
         Which model it is, such as "GIT_BASE_VQAv2"; what is known of it must agree.
     parameters : str or Path, optional
@@ -83,7 +83,7 @@ def read_microsoft(
     Raises
     ------
     CheckpointError
-        A file is missing or broken; a tensor is missing, unknown, wrongly shaped or no numbers;
+        A file is missing or broken; a tensor is missing, unknown, wrongly shaped or not of numbers;
         or the settings contradict each other or the tensors. The message names what it is.
     """
     file = Path(path)
@@ -115,7 +115,7 @@ def read_microsoft(
 def _settings(
     file: Path, name: str | None, parameters: str | Path | None
 ) -> tuple[MicrosoftSettings, str, list[str]]:
-    """What is known besides the tensors, what to call its source, and notes."""
+    """What is known beside the tensors, what to call its source, and notes."""
     notes: list[str] = []
     known = MicrosoftSettings() if name is None else settings_of(name)
     path = Path(parameters) if parameters is not None else _beside(file)
@@ -176,7 +176,7 @@ def _open_questions(
 
 
 def _state_dict(file: Path) -> tuple[Arrays, list[str]]:
-    """The tensors by name, without a prefix; and what else lies beside them."""
+    """The tensors by name, without a prefix; and the names of what else there is."""
     content = read_torch(file)
     others: list[str] = []
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
@@ -184,14 +184,15 @@ def _state_dict(file: Path) -> tuple[Arrays, list[str]]:
         content = content["model"]
     if not isinstance(content, dict) or not content:
         raise CheckpointError(
-            f'{file} holds no state dict; expected names with tensors, alone or under "model".'
+            f"{file} does not hold a state dict; expected names with tensors, by themselves or "
+            'under "model".'
         )
     state: Arrays = {}
     for key, x in content.items():
         if not isinstance(key, str) or not isinstance(x, np.ndarray):
             raise CheckpointError(
-                f"{file}: entry {key!r} is no tensor ({type(x).__name__}); expected names with "
-                'tensors, alone or under "model".'
+                f"{file}: entry {key!r} is not a tensor ({type(x).__name__}); expected names with "
+                'tensors, by themselves or under "model".'
             )
         plain = key
         while plain.startswith(_PREFIX):
@@ -208,7 +209,7 @@ def _state_dict(file: Path) -> tuple[Arrays, list[str]]:
 def _renamed(
     state: Arrays, config: Mapping[str, Any], sizes: Mapping[str, int], file: Path
 ) -> list[tuple[str, np.ndarray[Any, Any]]]:
-    """Every parameter of the model by the hub's name, none missing and none besides."""
+    """Every parameter of the model by the hub's name, none missing and none in excess."""
     names = tensors(
         config["vision_config"]["num_hidden_layers"],
         config["num_hidden_layers"],
@@ -218,7 +219,7 @@ def _renamed(
     unknown = [key for key in state if key not in names and key not in UNUSED]
     for what, keys, expected in (
         ("lacks", missing, f"the {len(names)} tensors of Microsoft's model"),
-        ("holds", unknown, "the tensors of Microsoft's model alone"),
+        ("holds", unknown, "only the tensors of Microsoft's model"),
     ):
         if keys:
             some = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
@@ -232,7 +233,7 @@ def _renamed(
                 f"{file}: tensor {key} has shape {x.shape}; expected {wanted} after the other "
                 "tensors' shapes. Is the file that of one model, as it was saved?"
             )
-        # (3 D, ...) -> three times (D, ...), or the tensor itself; rows in a row need no copy
+        # (3 D, ...) -> three times (D, ...), or the tensor itself; consecutive rows need no copy
         renamed += [(ours[i], x[i * rows : (i + 1) * rows]) for i in range(len(ours))]
     return renamed
 

@@ -1,6 +1,6 @@
 """What Microsoft's code is told about each of its GIT models, beyond the weights.
 
-The settings stand in a parameter.yaml (aux_data/models/NAME of the repository
+The settings are in a parameter.yaml (aux_data/models/NAME of the repository
 microsoft/GenerativeImage2Text); the table here holds the same for every model of its README.
 """
 

@@ -1,6 +1,6 @@
 """parameter.yaml, the few settings beside one of Microsoft's checkpoints, read without PyYAML.
 
-These files are lines of ``key: value`` and nothing else, so that is all that is read. What YAML
+These files are lines of ``key: value`` and nothing else, so only that is read. What YAML
 has beyond it (nesting, lists, anchors, tags, several documents) is refused with its line.
 """
 
@@ -43,7 +43,7 @@ def read_parameters(path: Path) -> dict[str, Scalar]:
     Raises
     ------
     CheckpointError
-        The file is missing or no UTF-8, or a line is not one ``key: value`` or comes twice; the
+        The file is missing or not UTF-8, or a line is not one ``key: value`` or comes twice; the
         message has the line's number.
     """
     try:
@@ -53,7 +53,7 @@ def read_parameters(path: Path) -> dict[str, Scalar]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is no UTF-8 text: {error}.") from error
+        raise CheckpointError(f"{path} is not UTF-8 text: {error}.") from error
     found: dict[str, Scalar] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if not _COMMENT.sub("", line, count=1).strip():
@@ -61,7 +61,7 @@ def read_parameters(path: Path) -> dict[str, Scalar]:
         try:
             key, value = _read_line(line.rstrip())
             if key in found:
-                raise ValueError(f"{key} stands there for the second time")
+                raise ValueError(f"{key} is there for the second time")
         except ValueError as error:
             raise CheckpointError(
                 f"{path}, line {number}: {error}. refgit reads lines of the form key: value, with "
@@ -74,7 +74,7 @@ def read_parameters(path: Path) -> dict[str, Scalar]:
 def _read_line(line: str) -> tuple[str, Scalar]:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise ValueError(f"{line!r} is no line of that form")
+        raise ValueError(f"{line!r} is not a line of that form")
     key, rest = match[1], (match[2] or "").strip()
     for quoted in (_SINGLE, _DOUBLE):
         text = quoted.match(rest)

@@ -25,7 +25,7 @@ Array = np.ndarray[Any, Any]
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _ZIP_START = b"PK\x03\x04"
-# The pickles stand before the storages and are smaller; a broken file may not fill the memory.
+# The pickles come before the storages and are smaller; a broken file may not fill the memory.
 _MOST_BYTES = 1 << 24
 
 
@@ -74,7 +74,7 @@ def read_torch(path: Path, elements: Find | None = None) -> Any:
     path : Path
         A file in the zip format or the one before it.
     elements : callable, optional
-        Gives what stands for a storage's elements; by default they are mapped from the file.
+        Gives what replaces a storage's elements; by default they are mapped from the file.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
 
 
 def _content(info: zipfile.ZipInfo, data: Array) -> Array:
-    """The bytes of a member, where they lie in the file."""
+    """The bytes of a member, where they are in the file."""
     name = shown(info.filename)
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise ValueError(f"its member {name} is compressed or encrypted, which torch.save never is")
@@ -199,10 +199,10 @@ def _read_legacy(path: Path, data: Array, elements: Find | None) -> Any:
     if elements is not None:
         return run(elements)
     begin = file.tell()
-    run()  # only to learn how large the storages are that stand behind it
+    run()  # only to learn how large the storages behind it are
     keys = run()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise ValueError("its keys of storages are no list of names")
+        raise ValueError("its keys of storages are not a list of names")
     if len(set(keys)) != len(keys) or set(keys) != set(wanted):
         raise ValueError("its keys of storages are not those that its tensors use")
     places = {}

@@ -54,7 +54,7 @@ class _OrderedDict(dict[Any, Any]):
 
 @dataclass(frozen=True, slots=True)
 class _Global:
-    """A name that the pickle asked for: no object, only its name."""
+    """A name that the pickle asked for: not an object, only its name."""
 
     name: str
 
@@ -92,7 +92,7 @@ def run_pickle(file: io.BytesIO, path: Path, find: Find | Note) -> Any:
     Parameters
     ----------
     file : BytesIO
-        Stands where the pickle begins, and then where it has ended.
+        Positioned where the pickle begins, and then where it has ended.
     path : Path
         For messages.
     find : callable
@@ -125,7 +125,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, file: io.BytesIO) -> Any:
-        """Follow the instructions from where the file stands up to STOP, and leave it there."""
+        """Follow the instructions from where the file is up to STOP, and leave it there."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of odd escapes in strings
@@ -134,7 +134,7 @@ class _Machine:
                         raise ValueError(f"its pickle has over {_MOST_INSTRUCTIONS} instructions")
                     self.step(code.name, argument)
         except (IndexError, KeyError) as error:  # of stack and memo
-            raise ValueError("its pickle takes what it has not put down") from error
+            raise ValueError("its pickle takes what is not on its stack") from error
         if len(self.stack) != 1 or self.marks:
             raise ValueError("its pickle leaves things behind")
         return self.stack.pop()
@@ -229,12 +229,12 @@ class _Machine:
             if (module, name) not in _KNOWN:
                 self.refuse(shown(f"{module}.{name}"))
             return _Global(_KNOWN[module, name])
-        raise ValueError("its pickle asks for something whose name is no text")
+        raise ValueError("its pickle asks for something whose name is not text")
 
     def refuse(self, what: str) -> NoReturn:
         raise CheckpointError(
             f"{self.path} asks for {what}; expected tensors of real numbers, dicts, lists "
-            "and scalars alone. Nothing of the file was run. Only a file of plain weights can be "
+            "and scalars only. Nothing of the file was run. Only a file of plain weights can be "
             "read: save model.state_dict(), or better a .safetensors file."
         )
 
@@ -299,7 +299,7 @@ class _Machine:
         )
 
 
-# ---- words
+# ---- messages
 
 
 def kind_of(x: object) -> str:
@@ -309,7 +309,7 @@ def kind_of(x: object) -> str:
 
 
 def shown(x: object) -> str:
-    """Text or number of the file as it can stand in a message, whatever it is."""
+    """Text or number of the file as a message can quote it, whatever it is."""
     if isinstance(x, str):
         return repr(x if len(x) <= 200 else f"{x[:200]}...")
     return repr(x) if isinstance(x, int | float | None) else f"a {kind_of(x)}"

@@ -90,7 +90,7 @@ def find_directory(name: str) -> Path:
         There is none, or it holds a checkpoint of another kind.
     """
     path = Path(name)
-    others = [*path.glob("*.pt"), *path.glob("snapshot/*.pt")]  # as Microsoft's downloads lie
+    others = [*path.glob("*.pt"), *path.glob("snapshot/*.pt")]  # as Microsoft's code has them
     if path.is_file() and path.suffix == ".pt":
         others = [path]
     if others and not (path / CONFIG_NAME).is_file():

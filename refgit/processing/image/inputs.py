@@ -100,7 +100,7 @@ def read_array(image: Any, layout: Layout | None) -> Picture:
     Raises
     ------
     TypeError
-        If it is no array; a Pillow image has a mode, which an array has not.
+        If it is not an array; a Pillow image has a mode, which an array has not.
     ValueError
         As for `read_images`, or if there is no axis of channels.
     """
@@ -173,7 +173,7 @@ def _to_array(value: Any, name: str) -> NDArray[Any]:
 
 
 def _check_array(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Refuse arrays that are no picture: dtype, rank, size, and values that are not finite."""
+    """Refuse arrays that are not pictures: dtype, rank, size, and values that are not finite."""
     if array.dtype.kind not in "buif":
         raise ValueError(f"{name} has dtype {array.dtype}; expected booleans, integers or floats.")
     if array.ndim not in (2, 3):
@@ -231,7 +231,7 @@ def _layout_of(
     previous: Layout | None,
 ) -> Layout:
     """Decide where the channels of a rank-3 array are: stated, as before in the batch, inferred."""
-    # A picture is known to have three channels, so a height of 1 is no channel axis.
+    # A picture is known to have three channels, so a height of 1 is not a channel axis.
     counts = (3,) if is_picture else _CHANNEL_COUNTS
     if stated is not None and is_picture:
         return "channels_last"

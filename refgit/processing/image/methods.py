@@ -22,7 +22,7 @@ from refgit.processing.image.values import (
 
 
 class ImageMethods:
-    """One step at a time, with values of its own: the processor's settings play no part.
+    """One step at a time, with the values that are passed: the processor's settings are not used.
 
     Every method takes `data_format`, where the result has its channels (None: where the image has
     them), and `input_data_format`, where the image has them (None: inferred from the shape); either
@@ -49,7 +49,7 @@ class ImageMethods:
         image : array (H, W, C) or (C, H, W)
             Whole numbers from 0 to 255, or fractions from 0 to 1.
         size : int or dict
-            {"shortest_edge": n}, or n alone, keeps the aspect ratio; {"height": h, "width": w}
+            {"shortest_edge": n}, or only n, keeps the aspect ratio; {"height": h, "width": w}
             does not.
         resample : int, optional
             A `PIL.Image.Resampling` value; by default bicubic for CLIP, bilinear for VideoMAE.

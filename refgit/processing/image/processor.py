@@ -1,6 +1,6 @@
 """The CLIP image processor: pictures in, `pixel_values` out, as preprocessor_config.json says.
 
-It stands before the image encoder; the arithmetic is in `steps.py`.
+Its output goes to the image encoder; the arithmetic is in `steps.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CLIPImageProcessor(ImageSettings):
     do_resize, do_center_crop, do_rescale, do_normalize, do_convert_rgb : bool
         Which steps are taken.
     size : int or dict
-        The size after resizing: {"shortest_edge": n} (or n alone) keeps the aspect ratio,
+        The size after resizing: {"shortest_edge": n} (or only n) keeps the aspect ratio,
         {"height": h, "width": w} does not.
     resample : int
         A `PIL.Image.Resampling` value; 3 is bicubic.

@@ -103,7 +103,7 @@ class TextEncoder(BatchEncoder):
         -------
         BatchFeature
             `input_ids`, and as asked for `token_type_ids` (0, of a second text 1),
-            `attention_mask` (1 for text, 0 for padding), `special_tokens_mask` (1 for what is no
+            `attention_mask` (1 for text, 0 for padding), `special_tokens_mask` (1 for what is not
             text), `offset_mapping` (B, T, 2) (first character and one past the last),
             `length` (B,), `overflow_to_sample_mapping` (B,), `labels`.
 
@@ -256,7 +256,7 @@ class TextEncoder(BatchEncoder):
         ----------
         encoded_inputs : mapping, or sequence of mappings
             What calling the tokenizer returned, of one text or several: lists or arrays; or a
-            list of such, one for each text. Entries that are none of the tokenizer's are kept.
+            list of such, one for each text. Entries that are not the tokenizer's are kept.
         padding, max_length, pad_to_multiple_of, padding_side, verbose : optional
             As for calling the tokenizer, but for the default: True, the longest of the batch.
         return_attention_mask : bool, optional

@@ -102,6 +102,6 @@ def check_text(text: Any, name: str) -> None:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"{name} holds a lone surrogate at position {error.start}, which is no character; "
-                "decode the text from its bytes again."
+                f"{name} holds a lone surrogate at position {error.start}, which is not a "
+                "character; decode the text from its bytes again."
             ) from error

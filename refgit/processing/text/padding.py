@@ -14,7 +14,7 @@ from refgit.processing.feature import BatchFeature, check_return_tensors, on_dev
 from refgit.processing.text.lengths import Lengths, round_up
 from refgit_backends import to_numpy
 
-# What stands in the padding of each entry, beside the ids; other entries are not padded.
+# What each entry, beside the ids, is padded with; other entries are not padded.
 _FILLINGS = {"token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1}
 
 
@@ -44,7 +44,7 @@ def pad_features(
     side : {"right", "left"}
         Where padding goes.
     pad_id : int
-        What stands in the padding of `name`.
+        What `name` is padded with.
     masked : bool
         Whether an attention mask is added and padded.
     return_tensors : str or None
@@ -167,7 +167,7 @@ def _as_arrays(feature: BatchFeature, return_tensors: str) -> BatchFeature:
         if len(lengths) > 1:
             raise ValueError(
                 f"{key} has different lengths, {lengths}, and cannot form one array; pass "
-                "padding=True, or leave the entry out if it is none of the tokenizer's."
+                "padding=True, or leave the entry out if it is not the tokenizer's."
             )
         array = np.asarray(value)
         arrays[key] = array if array.size else array.astype(np.int64)

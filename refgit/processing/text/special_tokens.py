@@ -19,7 +19,7 @@ MORE = "additional_special_tokens"
 class SpecialToken:
     """An attribute that is the text of a special token, or None; it may be set.
 
-    The text stands in `config`, under the attribute's own name.
+    The text is in `config`, under the attribute's own name.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -64,7 +64,7 @@ class SpecialTokenId:
         text = None if index is None else holder.backend.id_to_token(index)
         if index is not None and text is None:
             raise ValueError(
-                f"{self.name} is {index}, which is the id of no token; expected one of the "
+                f"{self.name} is {index}, which is not the id of a token; expected one of the "
                 f"vocabulary, 0 to {holder.backend.get_vocab_size() - 1}."
             )
         holder.config[self.token] = text
@@ -148,8 +148,8 @@ class SpecialTokens:
             index = self.backend.token_to_id(self.unk_token)
         if index is None:
             raise ValueError(
-                f"{token!r} is not in the vocabulary, and there is no unknown token to stand for "
-                "it; expected either: add the token, or set unk_token."
+                f"{token!r} is not in the vocabulary, and there is no unknown token to "
+                "replace it; expected either: add the token, or set unk_token."
             )
         return int(index)
 
@@ -247,7 +247,7 @@ def _special(token: str | AddedToken) -> AddedToken:
 
 
 def _text_of(token: Any, name: str) -> str:
-    """Return a token's text; refuse what is no token."""
+    """Return a token's text; refuse what is not a token."""
     if not isinstance(token, (str, AddedToken)):
         raise TypeError(
             f"{name} is of type {type(token).__name__}; expected a string or an AddedToken."

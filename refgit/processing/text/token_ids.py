@@ -33,7 +33,7 @@ def as_ids(token_ids: Any) -> list[int]:
     ids = []
     for item in items:
         try:
-            # An array of one number is an id too; anything else that is no whole number is not.
+            # An array of one number is an id too; anything else that is not a whole number is not.
             index = operator.index(item)
         except TypeError:
             raise TypeError(
@@ -54,7 +54,7 @@ def id_array(token_ids: Any) -> NDArray[np.generic]:
     Raises
     ------
     TypeError
-        If it is no array.
+        If it is not an array.
     """
     try:
         return to_numpy(token_ids)

@@ -49,7 +49,7 @@ class BertTokenizer(TextEncoder):
     """WordPiece tokenizer with BERT's text cleaning and special tokens.
 
     WordPiece cuts a word that the vocabulary lacks into the longest pieces that it has; a piece
-    that continues a word begins with ##. Special tokens such as [CLS] stand for no word.
+    that continues a word begins with ##. Special tokens such as [CLS] are not words.
 
     Parameters
     ----------
@@ -69,10 +69,10 @@ class BertTokenizer(TextEncoder):
     -----
     Source: transformers 4.56.2, `BertTokenizerFast`: ids and decoded text are equal. It differs in:
 
-    - `model_input_names` without a word in tokenizer_config.json: GIT's, so no `token_type_ids`;
+    - `model_input_names` where tokenizer_config.json does not say: GIT's, so no `token_type_ids`;
     - a truncation length that leaves no room for the special tokens is refused; transformers
       then does not truncate at all;
-    - pad_to_multiple_of together with a max_length that is no multiple of it rounds up when
+    - pad_to_multiple_of together with a max_length that is not a multiple of it rounds up when
       padding; transformers refuses that while truncating;
     - the result is a dictionary; `tokens()`, `word_ids()` and the like of transformers'
       `BatchEncoding` are not there;
@@ -196,7 +196,7 @@ class BertTokenizer(TextEncoder):
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "tokenizer.json", self.backend.to_str(pretty=True))
-        with TemporaryDirectory(dir=folder) as partial:  # whole or not at all, as the others
+        with TemporaryDirectory(dir=folder) as partial:  # whole or not at all, as all files
             for file in self.backend.model.save(partial):
                 Path(file).replace(folder / Path(file).name)
         added = self.backend.get_added_tokens_decoder()
@@ -253,7 +253,7 @@ class BertTokenizer(TextEncoder):
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> list[str]:
-        """Turn each row of an integer array (B, T), or each of several sequences, into text.
+        """Turn each batch row of an integer array (B, T), or each of several sequences, into text.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Cutting token sequences to a length: one text, or the texts of a pair.
 
-The rules are those of the `tokenizers` library, which transformers sets; here they work on one
-call alone, and leave the tokenizer as it is.
+The rules are those of the `tokenizers` library, which transformers sets; here they work on
+one call, and leave the tokenizer as it is.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class Vocabulary(SpecialTokens):
         Raises
         ------
         ValueError
-            Unless `already_has_special_tokens` is True and there is one sequence alone; the
+            Unless `already_has_special_tokens` is True and there is only one sequence; the
             tokenizer of transformers, where the library splits, has no more either.
         """
         if not already_has_special_tokens or token_ids_1 is not None:

@@ -1,7 +1,7 @@
-"""Reading a video file: which frames are looked at, and their pixels.
+"""Reading a video file: which frames are read, and their pixels.
 
-It stands before `VideoMAEImageProcessor`. Decoding needs PyAV, the extra `video`; choosing frames
-does not.
+`VideoMAEImageProcessor` prepares the frames. Decoding needs PyAV, the extra `video`; choosing
+frames does not.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def sample_frame_indices(
     rng: Random = None,
     frame_sample_rate: int = 4,
 ) -> NDArray[np.int64]:
-    """Choose which frames of a video the model is to see.
+    """Choose which frames of a video the model gets.
 
     With n frames in the video and F wanted:
 

@@ -1,7 +1,7 @@
 """The VideoMAE image processor: frames in, `pixel_values` with a frame axis out.
 
-It stands before the image encoder of video checkpoints (GIT paper, section 3), which their
-preprocessor_config.json says by its type. The arithmetic is in `steps.py`.
+Its output goes to the image encoder of video checkpoints (GIT paper, section 3), whose
+preprocessor_config.json names it. The arithmetic is in `steps.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class VideoMAEImageProcessor(ImageSettings):
     do_resize, do_center_crop, do_rescale, do_normalize : bool
         Which steps are taken.
     size : int or dict
-        The size after resizing: {"shortest_edge": n} (or n alone) keeps the aspect ratio,
+        The size after resizing: {"shortest_edge": n} (or only n) keeps the aspect ratio,
         {"height": h, "width": w} does not.
     resample : int
         A `PIL.Image.Resampling` value; 2, the default, is bilinear.
@@ -88,8 +88,8 @@ class VideoMAEImageProcessor(ImageSettings):
         ----------
         videos : list of frames, list of such lists, or array
             One video or several. A frame is a PIL image or an array (H, W), (H, W, C) or
-            (C, H, W), C 1 or 3, values 0..255, or 0..1 with do_rescale=False. A frame alone is a
-            video of one frame.
+            (C, H, W), C 1 or 3, values 0..255, or 0..1 with do_rescale=False. A single frame is
+            a video of one frame.
         return_tensors : "np", the name of a backend, or None
             "np": one array; a backend's name, such as "cupy": one of its arrays, on its device;
             None: a list with one list of arrays (3, H, W) per video.

@@ -12,11 +12,12 @@ import numpy as np
 
 from refgit.generation.prompt import check_images, read_prompts
 from refgit.generation.protocol import CaptionModel
+from refgit.generation.request import Request
 from refgit.generation.resolve import resolve
 from refgit.generation.results import Output
 from refgit.generation.search.base import Search
 from refgit.generation.search.token_by_token import TokenSearch
-from refgit.generation.session import Call, Request, rules_of
+from refgit.generation.session import Call, rules_of
 from refgit.layers._array_api import Array
 
 

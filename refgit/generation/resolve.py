@@ -27,9 +27,9 @@ from refgit.generation.config import (
     GenerationConfig,
 )
 from refgit.generation.config.checks import CHANGES_THE_TEXT, NOT_HERE
+from refgit.generation.request import OBJECTS, RIVALS, Request
 from refgit.generation.search import choose
 from refgit.generation.search.base import HEEDED, Search
-from refgit.generation.session import OBJECTS, RIVALS, Request
 from refgit.validation import plain
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -15,8 +15,9 @@ import numpy as np
 from refgit.generation.api import prepare
 from refgit.generation.logits.scores import Ids, log_probabilities
 from refgit.generation.protocol import CaptionModel
+from refgit.generation.request import Request
 from refgit.generation.search.token_by_token import Step, TokenSearch
-from refgit.generation.session import Call, Request
+from refgit.generation.session import Call
 
 Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
 

@@ -14,9 +14,9 @@ from refgit import CheckpointError, testing
 from refgit.generation.config import DEFAULTS, NAMES, NULLABLE, GenerationConfig
 from refgit.generation.config.checks import NOT_HERE
 from refgit.generation.config.constraints import PhrasalConstraint
+from refgit.generation.request import Request
 from refgit.generation.resolve import check_combination, fill, resolve
 from refgit.generation.search import choose
-from refgit.generation.session import Request
 
 PLAIN = GenerationConfig()
 

@@ -13,8 +13,8 @@ import pytest
 
 from helpers import golden_cases as golden
 from refgit import GitConfig, GitForCausalLM, to_numpy
+from refgit.generation.request import Request
 from refgit.generation.resolve import resolve
-from refgit.generation.session import Request
 from refgit_backends import Backend
 
 CASE = golden.MANIFEST["generation_modes"]

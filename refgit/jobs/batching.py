@@ -1,9 +1,9 @@
-"""How many images to caption at once, found out while captioning.
+"""The batch size, searched for while captioning.
 
 A batch reads each weight once for all its images, so larger ones are faster up to a point: where
-the arithmetic, not the reading, takes the time, or where the batch no longer fits the caches. That
-point depends on the model and the machine; so sizes 1, 2, 4 ... are tried on the first images,
-until doubling no longer pays.
+arithmetic, not memory traffic, takes the time, or where the batch no longer fits the caches. That
+point depends on the model and the machine, so sizes 1, 2, 4 ... are tried on the first images until
+doubling no longer pays.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import os
 from pathlib import Path
 
 LARGEST = 64
-GAIN = 1.05  # a doubling pays if it brings so many times the images in a second
-TRIAL = 1.0  # seconds for which each size is measured, at least
+GAIN = 1.05  # a doubling pays if images per second grow by this factor
+TRIAL = 1.0  # seconds for which each size is measured at least
 
 
 class BatchSize:
-    """A size that doubles as long as that pays and there is memory.
+    """A batch size that doubles as long as that pays and there is memory.
 
     Parameters
     ----------
     fixed : int, optional
-        The size throughout; without it, it is looked for.
+        Keep this size; by default one is searched for.
 
     Attributes
     ----------
     now : int
-        How many images the next batch is to have.
+        Images in the next batch.
     """
 
     def __init__(self, fixed: int | None = None) -> None:
@@ -39,20 +39,20 @@ class BatchSize:
         self._peak = peak_memory()
 
     def record(self, images: int, seconds: float, largest: int | None = None) -> None:
-        """Take in how long a batch took.
+        """Record how long a batch took.
 
         Parameters
         ----------
         images : int
         seconds : float
         largest : int, optional
-            The largest size that there is memory for, where that is known.
+            The largest size that fits into memory, where that is known.
         """
         if largest is not None and self.now > largest:
             self.now, self._searching = largest, False
         if not self._searching or images != self.now:  # the last batch may be smaller
             return
-        if not self._warm:  # the first one loads and allocates what all others need
+        if not self._warm:  # the first batch loads and allocates what the others reuse
             self._warm, self._peak = True, peak_memory()
             return
         self._images += images
@@ -61,7 +61,7 @@ class BatchSize:
             self._decide()
 
     def _decide(self) -> None:
-        """Double the size, stay, or go back to the half."""
+        """Double the size, keep it, or halve it again."""
         rate = self._images / self._seconds
         grown, self._peak = peak_memory() - self._peak, peak_memory()
         if rate < self._best * GAIN:
@@ -78,7 +78,7 @@ class BatchSize:
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has had at most; 0 where the system does not say."""
+    """Peak memory of this process in bytes; 0 where the system does not say."""
     try:
         import resource
     except ImportError:  # Windows
@@ -87,7 +87,7 @@ def peak_memory() -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes that processes may still take, of the machine and of a container around this one."""
+    """Bytes of memory still free, in the machine and in a container around this process."""
     found = [*_of_the_machine(), *_of_the_container()]
     return min(found) if found else None
 

@@ -1,4 +1,4 @@
-r"""Where the rows of a job are kept, so that a kill loses none and a resumed job repeats none.
+r"""The files of a job's rows: a kill loses none of them, and a resumed job repeats none.
 
 A job that writes OUT has up to three files:
 
@@ -6,10 +6,10 @@ A job that writes OUT has up to three files:
   that one can see later where OUT came from. It also carries the lock of the running process.
 - OUT.partial takes the rows, a line of JSON each, in the order of the images. It is there while
   the job is unfinished.
-- OUT comes into being when all rows are there, by renaming OUT.partial, or for Parquet by writing
+- OUT is created once all rows are there, by renaming OUT.partial, or for Parquet by writing
   OUT.writing and renaming that.
 
-What holds at every moment, whenever the process is killed:
+Invariants, whenever the process is killed:
 
 1. The first k lines of OUT.partial are the rows 0 .. k - 1. What follows is at most a part of
    row k, without its line break; it is cut off on resuming.
@@ -54,7 +54,7 @@ def row_of(index: int, image: str, caption: str | None, error: str | None = None
 
 
 def check_out(out: str) -> None:
-    """Refuse a file that no job can write, before a model is loaded.
+    """Refuse a file that a job cannot write, before a model is loaded.
 
     Raises
     ------
@@ -92,7 +92,7 @@ class Journal:
     job : dict
         What the job is; the entry "rows" is how many there will be.
     restart : bool
-        Throw away what an earlier job of this name has done.
+        Delete the rows of an earlier job of this name.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class Journal:
             self.close()
             raise
 
-    # ---- beginning
+    # ---- opening
 
     def _lock(self) -> None:
         try:
@@ -138,8 +138,8 @@ class Journal:
             ) from error
 
     def _begin(self, restart: bool) -> None:
-        known = self._known()
-        if known is None and (found := self._found()):
+        known = self._stored_job()
+        if known is None and (found := self._existing()):
             raise JobError(
                 f"{found} exists, and {self.out}.job does not say which job made it. Move it away, "
                 "or choose another name."
@@ -155,13 +155,13 @@ class Journal:
             self._check_complete()
             return
         self._file = os.open(self.partial, _OPEN | os.O_APPEND, 0o666)
-        self._take_up()
+        self._resume()
         _sync_directory(self.out)
 
-    def _found(self) -> str | None:
+    def _existing(self) -> str | None:
         return next((p for p in (self.out, self.partial) if os.path.exists(p)), None)
 
-    def _known(self) -> dict[str, Any] | None:
+    def _stored_job(self) -> dict[str, Any] | None:
         """What OUT.job says; None where it is new, or was cut short before the first row."""
         os.lseek(self._job_file, 0, os.SEEK_SET)
         text = b""
@@ -199,7 +199,7 @@ class Journal:
         os.fsync(self._job_file)
 
     def _check_complete(self) -> None:
-        """Count what is in OUT, which this job made unless somebody has meddled."""
+        """Count the rows of OUT, and refuse it if it is not what this job wrote."""
         failures = None
         if self.out.endswith(_TABLE):
             failures = failures_in(self.out, self.job["rows"], self._text())
@@ -216,8 +216,8 @@ class Journal:
         Path(self.partial).unlink(missing_ok=True)  # had the kill come before this
         self.rows, self.failures, self.complete = self.job["rows"], failures, True
 
-    def _take_up(self) -> None:
-        """Count the rows of an earlier process, and cut off the one it did not finish."""
+    def _resume(self) -> None:
+        """Count the rows of an earlier process, and cut off an unfinished last one."""
         assert self._file is not None
         with open(self.partial, "rb") as stream:
             self.rows, self.failures, self._written = _count(stream, self.partial)
@@ -228,7 +228,7 @@ class Journal:
             )
         os.ftruncate(self._file, self._written)
 
-    # ---- going on
+    # ---- writing
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write the next rows.
@@ -254,13 +254,13 @@ class Journal:
             raise self._full(self.partial, error) from error
 
     def sync(self) -> None:
-        """Have the system write to the disk what it was given."""
+        """Flush what was written to the disk."""
         if self._file is not None and self._synced < self._written:
             os.fsync(self._file)
             self._synced, self._time = self._written, time.monotonic()
 
     def finish(self) -> None:
-        """Make OUT of the rows, when all are there.
+        """Turn the rows into OUT, once all are there.
 
         Raises
         ------
@@ -304,7 +304,7 @@ class Journal:
         )
 
     def close(self) -> None:
-        """Give the files and the lock back."""
+        """Close the files and release the lock."""
         for file in (self._file, self._job_file):
             if file is not None:
                 os.close(file)
@@ -324,7 +324,7 @@ def _difference(key: str, known: dict[str, Any], mine: dict[str, Any]) -> str:
 
 
 def _count(stream: IO[bytes], path: str) -> tuple[int, int, int]:
-    """Rows, rows without a caption, and bytes of both; a last line that was cut short is left out.
+    """Count rows, rows without a caption, and bytes; an unfinished last line is left out.
 
     Raises
     ------
@@ -356,7 +356,7 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _lock(file: int) -> None:
-    """Lock an open file against other processes, at once or not at all."""
+    """Lock an open file against other processes, without waiting."""
     if sys.platform == "win32":
         import msvcrt
 
@@ -369,7 +369,7 @@ def _lock(file: int) -> None:
 
 
 def _sync_directory(out: str) -> None:
-    """Have the names of the files written to the disk, where the system knows how."""
+    """Flush the directory's entries to the disk, where the system can."""
     if sys.platform == "win32":
         return
     folder = os.open(os.path.dirname(out) or ".", os.O_RDONLY)

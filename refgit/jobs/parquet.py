@@ -118,7 +118,7 @@ class Table:
         return name or f"{self.file}#{row}", content or error
 
     def identity(self) -> dict[str, Any]:
-        """Of the file's size and its footer, which says where each column lies and what it has."""
+        """Hash the file's size and its footer, which describes each column."""
         with open(self.file, "rb") as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(size - 8)  # the footer's length, and a mark

@@ -1,7 +1,7 @@
 """The same work on many machines, as a step of a Ray Data pipeline.
 
-Needs the extra `ray`. Ray reads and writes the data, spreads it over the machines and repeats what
-a lost machine had in hand; here is the step between: actors that load the model once and caption
+Needs the extra `ray`. Ray reads and writes the data, distributes it over the machines and repeats
+the work of a lost one; here is the step between: actors that load the model once and caption
 batches.
 """
 

@@ -45,7 +45,7 @@ def run_job(
         Threads that decode.
     batch_size : BatchSize
     advance : callable, optional
-        Called with how many rows there are, of how many.
+        Called with how many rows are written, of how many.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def decode_ahead(
     workers : int
         Threads.
     ahead : callable
-        How many images may be in hand at once.
+        How many images may be decoded or waiting at once.
 
     Yields
     ------

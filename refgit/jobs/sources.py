@@ -58,12 +58,12 @@ class Part(Protocol):
 
 
 class Paths:
-    """Images that lie in files of their own.
+    """Images in files.
 
     Parameters
     ----------
     names : list of str
-        Relative ones are meant from the working directory.
+        Relative ones start from the working directory.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -82,7 +82,7 @@ class Paths:
         return ((name, name) for name in self.names[start:])
 
     def identity(self) -> dict[str, Any]:
-        """Of the names, in order; what the files hold is not looked at."""
+        """Hash the names, in order; the files' content is not read."""
         digest = hashlib.sha256()
         for name in self.names:
             digest.update(os.fsencode(name) + b"\0")

@@ -203,31 +203,35 @@ def values_of(processor: Any) -> Iterator[Way]:
     def normal(x: Array, m: Any = mean, s: Any = std) -> Array:
         return (x - np.asarray(m)) / np.asarray(s)
 
+    ways: tuple[tuple[str, str, Callable[[Array], Array]], ...] = (
+        ("BGR", "your colours are BGR; they should be RGB",
+         lambda x: normal(x * factor)[..., ::-1]),
+        ("BGR before normalising", "your colours are BGR when they are normalised",
+         lambda x: normal(x[..., ::-1] * factor)),
+        ("BGR statistics", "mean and std are in the order BGR",
+         lambda x: normal(x * factor, mean[::-1], std[::-1])),
+        ("no rescale", "your pixels are not rescaled by 1/255", lambda x: normal(x)),
+        ("rescale twice", "your pixels are rescaled twice",
+         lambda x: normal(x * factor * factor)),
+        ("rescale by 1/256", "your pixels are divided by 256; it should be 255",
+         lambda x: normal(x / 256)),
+        ("no normalising", "mean and std are missing", lambda x: x * factor),
+        ("no mean", "the mean is not subtracted", lambda x: normal(x * factor, 0)),
+        ("no std", "the pixels are not divided by std", lambda x: normal(x * factor, mean, 1)),
+        ("normalised twice", "mean and std are applied twice",
+         lambda x: normal(normal(x * factor))),
+        ("times std", "the pixels are multiplied by std, not divided",
+         lambda x: normal(x * factor, mean, 1 / std)),
+        ("variance for std", "the pixels are divided by the square of std",
+         lambda x: normal(x * factor, mean, std * std)),
+        ("ImageNet statistics", "mean and std are ImageNet's; they should be the processor's",
+         lambda x: normal(x * factor, *IMAGENET)),
+        ("mean and std 0.5", "the pixels are brought to -1 .. 1 (mean and std 0.5)",
+         lambda x: normal(x * factor, *HALVES)),
+        ("raw bytes", "your pixels are neither rescaled nor normalised", lambda x: x),
+    )  # fmt: skip
     yield at("", "", lambda x: normal(x * factor), 0)
-    yield at("BGR", "your colours are BGR; they should be RGB",
-             lambda x: normal(x * factor)[..., ::-1])  # fmt: skip
-    yield at("BGR before normalising", "your colours are BGR when they are normalised",
-             lambda x: normal(x[..., ::-1] * factor))  # fmt: skip
-    yield at("BGR statistics", "mean and std are in the order BGR",
-             lambda x: normal(x * factor, mean[::-1], std[::-1]))  # fmt: skip
-    yield at("no rescale", "your pixels are not rescaled by 1/255", lambda x: normal(x))
-    yield at("rescale twice", "your pixels are rescaled twice",
-             lambda x: normal(x * factor * factor))  # fmt: skip
-    yield at("rescale by 1/256", "your pixels are divided by 256; it should be 255",
-             lambda x: normal(x / 256))  # fmt: skip
-    yield at("no normalising", "mean and std are missing", lambda x: x * factor)
-    yield at("no mean", "the mean is not subtracted", lambda x: normal(x * factor, 0))
-    yield at("no std", "the pixels are not divided by std", lambda x: normal(x * factor, mean, 1))
-    yield at("normalised twice", "mean and std are applied twice",
-             lambda x: normal(normal(x * factor)))  # fmt: skip
-    yield at("times std", "the pixels are multiplied by std, not divided",
-             lambda x: normal(x * factor, mean, 1 / std))  # fmt: skip
-    yield at("variance for std", "the pixels are divided by the square of std",
-             lambda x: normal(x * factor, mean, std * std))  # fmt: skip
-    yield at("ImageNet statistics", "mean and std are ImageNet's; they should be the processor's",
-             lambda x: normal(x * factor, *IMAGENET))  # fmt: skip
-    yield at("mean and std 0.5", "the pixels are brought to -1 .. 1 (mean and std 0.5)",
-             lambda x: normal(x * factor, *HALVES))  # fmt: skip
-    yield at("raw bytes", "your pixels are neither rescaled nor normalised", lambda x: x)
+    for name, text, make in ways:
+        yield at(name, text, make)
     yield Way("channels last", "your pixels have the channels last; the model takes them first",
-                 lambda x: normal(x.astype(np.float64) * factor))  # fmt: skip
+              lambda x: normal(x.astype(np.float64) * factor))  # fmt: skip

@@ -128,23 +128,19 @@ def join(node: Node, view: ViewLike) -> Array:
 # ---- both towers
 
 
+def weight_and_bias(node: Node, view: ViewLike) -> tuple[Array, Array]:
+    """The two parameters of a linear map or a layer norm."""
+    return view.weight(f"{node.parameters}.weight"), view.weight(f"{node.parameters}.bias")
+
+
 def norm(node: Node, view: ViewLike) -> Array:
     """Layer norm: (..., D) -> (..., D)."""
-    return layer_norm(
-        view[node.inputs[0]],
-        view.weight(f"{node.parameters}.weight"),
-        view.weight(f"{node.parameters}.bias"),
-        eps=node.options["eps"],
-    )
+    return layer_norm(view[node.inputs[0]], *weight_and_bias(node, view), eps=node.options["eps"])
 
 
 def affine(node: Node, view: ViewLike) -> Array:
     """Linear map with bias: (..., I) -> (..., O)."""
-    return linear(
-        view[node.inputs[0]],
-        view.weight(f"{node.parameters}.weight"),
-        view.weight(f"{node.parameters}.bias"),
-    )
+    return linear(view[node.inputs[0]], *weight_and_bias(node, view))
 
 
 def activation(node: Node, view: ViewLike) -> Array:

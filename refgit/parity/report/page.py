@@ -47,18 +47,11 @@ def level_of(row: Row, multiple: float) -> int:
     return next((i for i, bound in enumerate(bounds) if row.error <= bound), 5)
 
 
-def _levels(multiple: float) -> list[tuple[str, str]]:
-    """The legend: a sign beside each colour, and what both mean."""
-    steps = [f"{multiple * x:,g}" for x in (1, 10, 1e3, 1e5)]
-    return [
-        ("✓", f"up to {_brief(min(2.0, multiple))} ×".replace(".0", "")),
-        ("✓", f"up to {steps[0]} ×: agrees"),
-        ("▂", f"up to {steps[1]} ×"),
-        ("▅", f"up to {steps[2]} ×"),
-        ("█", f"up to {steps[3]} ×"),
-        ("✗", "more, or other whole numbers"),
-        ("?!", "NaN or infinite"),
-    ]
+def _levels(multiple: float) -> list[str]:
+    """The legend: what each colour means."""
+    agrees, *steps = (f"up to {multiple * x:,g} ×" for x in (1, 10, 1e3, 1e5))
+    least = f"up to {_brief(min(2.0, multiple))} ×".replace(".0", "")
+    return [least, f"{agrees}: agrees", *steps, "more, or other whole numbers", "NaN or infinite"]
 
 
 # On the squares themselves; those that agree have none.
@@ -163,7 +156,7 @@ class Page:
         """What the colours and signs mean."""
         entries = "".join(
             f'<li><span class="swatch k{i}" aria-hidden="true">{_SIGNS[i]}</span> {meaning}</li>'
-            for i, (_, meaning) in enumerate(_levels(self.comparison.multiple))
+            for i, meaning in enumerate(_levels(self.comparison.multiple))
         )
         marks = '<li><span class="swatch k2 first" aria-hidden="true"></span> first divergence</li>'
         if self.found is not None and self.found.findings:

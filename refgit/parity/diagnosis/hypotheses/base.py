@@ -142,11 +142,6 @@ def twice(node: Node, view: View) -> Array:
     return RECIPES[node.kind](node, Substitute(view, {node.inputs[0]: once}))
 
 
-def weight_and_bias(node: Node, view: View) -> tuple[Array, Array]:
-    """The two parameters of a linear map or a layer norm."""
-    return view.weight(f"{node.parameters}.weight"), view.weight(f"{node.parameters}.bias")
-
-
 def short(name: str) -> str:
     """The last part of a name, two or three where one says little; the same in every layer."""
     parts = name.split(".")

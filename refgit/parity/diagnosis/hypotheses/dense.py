@@ -18,12 +18,11 @@ from refgit.parity.diagnosis.hypotheses.base import (
     on_inputs,
     short,
     twice,
-    weight_and_bias,
     when,
 )
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
-from refgit.parity.graph.recipes import RECIPES
+from refgit.parity.graph.recipes import RECIPES, weight_and_bias
 from refgit.parity.numerics.precision import cast
 
 COARSE = {"float16": "float16", "bfloat16": "bfloat16", "tfloat32": "TF32"}

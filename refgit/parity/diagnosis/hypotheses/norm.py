@@ -11,10 +11,10 @@ from refgit.parity.diagnosis.hypotheses.base import (
     Make,
     mistakes,
     twice,
-    weight_and_bias,
 )
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
+from refgit.parity.graph.recipes import weight_and_bias
 
 EPS = (1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 

@@ -5,7 +5,7 @@
     >>> model(**inputs).logits.shape
     (1, 9, 23)
 
-Its weights are random; the seeds decide everything. The letters of shapes are those of
+Its weights are random; the seeds decide everything. For the letters of shapes see
 refgit.layers; B texts, B' images.
 """
 

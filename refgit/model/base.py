@@ -110,7 +110,7 @@ class PretrainedModel(Generic[C]):
     # Where a checkpoint of the whole model keeps what belongs to this one.
     prefix: ClassVar[str]
     _state: State
-    # Where the parameters are in those of the whole: "" or such as "git."
+    # What the names of its parameters begin with in the whole model: "" or such as "git."
     _root: str
 
     def __init__(
@@ -298,7 +298,7 @@ class PretrainedModel(Generic[C]):
         return dict(flatten(self.parameters))
 
     def num_parameters(self) -> int:
-        """How many numbers the model has learned."""
+        """How many numbers the parameters are."""
         return sum(int(x.size) for x in self.state_dict().values())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -306,7 +306,7 @@ class PretrainedModel(Generic[C]):
         return self(*args, **kwargs)  # type: ignore[operator]  # every model can be called
 
     def eval(self) -> Self:
-        """Return the model itself, which knows inference alone; dropout is never applied."""
+        """Return the model itself, which only does inference; dropout is never applied."""
         return self
 
     def to(self, backend: str | Backend | None = None, dtype: DTypeLike | None = None) -> Self:

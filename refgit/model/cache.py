@@ -1,9 +1,8 @@
 """The cache: keys and values of everything the decoder has read, so that it is read once.
 
-Keys and values are what attention makes of a token for later ones to look at (layers/attention.py).
-
-Image tokens never look at text, so their keys and values are the same whatever is written below
-the image. They stand once per image; the text's grow with every token.
+Keys and values are what attention makes of a token for later ones to attend to
+(layers/attention.py). Image tokens never attend to text, so their keys and values do not depend on
+the text below the image. They are stored once per image; the text's grow with every token.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from refgit.layers._array_api import Array, array_namespace, filled, write
 
 
 class KeyValueCache:
-    """Keys and values of each decoder layer, the image's and the text's apart.
+    """Keys and values of each decoder layer, of image and text separately.
 
     Invariants: every layer holds the same number of tokens between two forward passes; the image
-    part is set at most once, before any text; text rows b, b + B', b + 2B' ... belong to image
+    part is set at most once, before any text; texts b, b + B', b + 2B' ... belong to image
     b mod B', B' being the number of images.
 
     Attributes
@@ -47,7 +46,7 @@ class KeyValueCache:
 
     @property
     def batch_size(self) -> int | None:
-        """Text rows B; None before any text."""
+        """Texts B (batch rows); None before any text."""
         first = self._text[0]
         return None if first is None else first.batch_size
 
@@ -68,7 +67,7 @@ class KeyValueCache:
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Take back what the block has stored if it raises."""
+        """Undo what the block has stored if it raises."""
         image, text, mask = list(self._image), list(self._text), self._text_mask
         lengths = [0 if part is None else part.length for part in text]
         try:
@@ -89,7 +88,7 @@ class KeyValueCache:
         return other
 
     def select(self, rows: Array) -> None:
-        """Go on with these text rows, in this order: some may be gone, others stand twice.
+        """Go on with these rows of the text, in this order; some may be left out, others repeated.
 
         Parameters
         ----------

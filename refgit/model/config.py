@@ -1,7 +1,7 @@
 """What a GIT model looks like, as data: GitVisionConfig and GitConfig.
 
-Names, defaults and meanings are those of transformers 4.56's classes of the same names, and of
-the config.json beside every checkpoint. Keys refgit does not know are kept and written back.
+Names, defaults and meanings are as in transformers 4.56's classes of the same names, and in the
+config.json beside every checkpoint. Keys refgit does not know are kept and written back.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 
 from refgit.errors import CheckpointError
 from refgit.files import CONFIG_NAME, json_text, read_json, write_whole
+from refgit.hub import find_checkpoint
 from refgit.layers.activation import ACTIVATIONS
 from refgit.validation import (
     Rule,
@@ -115,10 +116,10 @@ def _split(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
 
 
 def _takes_further_options(cls: C) -> C:
-    """Let a config be made with options that are no fields of it, which go to `extra`.
+    """Let a config be made with options that are not fields of it, which go to `extra`.
 
-    Every config of transformers takes those of its base class, such as output_attentions; what is
-    nearly a field's name is a slip of the pen and refused.
+    Every config of transformers takes the options of its base class, such as output_attentions;
+    what is nearly a field's name is a typo and refused.
     """
     names = [f.name for f in fields(cls)]
     fill: Any = cls.__init__  # the one that dataclass made
@@ -176,7 +177,7 @@ class _JsonConfig:
         Raises
         ------
         ValueError
-            `hidden_act` is a function; config.json holds names alone.
+            `hidden_act` is a function; config.json holds names only.
         """
         both: tuple[Any, ...] = (self, getattr(self, "vision_config", self))
         for config in both:
@@ -216,9 +217,30 @@ class _JsonConfig:
         write_whole(path / CONFIG_NAME, self.to_json_string())
 
     @classmethod
-    def _read(cls, directory: str | Path) -> Self:
-        """Read the config.json in `directory`, which must be of this type of model."""
-        path = Path(directory) / CONFIG_NAME
+    def from_pretrained(
+        cls, path: str | Path, *, revision: str | None = None, token: str | bool | None = None
+    ) -> Self:
+        """Read the config.json of a checkpoint; an image encoder's may be a whole model's.
+
+        Parameters
+        ----------
+        path : str or Path
+            A checkpoint directory, or the id of a repository on the model hub.
+        revision, token : optional
+            Which version to download, and with what right; see `refgit.hub.find_checkpoint`.
+
+        Raises
+        ------
+        CheckpointError
+            The file is missing or broken, or describes another kind of model; or the download
+            failed.
+        """
+        directory = find_checkpoint(path, weights=False, revision=revision, token=token)
+        return cls._read(directory / CONFIG_NAME)
+
+    @classmethod
+    def _read(cls, path: Path) -> Self:
+        """Read a config.json, which must be of this type of model."""
         values = read_json(path)
         found = values.get("model_type")
         if found != cls.model_type:
@@ -304,30 +326,10 @@ class GitVisionConfig(_JsonConfig):
         return self.num_patches + 1
 
     @classmethod
-    def from_pretrained(
-        cls,
-        path: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-    ) -> GitVisionConfig:
-        """Read the config.json of an image encoder alone or of a whole model.
-
-        Parameters
-        ----------
-        path, revision, token
-            See `GitConfig.from_pretrained`.
-
-        Raises
-        ------
-        CheckpointError
-            The file is missing or broken, or describes another kind of model.
-        """
-        directory = _find(path, revision, token)
-        found = read_json(directory / CONFIG_NAME).get("model_type")
-        if found == GitConfig.model_type:
-            return GitConfig.from_pretrained(directory).vision_config
-        return cls._read(directory)
+    def _read(cls, path: Path) -> GitVisionConfig:
+        if read_json(path).get("model_type") == GitConfig.model_type:
+            return GitConfig._read(path).vision_config
+        return super()._read(path)
 
 
 @_takes_further_options
@@ -340,7 +342,7 @@ class GitConfig(_JsonConfig):
     vision_config : GitVisionConfig
         The image encoder; a mapping is turned into one.
     vocab_size : int
-        Words V.
+        Size of the vocabulary, V.
     hidden_size : int
         Width D of the decoder.
     num_hidden_layers, num_attention_heads : int
@@ -367,7 +369,7 @@ class GitConfig(_JsonConfig):
     tie_word_embeddings : bool
         Whether the head shares the word embedding's matrix.
     num_image_with_embedding : int or None
-        Most frames of a video: each has a learned vector of its time. None takes images alone.
+        Most frames of a video: each has a learned vector of its time. None takes images only.
     extra : mapping
         Keys of config.json that refgit does not use, written back as they were.
 
@@ -445,7 +447,7 @@ class GitConfig(_JsonConfig):
         Parameters
         ----------
         height, width : int, optional
-            Of the pixels; those of the vision config's square image by default.
+            Of the pixels; by default of the vision config's square image.
         frames : int, optional
             Of a video, 1 for an image; by default as many as the model has time embeddings for,
             or 1 where it takes images only.
@@ -462,38 +464,7 @@ class GitConfig(_JsonConfig):
     def text_room(self, num_image_tokens: int) -> int:
         """Text tokens that the model has positions for, below so many image tokens.
 
-        Absolute positions are those of the text only; relative distances run over image and text.
+        Absolute positions count the text only; relative distances run over image and text.
         """
         absolute = self.position_embedding_type == "absolute"
         return self.max_position_embeddings - (0 if absolute else num_image_tokens)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        path: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-    ) -> GitConfig:
-        """Read the config.json of a checkpoint.
-
-        Parameters
-        ----------
-        path : str or Path
-            A checkpoint directory, or the id of a repository on the model hub.
-        revision, token : optional
-            Which version to download, and with what right; see `checkpoint.hub`.
-
-        Raises
-        ------
-        CheckpointError
-            The file is missing or broken, or describes another kind of model; or the download
-            failed.
-        """
-        return cls._read(_find(path, revision, token))
-
-
-def _find(path: str | Path, revision: str | None, token: str | bool | None) -> Path:
-    from refgit.hub import find_checkpoint
-
-    return find_checkpoint(path, weights=False, revision=revision, token=token)

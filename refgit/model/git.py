@@ -1,9 +1,8 @@
 """GitModel: image encoder and text decoder.
 
-It ties configuration, parameters and a backend together; the mathematics is in vision.py,
-decoder.py and layers/. Arguments and returns are those of transformers 4.56's class of the same
-name, with arrays in the place of tensors. The letters of shapes are those of refgit.layers; B
-texts, B' images.
+It holds configuration, parameters and backend; the mathematics is in vision.py, decoder.py and
+layers/. Arguments and returns are as in transformers 4.56's class of the same name, with arrays in
+the place of tensors. For the letters of shapes see refgit.layers; B texts, B' images.
 """
 
 from __future__ import annotations
@@ -91,16 +90,16 @@ class GitModel(PretrainedModel[GitConfig]):
         attention_mask : array (B, T) or (B, past + T), optional
             1 for text, 0 for padding. Image tokens are never masked.
         position_ids : array (B or 1, T), integer, optional
-            Where the text tokens stand; by default they count on from the text in the cache.
-            Models with relative positions make no use of them.
+            Positions of the text tokens; by default they count on from the text in the cache.
+            Models with relative positions do not use them.
         pixel_values : array (B', C, S, S) or (B', frames, C, S, S), floating point, optional
             The images or videos; B is a multiple of B', and text b belongs to image b modulo B'.
         head_mask : array (H,) or (layers, H), optional
             1 for heads of the text decoder that count, 0 for heads to silence.
         inputs_embeds : array (B, T, D), floating point, optional
-            Word vectors in the place of `input_ids`.
+            Embeddings in the place of `input_ids`.
         past_key_values : KeyValueCache, optional
-            What has been read before, the image included; it takes up the new tokens.
+            What has been read before, the image included; the new tokens are added to it.
         use_cache : bool, optional
             Whether to return the cache; config.use_cache by default.
         output_attentions, output_hidden_states : bool, optional
@@ -173,12 +172,12 @@ class GitModel(PretrainedModel[GitConfig]):
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None
     ) -> Array:
-        """Change the number of words; new ones start as the mean of the old ones.
+        """Change the size of the vocabulary; new tokens start as the mean of the old ones.
 
         Parameters
         ----------
         new_num_tokens : int, optional
-            Words from now on; the present number by default.
+            Tokens from now on; the present number by default.
         pad_to_multiple_of : int, optional
             Round the number up to a multiple of this.
 
@@ -292,7 +291,7 @@ class GitModel(PretrainedModel[GitConfig]):
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
         """Return prompts (B, T) and their mask on the host, once they are found to fit.
 
-        B is a multiple of `num_images`; errors are those of a call.
+        B is a multiple of `num_images`; errors are as for a call.
         """
         ids = self._arguments.input_ids(input_ids)
         check_batches(len(ids), num_images)
@@ -301,7 +300,7 @@ class GitModel(PretrainedModel[GitConfig]):
     def checked_pixels(self, pixel_values: Any, *, any_size: bool) -> Array:
         """Return the pixels on the device, in the model's dtype, once they are found to fit.
 
-        `any_size` allows any height and width; errors are those of a call.
+        `any_size` allows any height and width; errors are as for a call.
         """
         return self._arguments.pixel_values(pixel_values, any_size=any_size)
 

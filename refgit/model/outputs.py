@@ -75,7 +75,7 @@ class BaseModelOutputWithPast(ModelOutput):
 
 @dataclass
 class CausalLMOutputWithPast(ModelOutput):
-    """Of GitForCausalLM; the fields after `logits` are those of BaseModelOutputWithPast.
+    """Of GitForCausalLM; the fields after `logits` are as in BaseModelOutputWithPast.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
 """The model's parameters: their names and shapes, as a tree, and random ones.
 
-Names are those of the checkpoints of transformers, dots and all. `parameter_shapes` is the list
-every checkpoint is held against; `nest` turns ``a.b.weight`` into ``tree["a"]["b"]["weight"]``,
-so that each layer can be handed the branch that belongs to it.
+Names are as in the checkpoints of transformers, dots included. Every checkpoint is checked against
+these names and shapes; `nest` turns ``a.b.weight`` into ``tree["a"]["b"]["weight"]``,
+so that each layer can be given its branch.
 """
 
 from __future__ import annotations
@@ -106,9 +106,8 @@ def random_parameters(
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Draw float32 weights as transformers does: normal, with zero biases and unit layer norms.
 
-    The vectors of a video's times start at zero as well.
-
-    The padding word's vector is zero. `vision_std` is the deviation inside the image encoder.
+    The time embeddings of a video and the embedding of the padding token are zero. `vision_std` is
+    the deviation inside the image encoder.
     """
     rng = np.random.default_rng(seed)
     drawn = {}

@@ -1,7 +1,7 @@
 """Changing a trained model's shape: another vocabulary, fewer heads.
 
-Both take the parameters by checkpoint name and return new ones; the model's methods of the same
-purpose (`resize_token_embeddings`, `prune_heads`) put them in place and change the config.
+Both take the parameters by checkpoint name and return new ones; the model's methods
+`resize_token_embeddings` and `prune_heads` put them in place and change the config.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ State = dict[str, Array]
 
 
 def with_vocabulary(state: Mapping[str, Array], names: Iterable[str], size: int) -> State:
-    r"""Give the parameters `names` one row for each of `size` words.
+    r"""Give the parameters `names` one row for each of `size` tokens.
 
     .. math:: E'_v = E_v \;\text{for } v < V, \qquad
               E'_v = \frac1V \sum_{u < V} E_u \;\text{for } V \le v < V'
@@ -27,15 +27,15 @@ def with_vocabulary(state: Mapping[str, Array], names: Iterable[str], size: int)
     state : mapping of str to array
         Parameters by name.
     names : iterable of str
-        Those with a row a word: (V, D) or (V,).
+        Parameters with a row for each token: (V, D) or (V,).
     size : int
-        V', the new number of words.
+        V', the new size of the vocabulary.
 
     Returns
     -------
     dict of str to array
         All of `state`; what was one array under two names still is. Rows beyond V' are gone; new
-        rows are the mean of the old ones, so that new words start out as likely as an average word.
+        rows are the mean of the old ones, so that new tokens start out as likely as an average one.
 
     Notes
     -----
@@ -76,7 +76,7 @@ def without_heads(
         Before the change; its `pruned_heads` say which heads are gone already.
     layer : int
     heads : set of int
-        Heads to take out, counted as in the unpruned model; those gone already do not matter.
+        Heads to take out, counted as in the unpruned model; some may be gone already.
 
     Returns
     -------

@@ -163,7 +163,7 @@ def npz_of(path: Path, **arrays: Any) -> Path:
 BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda d: d / "no.safetensors", "does not exist; expected a .safetensors or .npz"),
     "empty directory": (lambda d: d, "directory without .npy files"),
-    "no safetensors": (lambda d: written(d / "t.safetensors", b"x"), "no complete safetensors"),
+    "no safetensors": (lambda d: written(d / "t.safetensors", b"x"), "not a complete safetensors"),
     "no npz": (lambda d: written(d / "t.npz", b"PK\3\4 not"), "not a complete .npz file"),
     "empty npz": (lambda d: written(d / "t.npz", b""), "not a complete .npz file"),
     "a lone array": (lambda d: npy_as(d / "t.npz", np.zeros(2)), "it is a single .npy array"),

@@ -1,8 +1,8 @@
 """Scores and probabilities of a torch attention, which no module shows.
 
-While an attention module runs, every torch function that it calls is looked at: what goes into
-the softmax are the scores, unless a mask was added to them before; what is multiplied with the
-values are the probabilities.
+While an attention module runs, every torch function that it calls is inspected: the input of the
+softmax is the scores, unless a mask was added to them before; what is multiplied with the values is
+the probabilities.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Keep = Callable[[str, Any], None]
 
 
 class Attention:
-    """One attention at work: what is needed to tell its scores from what the mask is added to."""
+    """One attention that is running: tells its scores from their sum with a mask."""
 
     # names of torch functions, their underscores stripped
     MASKING = ("add", "iadd", "masked_fill", "where")
@@ -53,9 +53,9 @@ class Attention:
         return function(*args, **kwargs)
 
     def _unmasked(self, tensors: list[Any], result: Any, kind: str) -> Any:
-        """Return the operand that is no mask, if the other is one.
+        """Return the operand that is not a mask, if the other is one.
 
-        A mask was handed to the attention, or is the same for all heads.
+        A mask was given to the attention, or is the same for all heads.
         """
         if getattr(result, "ndim", 0) < 3:
             return None
@@ -73,13 +73,13 @@ class Attention:
 
 
 def watching(torch: Any, keep: Keep, running: list[Attention]) -> Any:
-    """Return a context in which the innermost running attention sees every torch function.
+    """Return a context in which the innermost running attention inspects every torch function.
 
     Parameters
     ----------
     torch : module
     keep : callable
-        Told the name and the tensor of what is found.
+        Called with the name and the tensor of what is found.
     running : list of Attention
         Innermost last; it changes as modules are entered and left.
 

@@ -52,7 +52,7 @@ class Graph:
 
     @cached_property
     def varying(self) -> set[str]:
-        """Values that depend on the graph's inputs; the others are weights, turned or cut."""
+        """Values that depend on the graph's inputs; the others are weights, possibly cut."""
         stored = {x.name for x in self.proto.graph.initializer}
         found = {x.name for x in self.proto.graph.input} - stored
         for node in self.nodes:
@@ -77,7 +77,7 @@ class Graph:
 
     @cached_property
     def floats(self) -> list[str]:
-        """Values worth keeping, first computed first: floating point, and no mere weights."""
+        """Values worth keeping, first computed first: floating point, and not weights."""
         kept: list[tuple[float, str]] = [
             (i, value)
             for value, i in self.maker.items()
@@ -122,7 +122,7 @@ class Graph:
         return {value: names for value, names in found.items() if names}
 
     def _name_fixed_positions(self, found: dict[str, list[str]]) -> None:
-        """Name what is added to the words where an exporter has looked up the positions."""
+        """Name what is added to token embeddings where an exporter has looked up the positions."""
         for value, names in list(found.items()):
             sums = [n.removesuffix(".sum") + _POSITIONS for n in names if n.endswith(".sum")]
             if sums and value in self.maker and not any(sums[0] in x for x in found.values()):

@@ -57,8 +57,7 @@ def capture_onnx(
     -------
     Trace
         In the order of the nodes, floating point only. Values that have a name in refgit are
-        called so, the others what they are called in the file: `refgit compare` tells those by
-        shape and order.
+        called so, the others as in the file: `refgit compare` matches those by shape and order.
 
     Raises
     ------
@@ -113,7 +112,7 @@ def _read(onnx: Any, path: Path) -> Any:
         raise TraceError(f"{path} is not there; expected an .onnx file.")
     try:
         proto = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # of google.protobuf, which is no dependency to import for this
+    except Exception as error:  # of google.protobuf, which is not a dependency
         raise TraceError(f"{path} is not an ONNX file: {error}.") from error
     if not proto.graph.node:
         raise TraceError(f"{path} holds no graph; expected an .onnx file.")

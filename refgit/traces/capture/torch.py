@@ -1,4 +1,4 @@
-"""Watch a torch model at work and write down what refgit would call its tensors.
+"""Capture the tensors of a torch model by hooks, under refgit's names.
 
 For transformers' GIT, a changed copy of it, or any other torch module. Hooks see what goes into
 and out of every module; a torch function mode sees the scores and probabilities between them. The
@@ -45,29 +45,29 @@ def capture_torch(model: Any, *, select: Sequence[str] | None = None) -> Iterato
     -------
     context manager that gives a Trace
         It grows with every call of the model. The first call's names are the bare ones; one that
-        continues a text is ``step.N.``, any other ``call.N.`` (of a model that is no GIT every
-        further call is a step). Of a step's tensors the new tokens are kept, and none of the image
-        encoder: transformers 4 runs the image again at every step.
+        continues a text is ``step.N.``, any other ``call.N.`` (of a model that is not a GIT
+        every further call is a step). Of a step's tensors the new tokens are kept, and none of the
+        image encoder: transformers 4 runs the image again at every step.
 
     Raises
     ------
     ImportError
         torch is not installed.
     TypeError
-        `model` is no torch module.
+        `model` is not a torch module.
 
     Notes
     -----
     Attention that runs as one fused operation (``attn_implementation="sdpa"``) shows neither
     scores nor probabilities; load the model with ``"eager"``. Half precision is kept; NumPy has
     no bfloat16, so that comes as float32 of the same values. Where ``generate`` asks for the
-    logits of the last position alone, all are computed, so that they can be compared.
+    logits of the last position only, all are computed, so that they can be compared.
     """
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
         raise ImportError(
-            "capture_torch watches a torch model, and torch is not installed: pip install torch."
+            "capture_torch captures a torch model, and torch is not installed: pip install torch."
         ) from error
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module.")
@@ -82,7 +82,7 @@ def capture_torch(model: Any, *, select: Sequence[str] | None = None) -> Iterato
 
 
 class _Capture:
-    """The hooks' common memory: the call in progress and the trace it goes to."""
+    """What the hooks share: the call in progress and the trace it is added to."""
 
     def __init__(self, torch: Any, model: Any, select: Sequence[str] | None) -> None:
         self.torch, self.model = torch, model
@@ -93,7 +93,7 @@ class _Capture:
         self.top: Any = None  # the module that was called from outside
         self.found: dict[str, list[Tensor]] = {}
         self.narrow: set[str] = set()  # what was bfloat16
-        self.attentions: list[Attention] = []  # those that are running, innermost last
+        self.attentions: list[Attention] = []  # of the modules that are running, innermost last
 
     def hooks(self, path: str, module: Any) -> list[Any]:
         """Install the hooks of one module and return the handles that remove them."""
@@ -185,7 +185,7 @@ class _Calls:
         self.prompt_length = 0
 
     def next(self, arguments: Mapping[str, Any]) -> None:
-        """Look at a new call's arguments."""
+        """Take up a new call's arguments."""
         text: Any = arguments.get("input_ids")
         text = arguments.get("inputs_embeds") if text is None else text
         length = int(text.shape[1]) if getattr(text, "ndim", 0) > 1 else 0

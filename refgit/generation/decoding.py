@@ -104,6 +104,14 @@ class Decoding:
             scores.append(batch.step(place[rows], tokens[rows]) if len(rows) else None)
         return self._gathered(scores)
 
+    def kept(self, parents: Ids) -> tuple[Layers | None, Layers | None]:
+        """`attentions` and `hidden_states` of rows that continue rows of the last call."""
+        attentions, states = (
+            None if layers is None else tuple(x[parents] for x in layers)
+            for layers in (self.attentions, self.hidden_states)
+        )
+        return attentions, states
+
     def _gathered(self, scores: Sequence[Scores | None]) -> Scores:
         """Bring the batches' rows into the order of the search."""
         live = [i for i, part in enumerate(scores) if part is not None]

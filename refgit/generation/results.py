@@ -84,6 +84,27 @@ class GenerateBeamDecoderOnlyOutput(ModelOutput):
 Output = GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput
 
 
+@dataclass
+class Step:
+    """What a step of a search was decided by.
+
+    Attributes
+    ----------
+    rows : int64 array (R,)
+        The rows of the search that still ran; with k beams, text b has rows b k to b k + k - 1.
+    logits, scores : arrays (R, V)
+        Before and after the logits processors; with beams, the latter are log-probabilities.
+    attentions, hidden_states : tuple of arrays, or None
+        See `Decoding`.
+    """
+
+    rows: Ids
+    logits: Scores
+    scores: Scores
+    attentions: Layers | None
+    hidden_states: Layers | None
+
+
 class Record:
     """Collects one entry a step, each with a row for every row of the search.
 
@@ -104,27 +125,20 @@ class Record:
             if whole and getattr(config, f"output_{name}")
         }
 
-    def add(
-        self,
-        rows: Ids,
-        logits: Scores,
-        scores: Scores,
-        attentions: Layers | None,
-        hidden_states: Layers | None,
-    ) -> None:
-        """Keep what is wanted of a step in which `rows` still ran."""
-        for name, value in (("scores", scores), ("logits", logits)):
-            if name in self.kept:
+    def add(self, step: Step) -> None:
+        """Keep what is wanted of a step."""
+        for name, steps in self.kept.items():
+            value = getattr(step, name)
+            if name in ("scores", "logits"):
                 whole = np.full((self.rows, value.shape[1]), -np.inf, value.dtype)
                 whole[:, self.filler] = 0
-                whole[rows] = value
-                self.kept[name].append(whole)
-        for name, layers in (("attentions", attentions), ("hidden_states", hidden_states)):
-            if name in self.kept and layers is not None:
-                wholes = [np.zeros((self.rows, *x.shape[1:]), x.dtype) for x in layers]
-                for whole, x in zip(wholes, layers, strict=True):
-                    whole[rows] = x
-                self.kept[name].append(tuple(wholes))
+                whole[step.rows] = value
+                steps.append(whole)
+            else:
+                wholes = [np.zeros((self.rows, *x.shape[1:]), x.dtype) for x in value]
+                for whole, x in zip(wholes, value, strict=True):
+                    whole[step.rows] = x
+                steps.append(tuple(wholes))
 
     def on(self, backend: Backend) -> dict[str, tuple[Any, ...]]:
         """Everything kept, as arrays of a backend."""
@@ -176,35 +190,17 @@ def transition_scores(
             "scores is None; expected the scores of generate(..., output_scores=True, "
             "return_dict_in_generate=True)."
         )
-    steps = [to_numpy(x) for x in scores]
-    ids = to_numpy(sequences)
-    alike = len({x.shape for x in steps}) == 1 and steps[0].ndim == 2
-    if not alike or ids.ndim != 2:
-        raise ValueError(
-            f"sequences has shape {tuple(ids.shape)} and scores has {len(steps)} steps; expected "
-            "(texts, tokens), and arrays (rows, V) of one shape, as generate returned them."
-        )
+    ids, steps = to_numpy(sequences), [to_numpy(x) for x in scores]
     if beam_indices is None:
         origins = np.tile(np.arange(len(ids))[:, None], (1, len(steps)))
     else:
         origins = to_numpy(beam_indices)
-    for name, x in (("sequences", ids), ("beam_indices", origins)):
-        if x.dtype.kind not in "iu":
-            raise ValueError(f"{name} is of dtype {x.dtype}; expected integers.")
-    rows, size = steps[0].shape
-    fits = origins.ndim == 2 and len(origins) == len(ids) and origins.max(initial=-1) < rows
-    length = min(origins.shape[-1], len(steps)) if fits else 0
-    if not fits or ids.shape[1] < length:
-        raise ValueError(
-            f"sequences has {ids.shape[0]} texts of {ids.shape[1]} tokens, scores {rows} rows and "
-            f"beam_indices shape {tuple(origins.shape)}; expected those of one call of generate "
-            "(with beams, pass its beam_indices)."
-        )
+    length = _written_length(ids, steps, origins)
     if normalize_logits:
         steps = [log_probabilities(x) for x in steps]
     origins, tokens = origins[:, :length], ids[:, ids.shape[1] - length :]
     stacked = np.stack(steps)  # (n, B, V)
-    after = origins < 0
+    after, size = origins < 0, stacked.shape[-1]
     safe = np.where(after, 0, tokens)
     strange = safe[(safe < 0) | (safe >= size)]
     if strange.size:
@@ -215,3 +211,26 @@ def transition_scores(
     picked = stacked[np.arange(length)[None], np.where(after, 0, origins), safe]  # (R, n)
     result: Scores = np.where(after, picked.dtype.type(0), picked)
     return result
+
+
+def _written_length(ids: Ids, steps: Sequence[Scores], origins: Ids) -> int:
+    """Return how many tokens were written, once the arrays are found to belong together."""
+    alike = len({x.shape for x in steps}) == 1 and steps[0].ndim == 2
+    if not alike or ids.ndim != 2:
+        raise ValueError(
+            f"sequences has shape {tuple(ids.shape)} and scores has {len(steps)} steps; expected "
+            "(texts, tokens), and arrays (rows, V) of one shape, as generate returned them."
+        )
+    for name, x in (("sequences", ids), ("beam_indices", origins)):
+        if x.dtype.kind not in "iu":
+            raise ValueError(f"{name} is of dtype {x.dtype}; expected integers.")
+    rows = len(steps[0])
+    fits = origins.ndim == 2 and len(origins) == len(ids) and origins.max(initial=-1) < rows
+    length = min(origins.shape[-1], len(steps)) if fits else 0
+    if not fits or ids.shape[1] < length:
+        raise ValueError(
+            f"sequences has {ids.shape[0]} texts of {ids.shape[1]} tokens, scores {rows} rows and "
+            f"beam_indices shape {tuple(origins.shape)}; expected those of one call of generate "
+            "(with beams, pass its beam_indices)."
+        )
+    return length

@@ -16,7 +16,7 @@ from refgit.generation.api import prepare
 from refgit.generation.logits.scores import Ids, log_probabilities
 from refgit.generation.protocol import CaptionModel
 from refgit.generation.request import Request
-from refgit.generation.search.token_by_token import Step, TokenSearch
+from refgit.generation.search.token_by_token import TokenSearch, TokenStep
 from refgit.generation.session import Call
 
 Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -131,7 +131,7 @@ def _tokens(
             )
 
 
-def _on_the_image(step: Step, i: int, n_image: int) -> Numbers | tuple[Numbers, ...]:
+def _on_the_image(step: TokenStep, i: int, n_image: int) -> Numbers | tuple[Numbers, ...]:
     """What the last query of a row gave to the image tokens: (layers, H, N), or layer by layer."""
     layers = tuple(x[i, :, -1, :n_image] for x in step.attentions or ())
     return np.stack(layers) if len({len(x) for x in layers}) == 1 else layers

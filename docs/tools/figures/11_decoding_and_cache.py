@@ -131,7 +131,8 @@ def beams(model: GitForCausalLM, pixels: np.ndarray, k: int) -> Watched:
     end = model.config.eos_token_id
     rules = Rules([], [EosToken(end)], longest=12)
     found = Watched(prompt, rules, num_beams=k, ends=np.array([end]))
-    run_beams(Decoding(model, model.encode_image(pixels), [prompt]), [found])
+    for _ in run_beams(Decoding(model, model.encode_image(pixels), [prompt]), [found]):
+        pass
     return found
 
 

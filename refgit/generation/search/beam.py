@@ -18,7 +18,7 @@ import numpy as np
 from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.scores import Ids, Mask, Scores
 from refgit.generation.search.base import BEAMS, SAMPLING
-from refgit.generation.search.beams import NEVER, BeamsSearch, Hypothesis, RunningBeams
+from refgit.generation.search.beams import NEVER, Beams, BeamsSearch, Hypothesis
 from refgit.generation.session import Call, Rules, refuse_if_lost
 
 
@@ -44,13 +44,13 @@ def _border(scores: Scores, k: int) -> float:
     return float(np.partition(runs, len(runs) - k)[len(runs) - k])
 
 
-class BeamSearch(RunningBeams):
+class BeamSearch(Beams):
     """Beam search below one prompt, or beam sampling with a random generator.
 
     Parameters
     ----------
     prompt, rules, num_beams, ends, length_penalty, early_stopping
-        See `RunningBeams`.
+        See `Beams`.
     random : numpy.random.Generator, optional
         Draw the candidates without replacement in the place of taking the best.
     """

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from refgit.generation.config import GenerationConfig
 from refgit.generation.decoding import Decoding
 from refgit.generation.logits.scores import Ids, Scores, log_probabilities
-from refgit.generation.results import GenerateBeamDecoderOnlyOutput, Output, Record
+from refgit.generation.results import GenerateBeamDecoderOnlyOutput, Output, Record, Step
 from refgit.generation.search.base import BEAMS, Search
 from refgit.generation.session import NOTHING_LEFT, Call, Rules
 from refgit.layers._array_api import Array
@@ -43,24 +44,8 @@ class Hypothesis:
     finished: bool = True
 
 
-class Beams(Protocol):
-    """The beams below one prompt: `run_beams` feeds them scores, and they say who goes on."""
-
-    ids: Ids  # (k, T + n)
-    processed: Scores  # (k, V), what the last step was decided by
-    done: bool
-
-    def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
-        """Take scores (k, V) of the next token; return parents (k,) and tokens (k,)."""
-        ...
-
-    def best(self, n: int) -> list[Hypothesis]:
-        """Return the n best texts, best first."""
-        ...
-
-
-class RunningBeams:
-    """The state of the beams below one prompt, from which each beam search derives.
+class Beams(ABC):
+    """The beams below one prompt: `run_beams` feeds them scores, and they say which go on.
 
     Parameters
     ----------
@@ -100,8 +85,16 @@ class RunningBeams:
         first = np.arange(num_beams) % (num_beams // num_groups) == 0
         self.scores = np.where(first, 0.0, NEVER).astype(np.float32)
         self.origins = np.empty((num_beams, 0), np.int64)
-        self.processed: Scores = np.empty(0)
+        self.processed: Scores = np.empty(0)  # (k, V), what the last step was decided by
         self.done = False
+
+    @abstractmethod
+    def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
+        """Take scores (k, V) of the next token; return parents (k,) and tokens (k,)."""
+
+    @abstractmethod
+    def best(self, n: int) -> list[Hypothesis]:
+        """Return the n best texts, best first."""
 
     def num_candidates(self, beams: int) -> int:
         """How many continuations of so many beams are looked at."""
@@ -113,31 +106,7 @@ class RunningBeams:
         return ids, np.concatenate([self.origins[parents], parents[:, None]], axis=1)
 
 
-@dataclass
-class BeamStep:
-    """What a step of `run_beams` was decided by.
-
-    Attributes
-    ----------
-    rows : int64 array (R,)
-        The rows that still ran: text b has rows b k to b k + k - 1.
-    logits, scores : arrays (R, V)
-        Of the decoder, and log-probabilities after the processors.
-    parents : int64 array (R,)
-        Which row of the decoder's last call each of them came from.
-    """
-
-    rows: Ids
-    logits: Scores
-    scores: Scores
-    parents: Ids
-
-
-def run_beams(
-    decoding: Decoding,
-    texts: Sequence[Beams],
-    on_step: Callable[[BeamStep], None] | None = None,
-) -> None:
+def run_beams(decoding: Decoding, texts: Sequence[Beams]) -> Iterator[Step]:
     """Run the beams of all texts to their ends, in one call of the decoder a step.
 
     Parameters
@@ -146,8 +115,11 @@ def run_beams(
         Of the prompts, one for each of `texts`.
     texts : sequence of Beams
         They hold the results.
-    on_step : callable, optional
-        Called with each step.
+
+    Yields
+    ------
+    Step
+        One for each call of the decoder.
     """
     running = list(range(len(texts)))
     parents = np.repeat(np.arange(len(texts)), [len(text.ids) for text in texts])
@@ -167,8 +139,8 @@ def run_beams(
                 next_parents.append(parents[start:stop][origin])
                 tokens.append(token)
             start = stop
-        if on_step is not None:
-            on_step(BeamStep(np.concatenate(rows), logits, np.concatenate(scores), parents))
+        kept = decoding.kept(parents)
+        yield Step(np.concatenate(rows), logits, np.concatenate(scores), *kept)
         running = still
         if not running:
             return
@@ -184,7 +156,7 @@ class BeamsSearch(Search):
     ----------
     start : callable
         ``(call, prompt, rules, **options) -> Beams``: the beams of one prompt. The options are
-        those of `RunningBeams` that a config has.
+        those of `Beams` that a config has.
     kind : str
         What it is called in messages.
     beam_scoring : str
@@ -229,15 +201,9 @@ class BeamsSearch(Search):
             self.start(call, prompt, rules, **options)
             for prompt, rules in zip(prompts, call.rules, strict=True)
         ]
-        decoding = call.decoding()
         record = Record(config, len(prompts) * config.num_beams)
-
-        def keep(step: BeamStep) -> None:
-            layers = (decoding.attentions, decoding.hidden_states)
-            kept = (None if x is None else tuple(y[step.parents] for y in x) for x in layers)
-            record.add(step.rows, step.logits, step.scores, *kept)
-
-        run_beams(decoding, texts, keep)
+        for step in run_beams(call.decoding(), texts):
+            record.add(step)
         best = [text.best(config.num_return_sequences) for text in texts]
         if any(text.score == -np.inf for found in best for text in found):
             raise ValueError(NOTHING_LEFT)

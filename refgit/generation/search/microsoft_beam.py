@@ -33,7 +33,7 @@ class MicrosoftBeamSearch(BeamSearch):
     Parameters
     ----------
     prompt, rules, num_beams, ends
-        See `RunningBeams`.
+        See `Beams`.
     num_results : int
         How many finished texts are kept.
     length_penalty : float

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from refgit.generation.config import GenerationConfig
-from refgit.generation.decoding import Decoding, Layers
+from refgit.generation.decoding import Decoding
 from refgit.generation.logits.scores import Ids, Mask, Scores
-from refgit.generation.results import GenerateDecoderOnlyOutput, Output, Record
+from refgit.generation.results import GenerateDecoderOnlyOutput, Output, Record, Step
 from refgit.generation.search.base import SAMPLING, Search
 from refgit.generation.session import Call, Rules, ended, processed
 from refgit.layers._array_api import Array
@@ -26,31 +26,20 @@ from refgit.layers._array_api import Array
 Choose = Callable[[Scores], Ids]
 
 
-@dataclass
-class Step:
-    """One token more for each text that had not ended.
+@dataclass(kw_only=True)
+class TokenStep(Step):
+    """One token more for each text that had not ended; its `rows` are those texts.
 
     Attributes
     ----------
-    rows : int64 array (R,)
-        Which texts these are.
     tokens : int64 array (R,)
         What they go on with.
     ended : bool array (R,)
         Whether this was their last token.
-    logits, scores : arrays (R, V)
-        Before and after the logits processors.
-    attentions, hidden_states : tuple of arrays, or None
-        See `Decoding`.
     """
 
-    rows: Ids
     tokens: Ids
     ended: Mask
-    logits: Scores
-    scores: Scores
-    attentions: Layers | None
-    hidden_states: Layers | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +49,10 @@ class TokenSearch(Search):
     Attributes
     ----------
     steps : callable
-        ``(call, **keep) -> iterator of Step``; `keep` is for `Decoding`. `choosing` makes one.
+        ``(call, **keep) -> iterator of TokenStep``; `keep` is for `Decoding`. `choosing` makes one.
     """
 
-    steps: Callable[..., Iterator[Step]]
+    steps: Callable[..., Iterator[TokenStep]]
 
     def check(self, config: GenerationConfig) -> None:
         """See `Search`; only what is drawn can give several texts."""
@@ -87,7 +76,7 @@ class TokenSearch(Search):
             tokens = np.full(len(prompts), config.filler_id, np.int64)
             tokens[step.rows] = step.tokens
             written.append(tokens)
-            record.add(step.rows, step.logits, step.scores, step.attentions, step.hidden_states)
+            record.add(step)
             if streamer is not None:
                 streamer.put(tokens)
         if streamer is not None:
@@ -99,10 +88,10 @@ class TokenSearch(Search):
         return GenerateDecoderOnlyOutput(ids, **record.on(backend), past_key_values=call.images)
 
 
-def choosing(choose: Callable[[Call], Choose]) -> Callable[..., Iterator[Step]]:
+def choosing(choose: Callable[[Call], Choose]) -> Callable[..., Iterator[TokenStep]]:
     """Make the steps of a search that picks each token by the scores of that step only."""
 
-    def steps(call: Call, **keep: bool) -> Iterator[Step]:
+    def steps(call: Call, **keep: bool) -> Iterator[TokenStep]:
         copies = call.config.num_return_sequences
         decoding = call.decoding(**keep)
         return one_token_at_a_time(decoding, call.prompts.rows, call.rules, choose(call), copies)
@@ -116,7 +105,7 @@ def one_token_at_a_time(
     rules: Sequence[Rules],
     choose: Choose,
     copies: int = 1,
-) -> Iterator[Step]:
+) -> Iterator[TokenStep]:
     """Write texts token by token, those that have ended no longer among them.
 
     Parameters
@@ -133,7 +122,7 @@ def one_token_at_a_time(
 
     Yields
     ------
-    Step
+    TokenStep
         One for each call of the decoder, until all texts have ended.
     """
     rows = np.arange(len(prompts) * copies)
@@ -146,17 +135,12 @@ def one_token_at_a_time(
         for row, token in zip(rows, tokens, strict=True):
             texts[row] = np.append(texts[row], token)
         over = ended(rules, rows // copies, [texts[row] for row in rows], scores)
-        kept = (_rows_of(decoding.attentions, parents), _rows_of(decoding.hidden_states, parents))
-        yield Step(rows, tokens, over, logits, scores, *kept)
+        kept = decoding.kept(parents)
+        yield TokenStep(rows, logits, scores, *kept, tokens=tokens, ended=over)
         going = np.flatnonzero(~over)
         if len(going):
             logits = decoding.step(parents[going], tokens[going])
         rows, parents = rows[going], np.arange(len(going))
-
-
-def _rows_of(layers: Layers | None, parents: Ids) -> Layers | None:
-    """After the prompt, rows for copies of it."""
-    return None if layers is None else tuple(x[parents] for x in layers)
 
 
 def likeliest(scores: Scores) -> Ids:

@@ -13,7 +13,7 @@ import numpy as np
 
 from refgit.generation.logits.scores import Ids, Scores
 from refgit.generation.search.beam import highest
-from refgit.generation.search.beams import EarlyStopping, Hypothesis, RunningBeams
+from refgit.generation.search.beams import Beams, EarlyStopping, Hypothesis
 from refgit.generation.session import Rules
 
 
@@ -26,7 +26,7 @@ class BestTexts:
     length_penalty : float
         Scores are log-probabilities over length to this power.
     early_stopping : bool or "never"
-        See `RunningBeams`.
+        See `Beams`.
     longest : int
         Tokens, the prompt not counted, that a text can have.
     """
@@ -61,13 +61,13 @@ class BestTexts:
         return bool(worst >= best_running / length**self.length_penalty)
 
 
-class LegacyBeams(RunningBeams):
+class LegacyBeams(Beams):
     """Beams below one prompt, in equal groups that keep their best texts apart.
 
     Parameters
     ----------
     prompt, rules
-        See `RunningBeams`, as for the other options.
+        See `Beams`, as for the other options.
     """
 
     def __init__(self, prompt: Ids, rules: Rules, **options: Any) -> None:

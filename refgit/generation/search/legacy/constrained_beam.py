@@ -26,7 +26,7 @@ class ConstrainedBeamSearch(LegacyBeams):
     Parameters
     ----------
     prompt, rules, num_beams, ends, length_penalty, early_stopping
-        See `RunningBeams`.
+        See `Beams`.
     constraints : sequence
         See `constraints`.
     num_results : int

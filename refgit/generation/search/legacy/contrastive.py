@@ -16,7 +16,7 @@ import numpy as np
 from refgit.generation.config import GenerationConfig
 from refgit.generation.decoding import Decoding
 from refgit.generation.logits.scores import Ids, Scores, probabilities
-from refgit.generation.search.token_by_token import Step, TokenSearch
+from refgit.generation.search.token_by_token import TokenSearch, TokenStep
 from refgit.generation.session import Call, Rules, ended, processed
 
 Vectors = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -24,7 +24,7 @@ Vectors = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 def contrastive_search(
     decoding: Decoding, prompts: Sequence[Ids], rules: Sequence[Rules], *, alpha: float, k: int
-) -> Iterator[Step]:
+) -> Iterator[TokenStep]:
     """Write texts token by token.
 
     Parameters
@@ -41,7 +41,7 @@ def contrastive_search(
 
     Yields
     ------
-    Step
+    TokenStep
         One for each call of the decoder, until all texts have ended.
     """
     rows, texts = np.arange(len(prompts)), list(prompts)
@@ -50,8 +50,7 @@ def contrastive_search(
     states = decoding.hidden_states or ()
     said = [_unit(states[-1][b, -len(prompt) :]) for b, prompt in enumerate(prompts)]
     while len(rows):
-        attentions, hidden = decoding.attentions, decoding.hidden_states
-        kept = [None if x is None else tuple(y[place] for y in x) for x in (attentions, hidden)]
+        kept = decoding.kept(place)
         scores = processed(rules, rows, [texts[row] for row in rows], logits)
         p = probabilities(scores)
         candidates = np.argsort(-p, axis=-1, kind="stable")[:, :k]  # (R, k)
@@ -69,7 +68,7 @@ def contrastive_search(
         for row, token in zip(rows, tokens, strict=True):
             texts[row] = np.append(texts[row], token)
         over = ended(rules, rows, [texts[row] for row in rows], scores)
-        yield Step(rows, tokens, over, logits, scores, kept[0], kept[1])
+        yield TokenStep(rows, logits, scores, *kept, tokens=tokens, ended=over)
         going = np.flatnonzero(~over)
         place = going * size + best[going]
         logits, rows = after[place], rows[going]
@@ -82,7 +81,7 @@ def _unit(x: Vectors) -> Vectors:
     return np.asarray(wide / np.maximum(length, np.finfo(wide.dtype).tiny))
 
 
-def _steps(call: Call, **keep: bool) -> Iterator[Step]:
+def _steps(call: Call, **keep: bool) -> Iterator[TokenStep]:
     decoding = call.decoding(**(keep | {"keep_hidden_states": True}))
     alpha, k = call.config.penalty_alpha or 0.0, call.config.top_k or 1
     return contrastive_search(decoding, call.prompts.rows, call.rules, alpha=alpha, k=k)

@@ -24,7 +24,7 @@ class GroupBeamSearch(LegacyBeams):
     Parameters
     ----------
     prompt, rules, num_beams, ends, num_groups, length_penalty, early_stopping
-        See `RunningBeams`. Among the processors is the one that lowers what earlier groups have
+        See `Beams`. Among the processors is the one that lowers what earlier groups have
         chosen.
     filler : int
         The token that a group goes on with when it is done.

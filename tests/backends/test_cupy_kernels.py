@@ -41,8 +41,7 @@ from refgit_backends import Backend, BackendError, get_backend
 from refgit_backends.cupy import attention as cupy_attention
 from refgit_backends.cupy import memory as cupy_memory
 from refgit_backends.cupy.backend import CupyBackend
-from refgit_backends.cupy.launch import Launcher
-from refgit_backends.cupy.source import DTYPES, MAX_KEYS, PARAMETERS, THREADS, source
+from refgit_backends.cupy.launch import DTYPES, MAX_KEYS, PARAMETERS, THREADS, Launcher, source
 
 # Compiles with g++ and runs a model on a pretended GPU: part of .ci/run's step of slow tests.
 pytestmark = pytest.mark.slow

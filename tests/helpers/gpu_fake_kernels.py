@@ -25,8 +25,6 @@ C_TYPES: dict[str, Any] = {
     "long long": (ctypes.c_longlong, np.int64),
     "double": (ctypes.c_double, np.float64),
 }
-# To dtype and back, straight from the beginning of the source.
-_DTYPE_OF = {"struct number": "float16", "typedef float": "float32", "typedef double": "float64"}
 
 
 def signatures(code: str) -> dict[str, list[tuple[str, str]]]:
@@ -42,7 +40,8 @@ def signatures(code: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def dtype_of(code: str) -> str:
-    return next(dtype for start, dtype in _DTYPE_OF.items() if code.lstrip().startswith(start))
+    """What the first line of the source defines."""
+    return str(re.findall(r"^#define DTYPE_(\w+)", code)[0])
 
 
 @cache

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from refgit_backends.base import Array, Kernel
-from refgit_backends.cupy.launch import Launcher
-from refgit_backends.cupy.source import DTYPES, MAX_KEYS
+from refgit_backends.cupy.launch import DTYPES, MAX_KEYS, Launcher
 
 Hook = Callable[[str, Array], Any]
 

@@ -13,8 +13,7 @@ from typing import Any
 
 from refgit_backends.base import Array, Kernel
 from refgit_backends.cupy.attention import Hook, attention_kernel
-from refgit_backends.cupy.launch import Launcher
-from refgit_backends.cupy.source import DTYPES, THREADS
+from refgit_backends.cupy.launch import DTYPES, THREADS, Launcher
 
 
 def make_kernels(xp: Any) -> dict[str, Kernel]:

@@ -1,13 +1,38 @@
-"""Kernels are started by the names of their C parameters, so that none can take another's place."""
+"""Compile the kernels of kernels.cu and start them.
+
+Arguments are given by the names of the C parameters, so that none can take another's place.
+"""
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from refgit_backends.cupy.source import PARAMETERS, THREADS, source
+DTYPES = ("float16", "float32", "float64")
+_TEXT = files("refgit_backends.cupy").joinpath("kernels.cu").read_text("utf-8")
+THREADS, MAX_KEYS = (
+    int(re.findall(rf"#define {name} (\d+)", _TEXT)[0]) for name in ("THREADS", "MAX_KEYS")
+)
 
+
+def source(dtype: str) -> str:
+    """Return the CUDA module for arrays of this dtype."""
+    return f"#define DTYPE_{dtype}\n{_TEXT}"
+
+
+def _parameters() -> dict[str, dict[str, str]]:
+    """Find each kernel's parameters in the source: their C types by name, in order."""
+    found = {}
+    for name, text in re.findall(r'extern "C" __global__ void (\w+)\(([^)]*)\)', _TEXT):
+        pairs = (parameter.split() for parameter in text.split(","))
+        found[name] = {words[-1]: " ".join(words[:-1]) for words in pairs}
+    return found
+
+
+PARAMETERS = _parameters()
 _LARGEST_GRID = (2**31 - 1, 65535)  # blocks along x and y that CUDA allows
 
 # CUDA copies as many bytes as the C type has; a Python int would be handed over as eight.
@@ -34,14 +59,14 @@ class Launcher:
         Parameters
         ----------
         name : str
-            A kernel of `cupy_source`.
+            A kernel of kernels.cu.
         blocks : one or two int
-            How many blocks along x and y; the kernels go round where CUDA allows fewer.
+            How many blocks along x and y; the kernels loop where CUDA allows fewer.
         dtype : dtype
             Of all arrays.
         arguments
             By the names of the C parameters: arrays (None for null) and numbers. The kernels take
-            arrays to be contiguous, but for those whose strides `attend` is told.
+            arrays to be contiguous, except those whose strides `attend` is given.
         """
         function = self._functions.get((dtype, name))
         if function is None:  # CuPy compiles a source once and keeps the result on disk

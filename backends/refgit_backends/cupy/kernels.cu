@@ -1,20 +1,8 @@
-"""The CUDA source of the GPU kernels, and what their parameters are called.
+// The GPU kernels. Plain CUDA C++ without a header, so that NVRTC compiles it by itself, and so that
+// gcc does for the tests. `number` is what arrays hold, `wide` what is computed in: float for float16
+// and float32, double for float64. launch.py puts one line in front, which defines the dtype.
 
-It is plain CUDA C++ without a header, so that NVRTC alone compiles it, and so that gcc does for
-the tests. `number` is what arrays hold, `wide` what is computed in: float for float16 and float32,
-double for float64. There is one module for each dtype.
-"""
-
-from __future__ import annotations
-
-import re
-
-THREADS = 128  # of a block; four warps of 32
-MAX_KEYS = 4096  # that `attend` has room for in shared memory
-
-DTYPES = ("float16", "float32", "float64")
-
-_HALF = """
+#ifdef DTYPE_float16
 struct number { unsigned short bits; };
 typedef float wide;
 #ifdef __CUDACC__
@@ -35,43 +23,39 @@ __device__ __forceinline__ number store(wide x) {
     y.bits = float_to_half(x);
     return y;
 }
-"""
+#else
+#ifdef DTYPE_float64
+typedef double number;
+typedef double wide;
+#else
+typedef float number;
+typedef float wide;
+#endif
+__device__ __forceinline__ wide load(number x) { return x; }
+__device__ __forceinline__ number store(wide x) { return x; }
+#endif
 
-_PLAIN = """
-typedef {name} number;
-typedef {name} wide;
-__device__ __forceinline__ wide load(number x) {{ return x; }}
-__device__ __forceinline__ number store(wide x) {{ return x; }}
-"""
-
-_NUMBERS = {
-    "float16": _HALF,
-    "float32": _PLAIN.format(name="float"),
-    "float64": _PLAIN.format(name="double"),
-}
-
-_REDUCTIONS = """
-#define THREADS {threads}
+#define THREADS 128  // of a block; four warps of 32
 #define WARPS (THREADS / 32)
-#define MAX_KEYS {max_keys}
+#define MAX_KEYS 4096  // that `attend` has room for in shared memory
 #define MINUS_INFINITY (-(wide)__int_as_float(0x7f800000))
 
-__device__ __forceinline__ wide larger(wide a, wide b) {{ return a < b ? b : a; }}
+__device__ __forceinline__ wide larger(wide a, wide b) { return a < b ? b : a; }
 
 // The sum of x over the 32 threads of a warp, in each of them.
-__device__ __forceinline__ wide warp_sum(wide x) {{
+__device__ __forceinline__ wide warp_sum(wide x) {
     for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xffffffffu, x, lane);
     return x;
-}}
+}
 
-__device__ __forceinline__ wide warp_max(wide x) {{
+__device__ __forceinline__ wide warp_max(wide x) {
     for (int lane = 16; lane > 0; lane /= 2)
         x = larger(x, __shfl_xor_sync(0xffffffffu, x, lane));
     return x;
-}}
+}
 
 // The sum of x over all threads of a block, in each of them, always in the same order.
-__device__ wide block_sum(wide x) {{
+__device__ wide block_sum(wide x) {
     __shared__ wide parts[WARPS];
     x = warp_sum(x);
     __syncthreads();  // someone may still read the parts of the sum before
@@ -80,9 +64,9 @@ __device__ wide block_sum(wide x) {{
     x = parts[0];
     for (int i = 1; i < WARPS; i++) x += parts[i];
     return x;
-}}
+}
 
-__device__ wide block_max(wide x) {{
+__device__ wide block_max(wide x) {
     __shared__ wide parts[WARPS];
     x = warp_max(x);
     __syncthreads();
@@ -91,43 +75,39 @@ __device__ wide block_max(wide x) {{
     x = parts[0];
     for (int i = 1; i < WARPS; i++) x = larger(x, parts[i]);
     return x;
-}}
-"""
+}
 
-# x and y may be one array. A bias that is null is none.
-_ACTIVATIONS = """
-__device__ __forceinline__ wide bent_quick_gelu(wide x) {
+// x and y may be one array. A bias that is null is not added.
+__device__ __forceinline__ wide quick_gelu_of(wide x) {
     return x / ((wide)1 + exp((wide)-1.702 * x));  // x / inf is the 0 that is meant
 }
 
 // x Phi(x) = x / 2 erfc(-x / sqrt 2): of a negative x it keeps the digits that 1 + erf loses.
-__device__ __forceinline__ wide bent_gelu(wide x) {
+__device__ __forceinline__ wide gelu_of(wide x) {
     return (wide)0.5 * x * erfc(x * (wide)-0.70710678118654752);
 }
 
-#define ACTIVATION(NAME)                                                                    \\
-    for (long long row = blockIdx.x; row < rows; row += gridDim.x)                          \\
-        for (long long i = blockIdx.y * (long long)THREADS + threadIdx.x; i < width;        \\
-             i += gridDim.y * (long long)THREADS) {                                         \\
-            wide h = load(x[row * width + i]);                                              \\
-            if (bias) h += load(bias[i]);                                                   \\
-            y[row * width + i] = store(NAME(h));                                            \\
+#define ACTIVATION(NAME)                                                                    \
+    for (long long row = blockIdx.x; row < rows; row += gridDim.x)                          \
+        for (long long i = blockIdx.y * (long long)THREADS + threadIdx.x; i < width;        \
+             i += gridDim.y * (long long)THREADS) {                                         \
+            wide h = load(x[row * width + i]);                                              \
+            if (bias) h += load(bias[i]);                                                   \
+            y[row * width + i] = store(NAME(h));                                            \
         }
 
 extern "C" __global__ void quick_gelu(
     number* y, const number* x, const number* bias, long long rows, long long width)
 {
-    ACTIVATION(bent_quick_gelu)
+    ACTIVATION(quick_gelu_of)
 }
 
 extern "C" __global__ void gelu(
     number* y, const number* x, const number* bias, long long rows, long long width)
 {
-    ACTIVATION(bent_gelu)
+    ACTIVATION(gelu_of)
 }
-"""
 
-_ROWS = """
 // One block for each row: mean, then variance of what is left, then the row.
 extern "C" __global__ void layer_norm(
     number* y, const number* x, const number* weight, const number* bias,
@@ -174,10 +154,8 @@ extern "C" __global__ void softmax(
         }
     }
 }
-"""
 
-# For few queries, where starting kernels would take longer than computing.
-_ATTEND = """
+// For few queries, where starting kernels would take longer than computing.
 // One block for each query of each head of each text: m softmax(q K / sqrt d + b) V over two
 // segments of keys and values, (rows, H, keys, d) with any strides but the last; text b looks at
 // row b % rows. The context is (B, Q, H, d).
@@ -243,25 +221,3 @@ extern "C" __global__ void attend(
         }
     }
 }
-"""
-
-_BODY = (
-    _REDUCTIONS.format(threads=THREADS, max_keys=MAX_KEYS) + _ACTIVATIONS + _ROWS + _ATTEND
-).lstrip()
-
-
-def source(dtype: str) -> str:
-    """Return the CUDA module for arrays of this dtype."""
-    return _NUMBERS[dtype] + _BODY
-
-
-def _parameters() -> dict[str, dict[str, str]]:
-    """Find each kernel's parameters in the source: their C types by name, in order."""
-    found = {}
-    for name, text in re.findall(r'extern "C" __global__ void (\w+)\(([^)]*)\)', _BODY):
-        pairs = (parameter.split() for parameter in text.split(","))
-        found[name] = {words[-1]: " ".join(words[:-1]) for words in pairs}
-    return found
-
-
-PARAMETERS = _parameters()

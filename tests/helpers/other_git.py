@@ -1,6 +1,6 @@
 """Another GIT, written apart from refgit: einsum, float32, its own names, and places to break it.
 
-It stands for a port in another language. `OtherGit(state, config).run(...)` returns its tensors
+It plays a port in another language. `OtherGit(state, config).run(...)` returns its tensors
 under its own names; `canonical` gives them refgit's. A `Mutation` breaks one operation at one
 place: the code asks `self.at(place, layer)` what is wrong there and does it.
 

@@ -99,7 +99,7 @@ def test_two_mistakes_at_one_node_have_two_names(model: Any) -> None:
     """Else they would pass for one mistake that is made at several nodes."""
     graph = Graph(model.state_dict(), model.config, inputs())
     for node in graph.nodes.values():
-        # of the inputs, those of this layer and of the one before share a name
+        # the inputs of this layer and of the one before share a name
         names = [h.name for h in hypotheses_for(node, graph) if not h.name.startswith("reads ")]
         assert len(names) == len(set(names))
     names = [
@@ -523,7 +523,7 @@ def test_names_that_are_none_of_the_models_are_refused(model: Any) -> None:
 
 
 def test_words_that_the_other_chose_itself_are_no_mistake(model: Any) -> None:
-    """A wrong first step makes other words; what is named is the step, not the words."""
+    """A wrong first step chooses other tokens; what is named is the step, not the tokens."""
     git = OtherGit(model.state_dict(), CONFIG.to_dict(), [Mutation("pos", "step_behind_image")])
     given, words = inputs(), np.array([[5]])
     git.run(pixels(), tokens())
@@ -539,7 +539,7 @@ def test_words_that_the_other_chose_itself_are_no_mistake(model: Any) -> None:
     diagnosis = diagnose(given, shown, model)
     assert diagnosis.located == "step.1.git.embeddings.position_embeddings"
     assert not [f for f in diagnosis.findings if "input" in f.name]
-    # words that are nobody's choice are a mistake, in the order of the calls
+    # tokens that the other did not choose are a mistake, in the order of the calls
     shown["step.2.input.input_ids"] = (own + 1) % 23
     names = [f.name for f in diagnose(given, shown, model).findings]
     assert names[:2] == [
@@ -571,14 +571,14 @@ def shallow() -> Any:
     return made
 
 
-def logits_alone(shallow: Any, *mutations: Mutation) -> dict[str, Any]:
+def only_logits(shallow: Any, *mutations: Mutation) -> dict[str, Any]:
     git = OtherGit(shallow.state_dict(), shallow.config.to_dict(), list(mutations))
     return {"output": git.run(pixels(), tokens())["output"]}
 
 
 @pytest.mark.slow
 def test_from_the_logits_alone_it_says_what_cannot_be_told(shallow: Any) -> None:
-    wrong = logits_alone(shallow, Mutation("v.act", "relu", 0))
+    wrong = only_logits(shallow, Mutation("v.act", "relu", 0))
     diagnosis = diagnose(inputs(), wrong, shallow)
     assert diagnosis.located == "output"
     assert diagnosis.causes[0].hypothesis == "activation relu"
@@ -591,7 +591,7 @@ def test_from_the_logits_alone_it_says_what_cannot_be_told(shallow: Any) -> None
 
 def test_a_mistake_made_everywhere_is_said_to_be_everywhere(shallow: Any) -> None:
     norms = ("v.ln1", "v.ln2", "pre", "post", "projnorm")
-    wrong = logits_alone(
+    wrong = only_logits(
         shallow, *(Mutation(x, "eps=1e-3", 0 if x[1] == "." else None) for x in norms)
     )
     cause = diagnose(inputs(), wrong, shallow).causes[0]
@@ -601,7 +601,7 @@ def test_a_mistake_made_everywhere_is_said_to_be_everywhere(shallow: Any) -> Non
 
 
 def test_too_little_effort_is_said(shallow: Any) -> None:
-    wrong = logits_alone(shallow, Mutation("v.fc1", "row_lost", 0))
+    wrong = only_logits(shallow, Mutation("v.fc1", "row_lost", 0))
     diagnosis = diagnose(inputs(), wrong, shallow, effort=1.0)
     assert diagnosis.sentences[0] == "The output of each layer in your trace would say more."
     assert "hypotheses were left out as too costly" in diagnosis.sentences[1]

@@ -1,4 +1,4 @@
-"""The graph of the porter's tool: from the inputs alone it gets every hook of the model."""
+"""The graph of the porter's tool: from only the inputs it gets every hook of the model."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def table(title: str, rows: list[Row]) -> str:
 
 
 def blamed(diagnosis: Diagnosis) -> set[str]:
-    """All tensors that are found wrong, those of the steps under the first call's names."""
+    """All tensors that are found wrong; a step's under the first call's names."""
     return {
         finding.name.split("step.1.")[-1].split("step.2.")[-1] for finding in diagnosis.findings
     }
@@ -79,7 +79,7 @@ def test_nine_of_ten_mutations_are_diagnosed(rows: list[Row]) -> None:
     assert sum(row.is_diagnosed for row in rows) >= 0.9 * len(rows)
 
 
-# What is broken in several tensors at once, the joint sequence having no name of its own.
+# What is broken in several tensors at once, since the joint sequence has no name.
 JOINED = {f"{TEXT}0.attention.{x}" for x in ("self.query", "self.key", "self.value",
                                              "output.residual")}  # fmt: skip
 
@@ -156,7 +156,7 @@ def test_several_mistakes_are_each_found_where_they_are() -> None:
 # ---- coarser traces
 
 
-def layers_alone(other: dict[str, Any]) -> dict[str, Any]:
+def only_layers(other: dict[str, Any]) -> dict[str, Any]:
     """What a port shows that has no hooks inside a layer."""
     ends = ("pre_layrnorm", "post_layernorm", "visual_projection.1", "git.embeddings.LayerNorm")
     return {
@@ -174,7 +174,7 @@ def test_with_the_layers_outputs_alone_most_mistakes_are_still_named(trials: Any
     found, hidden = [], []
     for each, drawn, other, name in trials:
         order = list(Graph(drawn.model.state_dict(), drawn.config, drawn.inputs).nodes)
-        shown = layers_alone(other)
+        shown = only_layers(other)
         after = [x for x in shown if order.index(x) >= order.index(name)]
         first = min(after, key=order.index)
         mutation, _ = broken(each, drawn)
@@ -182,7 +182,7 @@ def test_with_the_layers_outputs_alone_most_mistakes_are_still_named(trials: Any
             hidden.append(each.name)
             continue
         found.append(examined(each, first, diagnose(drawn.inputs, shown, drawn.model)))
-    print(table("The layers' outputs alone", found), f"\nhidden from there: {hidden}")
+    print(table("Only the layers' outputs", found), f"\nhidden from there: {hidden}")
     assert len(found) > 100
     assert [row.case.name for row in found if not row.is_located] == []
     assert sum(row.is_diagnosed for row in found) >= 0.9 * len(found)
@@ -201,7 +201,7 @@ EVERYWHERE = [
 
 @pytest.mark.slow
 def test_from_the_logits_alone_a_mistake_made_everywhere_is_named() -> None:
-    """No target: eps in one of two norms of every layer, for one, has no hypothesis of its own."""
+    """No target: eps in one of two norms of every layer, for one, has no hypothesis for itself."""
     # unpadded: what a query gets that sees nothing at all is nobody's to say
     need, found = frozenset(["absolute", "v_quick", "gelu", "once", "unpadded", "shallow"]), []
     for i, (place, kind, cause) in enumerate(EVERYWHERE):
@@ -213,7 +213,7 @@ def test_from_the_logits_alone_a_mistake_made_everywhere_is_named() -> None:
         diagnosis = diagnose(drawn.inputs, {"output": other["output"]}, drawn.model)
         found.append(examined(case(place, kind, "output", cause), "output", diagnosis))
         assert any("More than a layer lies between" in line for line in diagnosis.sentences)
-    print(table("The logits alone, the mistake in every layer", found))
+    print(table("Only the logits, the mistake in every layer", found))
     assert [row.case.name for row in found if not row.is_located] == []
     assert sum(row.rank > 0 for row in found) >= 0.6 * len(found)
 

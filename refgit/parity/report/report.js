@@ -8,7 +8,7 @@
   const buttons = Array.from(tower.querySelectorAll("button"));
   const dark = matchMedia("(prefers-color-scheme: dark)");
   let current = null; // the button chosen in the tower
-  let shown = -1; // the row it stands for
+  let shown = -1; // the row that it shows
 
   function number(x) {
     if (typeof x !== "number") return x === null ? "none" : String(x);
@@ -253,7 +253,7 @@
 
   const cellOf = (i) => tower.querySelector('.cell[data-i="' + i + '"]');
 
-  // Where the window is narrow, the tower lies above.
+  // Where the window is narrow, the tower is above.
   function back() {
     const link = make("a", { href: "#tower", class: "back" }, "↑ to the layers");
     link.addEventListener("click", (event) => {

@@ -48,19 +48,11 @@ def read_prompts(
         The ids are not (B, T) of the vocabulary, or do not fit the images; or a row is nothing but
         padding.
     """
-    given = input_ids is not None
-    if not given and config.bos_token_id is None:
-        raise ValueError(
-            "neither input_ids nor a bos_token_id in the config, the token that opens a text; "
-            "expected one of them."
-        )
-    opening = np.full((n_images, 1), config.bos_token_id or 0, np.int64)
-    ids, mask = model.checked_text(
-        input_ids if given else opening, attention_mask, num_images=n_images
-    )
+    if input_ids is None:
+        input_ids = np.full((n_images, 1), opening_token(config, "input_ids"), np.int64)
+    ids, mask = model.checked_text(input_ids, attention_mask, num_images=n_images)
     ids = ids.astype(np.int64)
-    kept = _text_of(ids, config) if given and mask is None else np.ones(ids.shape, bool)
-    kept = kept if mask is None else mask != 0
+    kept = _text_of(ids, config) if mask is None else mask != 0
     empty = np.flatnonzero(~kept.any(axis=1))
     if len(empty):
         raise ValueError(
@@ -68,6 +60,16 @@ def read_prompts(
             "expected at least one token to start from, such as bos_token_id."
         )
     return Prompts(ids, [row[here] for row, here in zip(ids, kept, strict=True)])
+
+
+def opening_token(config: GenerationConfig, name: str) -> int:
+    """Return ``bos_token_id``, in the place of an argument that was not given."""
+    if config.bos_token_id is None:
+        raise ValueError(
+            f"neither {name} nor a bos_token_id in the config, the token that opens a text; "
+            "expected one of them."
+        )
+    return config.bos_token_id
 
 
 def _text_of(ids: Ids, config: GenerationConfig) -> Mask:

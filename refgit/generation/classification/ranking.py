@@ -20,7 +20,7 @@ import numpy as np
 
 from refgit.generation.classification.trie import LabelError, Trie
 from refgit.generation.logits.scores import Ids, Scores
-from refgit.generation.prompt import check_images
+from refgit.generation.prompt import check_images, opening_token
 from refgit.generation.protocol import Cache, CaptionModel, DecoderConfig
 from refgit.layers._array_api import Array, array_namespace, at_least_float32
 from refgit.layers.softmax import softmax
@@ -316,13 +316,7 @@ def trie_of(model: CaptionModel, labels: Labels) -> Trie:
 def _prompt(model: CaptionModel, prompt: Any) -> Ids:
     """What each text starts with, (T,)."""
     if prompt is None:
-        opening = model.generation_config.bos_token_id
-        if opening is None:
-            raise ValueError(
-                "neither prompt nor a bos_token_id in the config, the token that opens a "
-                "text; expected one of them."
-            )
-        prompt = [opening]
+        prompt = [opening_token(model.generation_config, "prompt")]
     ids, size = model.numbers("prompt", prompt), model.config.vocab_size
     integers = ids.ndim == 1 and ids.size > 0 and ids.dtype.kind in "iu"
     if not integers or ids.min() < 0 or ids.max() >= size:

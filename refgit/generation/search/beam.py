@@ -19,7 +19,7 @@ from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.scores import Ids, Mask, Scores
 from refgit.generation.search.base import BEAMS, SAMPLING
 from refgit.generation.search.beams import NEVER, Beams, BeamsSearch, Hypothesis
-from refgit.generation.session import Call, Rules, refuse_if_lost
+from refgit.generation.session import Call, Rules
 
 
 def highest(scores: Scores, k: int) -> Ids:
@@ -70,8 +70,7 @@ class BeamSearch(Beams):
 
     def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
         """See `Beams`."""
-        self.processed = self.rules.process(self.ids, log_probabilities)
-        refuse_if_lost(log_probabilities, self.processed, all_rows=True)
+        self.processed = self.process(log_probabilities)
         total = self.processed + self.scores[:, None]  # (k, V)
         size = total.shape[1]
         chosen = self._candidates(np.reshape(total, -1))  # (c,), best first

@@ -14,7 +14,7 @@ from refgit.generation.decoding import Decoding
 from refgit.generation.logits.scores import Ids, Scores, log_probabilities
 from refgit.generation.results import GenerateBeamDecoderOnlyOutput, Output, Record, Step
 from refgit.generation.search.base import BEAMS, Search
-from refgit.generation.session import NOTHING_LEFT, Call, Rules
+from refgit.generation.session import NOTHING_LEFT, Call, Rules, refuse_if_lost
 from refgit.layers._array_api import Array
 
 # Added to what must not be chosen: large, yet finite, so that sums with it stay numbers.
@@ -95,6 +95,15 @@ class Beams(ABC):
     @abstractmethod
     def best(self, n: int) -> list[Hypothesis]:
         """Return the n best texts, best first."""
+
+    def process(
+        self, log_probabilities: Scores, beams: Any = slice(None), **options: Any
+    ) -> Scores:
+        """Scores (k, V) of the next token after the processors, of some beams or all."""
+        before = log_probabilities[beams]
+        processed = self.rules.process(self.ids[beams], before, **options)
+        refuse_if_lost(before, processed, all_rows=True)
+        return processed
 
     def num_candidates(self, beams: int) -> int:
         """How many continuations of so many beams are looked at."""

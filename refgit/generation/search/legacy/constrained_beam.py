@@ -17,7 +17,7 @@ from refgit.generation.config.constraints import ConstraintListState, forced_wor
 from refgit.generation.logits.scores import Ids, Scores
 from refgit.generation.search.beams import BeamsSearch
 from refgit.generation.search.legacy.beams import LegacyBeams
-from refgit.generation.session import Call, Rules, refuse_if_lost
+from refgit.generation.session import Call, Rules
 
 
 class ConstrainedBeamSearch(LegacyBeams):
@@ -47,8 +47,7 @@ class ConstrainedBeamSearch(LegacyBeams):
 
     def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
         """See `Beams`; a text that ends counts if nothing forced is missing."""
-        self.processed = self.rules.process(self.ids, log_probabilities)
-        refuse_if_lost(log_probabilities, self.processed, all_rows=True)
+        self.processed = self.process(log_probabilities)
         total = self.processed + self.scores[:, None]  # (k, V)
         parents, tokens, self.done = self.choose(
             self.groups[0],

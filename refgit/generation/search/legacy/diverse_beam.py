@@ -15,7 +15,7 @@ from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.scores import Ids, Scores
 from refgit.generation.search.beams import BeamsSearch
 from refgit.generation.search.legacy.beams import LegacyBeams
-from refgit.generation.session import Call, Rules, refuse_if_lost
+from refgit.generation.session import Call, Rules
 
 
 class GroupBeamSearch(LegacyBeams):
@@ -43,10 +43,9 @@ class GroupBeamSearch(LegacyBeams):
         scores = self.scores.astype(log_probabilities.dtype)
         for g, texts in enumerate(self.groups):
             beams = self._beams(g)
-            self.processed[beams] = self.rules.process(
-                self.ids[beams], log_probabilities[beams], current_tokens=tokens, beam_group_idx=g
+            self.processed[beams] = self.process(
+                log_probabilities, beams, current_tokens=tokens, beam_group_idx=g
             )
-            refuse_if_lost(log_probabilities[beams], self.processed[beams], all_rows=True)
             if self.group_done[g]:
                 tokens[beams], scores[beams] = self.filler, 0.0
                 continue

@@ -1,8 +1,8 @@
 """The non-linearities inside the feed-forward networks.
 
 The image encoder (CLIP's ViT) uses quick_gelu, the text decoder (BERT's block) the exact gelu.
-A port that swaps them still writes fluent captions, only other ones. The others here are what a
-config may name instead.
+A port that swaps them still writes fluent captions, but different ones. A config may name any
+function of `ACTIVATIONS`: one more is a function and an entry there.
 """
 
 from __future__ import annotations

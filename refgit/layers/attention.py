@@ -1,8 +1,8 @@
-"""Multi-head attention, the one place where tokens exchange anything.
+"""Multi-head attention: the only place where tokens exchange information.
 
 Keys and values come in *segments* along the token axis. Without a cache there is one. With a
-cache there are two, the image's and the text's, so that the image's keys and values can stand
-once in memory, however many texts look at them.
+cache there are two, the image's and the text's, so that the image's keys and values are stored once
+however many texts attend to them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PastKeysValues: TypeAlias = Callable[[Array, Array], tuple[Sequence[Array], Sequ
 
 
 def split_heads(x: Array, num_heads: int) -> Array:
-    r"""Deal the width out to the heads, head by head in order.
+    r"""Split the width into heads: (B, L, D) -> (B, H, L, D/H).
 
     .. math:: y_{b,h,l,i} = x_{b,l,\,h D/H + i}
 
@@ -38,8 +38,8 @@ def split_heads(x: Array, num_heads: int) -> Array:
 
     Notes
     -----
-    Source: Vaswani et al., arXiv 1706.03762, section 3.2.2. One map to D channels stands for
-    their H maps to D/H channels each; head h has the h-th run of D/H.
+    Source: Vaswani et al., arXiv 1706.03762, section 3.2.2. One map to D channels is
+    their H maps to D/H channels each; head h has the h-th run of D/H channels.
     """
     xp = array_namespace(x)
     b, length, d = x.shape
@@ -47,7 +47,7 @@ def split_heads(x: Array, num_heads: int) -> Array:
 
 
 def merge_heads(x: Array) -> Array:
-    r"""Put the heads side by side again; undoes `split_heads`.
+    r"""Merge the heads again; the inverse of `split_heads`.
 
     .. math:: y_{b,l,\,h D/H + i} = x_{b,h,l,i}
 
@@ -69,7 +69,7 @@ def merge_heads(x: Array) -> Array:
 
 
 def attention_scores(query: Array, key: Array) -> Array:
-    r"""Compare queries with keys; a batch of fewer keys is shared by the queries in turn.
+    r"""Dot products of queries and keys; several texts may share an image's keys.
 
     .. math:: s_{b,h,q,k} = \langle \text{query}_{b,h,q}, \text{key}_{b \bmod B',h,k} \rangle
 
@@ -84,8 +84,8 @@ def attention_scores(query: Array, key: Array) -> Array:
 
     Notes
     -----
-    Source: Vaswani et al., arXiv 1706.03762, equation 1. Texts b, b + B', b + 2 B' ... look at
-    image b mod B', the order transformers tiles in.
+    Source: Vaswani et al., arXiv 1706.03762, equation 1. Texts b, b + B', b + 2 B' ... belong
+    to image b mod B', the order in which transformers tiles.
     """
     xp = array_namespace(query)
     b, h, q, d = query.shape
@@ -96,7 +96,7 @@ def attention_scores(query: Array, key: Array) -> Array:
 
 
 def weighted_values(probabilities: Array, value: Array) -> Array:
-    r"""Average the values by the probabilities; the counterpart of `attention_scores`.
+    r"""Average the values with the probabilities as weights; see `attention_scores`.
 
     .. math:: c_{b,h,q} = \sum_k p_{b,h,q,k} \, \text{value}_{b \bmod B',h,k}
 
@@ -143,20 +143,21 @@ def attention(
     keys, values : sequences of arrays (B', H, K_i, D/H)
         Segments along the token axis, K = K_1 + K_2 + ...; B' divides B.
     bias : array (1 or B, 1, Q, K), optional
-        b: 0 where a query sees a key, very negative where not: see `mask.attention_bias`.
+        b: 0 where a query may attend to a key, very negative elsewhere: see
+        `mask.attention_bias`.
     relative : RelativePositions, optional
         Gives r: see `position.relative_scores`.
     head_mask : array (H,), optional
-        m: 1 for heads that count, 0 for heads to silence.
+        m: 1 for heads to keep, 0 for heads to mask out.
     keep_probabilities : bool
-        Whether the probabilities are wanted; without, kernels need not have them whole.
+        Whether to return the probabilities; a kernel need not compute all of them otherwise.
     ops : Operations
-        Which softmax runs.
+        Which version of each operation runs.
 
     Returns
     -------
     context : array (B, H, Q, D/H)
-    probabilities : array (B, H, Q, K), or None where they are not wanted
+    probabilities : array (B, H, Q, K), or None unless `keep_probabilities`
 
     Notes
     -----
@@ -200,20 +201,20 @@ def project_heads(
     num_heads: int,
     ops: Operations = DEFINITIONS,
 ) -> tuple[Array, ...]:
-    r"""Map tokens to queries, keys or values, and deal them out to the heads.
+    r"""Map tokens to queries, keys or values, and split them into heads.
 
     .. math:: Q = x W_Q^\top + b_Q, \qquad K = x W_K^\top + b_K, \qquad V = x W_V^\top + b_V
 
-    Which of them, `names` says: the last decoder layer needs only keys and values of image tokens.
+    `names` says which: of image tokens the last decoder layer needs only keys and values.
 
     Parameters
     ----------
     x : array (B, L, D)
     p : mapping
-        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`; of pruned heads the rows
-        are gone, (D', D) and (D',).
+        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`; rows of pruned heads
+        are missing, (D', D) and (D',).
     names : sequence of str
-        What the checkpoint calls the maps.
+        Names of the maps in the checkpoint.
     num_heads : int
         H.
     ops : Operations
@@ -247,29 +248,29 @@ def multi_head_attention(
     keep_probabilities: bool = True,
     ops: Operations = DEFINITIONS,
 ) -> tuple[Array, Array | None]:
-    r"""Let each token gather from those it sees, in H independent ways.
+    r"""Attend in H heads, each on its own D/H channels.
 
     .. math:: Q = x W_Q^\top + b_Q, \quad K = x W_K^\top + b_K, \quad V = x W_V^\top + b_V
 
-    in each head (`project_heads`), then `attention` in each on its own D/H channels, and the heads
-    side by side again. The output projection follows in the block.
+    (`project_heads`), then `attention` in each head, then `merge_heads`. The output projection
+    follows in the block.
 
     Parameters
     ----------
     x : array (B, Q, D)
         The new tokens.
     p : mapping
-        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`; of pruned heads the rows
-        are gone, (D', D) and (D',).
+        Holds a ``weight`` (D, D) and a ``bias`` (D,) for each of `names`; rows of pruned heads
+        are missing, (D', D) and (D',).
     names : three str
-        What the checkpoint calls the maps to queries, keys and values.
+        Names of the maps to queries, keys and values in the checkpoint.
     bias : array (1 or B, 1, Q, K), optional
         See `mask.attention_bias`.
     num_heads : int
         H.
     past : callable, optional
         Takes the new keys and values, both (B, H, Q, D/H), and returns all the segments to
-        attend to: the cache. Without it the new tokens attend to themselves alone.
+        attend to: the cache. Without it the new tokens attend only to themselves.
     relative, head_mask, keep_probabilities
         See `attention`.
     ops : Operations
@@ -278,7 +279,7 @@ def multi_head_attention(
     Returns
     -------
     context : array (B, Q, D)
-    probabilities : array (B, H, Q, K), or None where they are not wanted
+    probabilities : array (B, H, Q, K), or None unless `keep_probabilities`
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Token ids become vectors: the entrance of the text decoder."""
+"""Token embedding: from token ids to vectors, the input of the text decoder."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ def embed(ids: Array, table: Array) -> Array:
 
 
 def text_embedding(
-    words: Array,
+    tokens: Array,
     position_ids: Array | None,
     p: Mapping[str, Any],
     *,
     eps: float,
     ops: Operations = DEFINITIONS,
 ) -> Array:
-    r"""Add positions to word vectors and normalise.
+    r"""Add position embeddings to token embeddings and normalise.
 
     .. math:: x_t = \operatorname{LayerNorm}(e_t + p_{\text{position}_t})
 
     Parameters
     ----------
-    words : array (B, T, D)
-        Word vectors, from `embed` or the caller's own.
+    tokens : array (B, T, D)
+        Token embeddings, from `embed` or the caller's own.
     position_ids : array (B or 1, T), integer, or None
-        None adds no position (the relative position types work inside attention).
+        None adds nothing (relative positions are added to the attention scores).
     p : mapping
         ``position_embeddings.weight`` (positions, D), ``LayerNorm`` weight and bias (D,).
     eps : float
         Of the layer norm.
     ops : Operations
-        Which version of each operation runs; the definitions unless told otherwise.
+        Which version of each operation runs.
 
     Returns
     -------
@@ -65,9 +65,9 @@ def text_embedding(
 
     Notes
     -----
-    Source: GIT paper, section 3.1: word vector, positional encoding, layer norm.
+    Source: GIT paper, section 3.1: token embedding, positional encoding, layer norm.
     """
-    x = words
+    x = tokens
     if position_ids is not None:
         positions = embed(position_ids, p["position_embeddings"]["weight"])  # (B or 1, T, D)
         x = ops.hook("sum", x + ops.hook("position_embeddings", positions))

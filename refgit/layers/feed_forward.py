@@ -1,4 +1,4 @@
-"""The feed-forward network: each token thinks by itself, in a wider space."""
+"""Feed-forward network: two linear maps with an activation between them, token by token."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from refgit.layers.linear import linear
 @layer
 def feed_forward(
     x: Array,
-    widen: Mapping[str, Any],
-    narrow: Mapping[str, Any],
+    fc1: Mapping[str, Any],
+    fc2: Mapping[str, Any],
     *,
     activation: Callable[[Array], Array],
     ops: Operations = DEFINITIONS,
@@ -27,16 +27,16 @@ def feed_forward(
     Parameters
     ----------
     x : array (B, L, D)
-    widen : mapping
+    fc1 : mapping
         ``weight`` (F, D) and ``bias`` (F,).
-    narrow : mapping
+    fc2 : mapping
         ``weight`` (D, F) and ``bias`` (D,).
     activation : callable
         quick_gelu in the image encoder, gelu in the text decoder.
     ops : Operations
         Which version of each operation runs.
     names : three str
-        What the hooks call the three steps.
+        Names of the three steps for hooks.
 
     Returns
     -------
@@ -46,6 +46,6 @@ def feed_forward(
     -----
     Source: Vaswani et al., arXiv 1706.03762, equation 2.
     """
-    h = ops.hook(names[0], ops.run(linear, x, **widen))  # (B, L, D) -> (B, L, F)
+    h = ops.hook(names[0], ops.run(linear, x, **fc1))  # (B, L, D) -> (B, L, F)
     h = ops.hook(names[1], activation(h))
-    return ops.hook(names[2], ops.run(linear, h, **narrow))  # (B, L, F) -> (B, L, D)
+    return ops.hook(names[2], ops.run(linear, h, **fc2))  # (B, L, F) -> (B, L, D)

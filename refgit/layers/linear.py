@@ -1,4 +1,4 @@
-"""The affine map, of which nearly all of the model's parameters are a part."""
+"""Linear (affine) map, which has nearly all of the model's parameters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Who may look at whom: the mask that makes one transformer read an image and write a text.
+"""Attention mask: what lets one transformer read an image and write a text.
 
-Image tokens see all image tokens; text tokens see the image and the text up to themselves
+Image tokens attend to all image tokens; text tokens to the image and the text up to themselves
 (paper, section 3.1 and figure 3). Over the joint sequence of N image tokens and then text:
 
              keys:  image   text
@@ -20,9 +20,9 @@ from refgit.layers._array_api import Array, arange, array_namespace, filled
 
 
 def image_text_mask(n_image: int, n_keys: int, *, first_query: int = 0, like: Array) -> Array:
-    r"""Say which key each query sees.
+    r"""Say which keys each query may attend to.
 
-    .. math:: \text{sees}(q, k) = (k < N) \lor (k \le q)
+    .. math:: \text{allowed}(q, k) = (k < N) \lor (k \le q)
 
     Both indices count over the joint sequence: the image first, then the text.
 
@@ -33,10 +33,10 @@ def image_text_mask(n_image: int, n_keys: int, *, first_query: int = 0, like: Ar
     n_keys : int
         K = N + T, the length of the joint sequence so far.
     first_query : int
-        Index of the first query: 0 for the whole sequence, the number of tokens in the cache
-        where a cache holds those before.
+        Index of the first query: 0 for the whole sequence, with a cache the number of tokens in
+        it.
     like : array
-        The result lies on its device.
+        Gives the device.
 
     Returns
     -------
@@ -52,19 +52,19 @@ def image_text_mask(n_image: int, n_keys: int, *, first_query: int = 0, like: Ar
     return (k < n_image) | (k <= q)
 
 
-def attention_bias(sees: Array, text_mask: Array | None, *, like: Array) -> Array:
+def attention_bias(allowed: Array, text_mask: Array | None, *, like: Array) -> Array:
     r"""Turn masks into what is added to the attention scores.
 
-    .. math:: b_{q,k} = \begin{cases} 0 & q \text{ sees } k \\ -\infty & \text{else} \end{cases}
-              \; + \; \begin{cases} 0 & k \text{ is no padding} \\ -M & \text{else} \end{cases}
+    .. math:: b_{q,k} = \begin{cases} 0 & \text{allowed}(q, k) \\ -\infty & \text{else} \end{cases}
+              \; + \; \begin{cases} 0 & k \text{ is not padding} \\ -M & \text{else} \end{cases}
 
-    where M is half the largest number of the dtype: finite, so that a padding token that sees
-    nothing but padding still gets numbers, as in transformers; half, so that float16 has room for
-    the score it is added to.
+    where M is half the largest number of the dtype: finite, so that a padding token with only
+    padding before it still gets numbers, as in transformers; half, so that float16 has room for the
+    score it is added to.
 
     Parameters
     ----------
-    sees : array (Q, K), bool
+    allowed : array (Q, K), bool
         From `image_text_mask`.
     text_mask : array (B, T), or None
         1 (or True) for text tokens, 0 for padding; the last T of the K keys.
@@ -80,12 +80,12 @@ def attention_bias(sees: Array, text_mask: Array | None, *, like: Array) -> Arra
     Source: Vaswani et al., arXiv 1706.03762, section 3.2.3.
     """
     xp = array_namespace(like)
-    zero = xp.zeros_like(sees, dtype=like.dtype)
-    bias = xp.where(sees, zero, zero - math.inf)[None, None, :, :]
+    zero = xp.zeros_like(allowed, dtype=like.dtype)
+    bias = xp.where(allowed, zero, zero - math.inf)[None, None, :, :]
     if text_mask is None:
         return bias
     b, t = text_mask.shape
-    n_image = sees.shape[1] - t
+    n_image = allowed.shape[1] - t
     padding = xp.astype(xp.astype(text_mask, xp.bool), like.dtype) - 1.0  # 0 or -1
     padding = padding * (0.5 * float(xp.finfo(like.dtype).max))  # (B, T)
     image = filled((b, n_image), 0, like=padding)

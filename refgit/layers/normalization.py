@@ -1,4 +1,4 @@
-"""Layer normalisation, before each sub-layer of the image encoder and after each of the decoder."""
+"""Layer normalisation: before each sub-layer of the image encoder, after each of the decoder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Pixels become tokens: the first step of the image encoder.
+"""Patch embedding: from pixels to tokens, the first step of the image encoder.
 
 The image is cut into squares of P x P pixels, each square is flattened and mapped linearly, and
-one learned token, the class token, is put in front. (Paper, section 3.1; ViT, section 3.1.)
+one learned token, the class token, is prepended. (Paper, section 3.1; ViT, section 3.1.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def patchify(pixels: Array, patch_size: int) -> Array:
     Parameters
     ----------
     pixels : array (B, C, height, width)
-        Pixels at the right and at the bottom that fill no patch are left out.
+        Pixels at the right and bottom that do not fill a patch are cropped.
     patch_size : int
         P, in pixels.
 
@@ -52,7 +52,7 @@ def patch_embedding(pixels: Array, weight: Array, *, ops: Operations = DEFINITIO
     pixels : array (B, C, height, width)
     weight : array (D, C, P, P)
     ops : Operations
-        Which linear runs.
+        Which version of each operation runs.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def patch_embedding(pixels: Array, weight: Array, *, ops: Operations = DEFINITIO
 
     Notes
     -----
-    Source: Dosovitskiy et al., arXiv 2010.11929, equation 1. CLIP leaves the bias out.
+    Source: Dosovitskiy et al., arXiv 2010.11929, equation 1. CLIP has no bias here.
     """
     xp = array_namespace(pixels)
     d, c, p, _ = weight.shape
@@ -69,7 +69,7 @@ def patch_embedding(pixels: Array, weight: Array, *, ops: Operations = DEFINITIO
 
 
 def prepend_class_token(tokens: Array, class_embedding: Array) -> Array:
-    r"""Put the learned class token in front of the patch tokens.
+    r"""Prepend the learned class token to the patch tokens.
 
     .. math:: x = [\,z_{\text{class}};\; z_1;\; \dots;\; z_n\,]
 

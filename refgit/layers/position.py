@@ -1,9 +1,9 @@
-"""Where a token stands: absolute, interpolated and relative positions.
+"""Positions of tokens: absolute, interpolated and relative.
 
-Attention by itself does not know the order of its inputs. Either a learned vector for each place
-is added to the token (absolute), or the attention scores are corrected by the distance of query
-and key (relative). Text counts its own absolute positions from 0: the image in front of it takes
-none (paper, section 3.1). Distances run over the joint sequence of image and text.
+Attention by itself ignores the order of its inputs. Either a learned vector for each position is
+added to the token (absolute), or a term for the distance of query and key is added to the attention
+scores (relative). Absolute positions of text count from 0: the image before it has none (paper,
+section 3.1). Distances run over the joint sequence of image and text.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def add_absolute_positions(tokens: Array, table: Array) -> Array:
 
 
 def interpolate_positions(table: Array, rows: int, columns: int) -> Array:
-    r"""Stretch the positions of a square image over another grid of patches.
+    r"""Interpolate the positions of a square image to another grid of patches.
 
     .. math:: p'_{r,s} = \sum_{i,j} W^{\text{rows}}_{r,i} \, W^{\text{columns}}_{s,j} \, p_{i,j}
 
@@ -117,7 +117,7 @@ def bicubic_weights(n_in: int, n_out: int, *, like: Array) -> Array:
 
 @dataclass(frozen=True)
 class RelativePositions:
-    r"""Learned vectors for distances, and where the queries of this call stand.
+    r"""Learned vectors for distances, and the position of this call's queries.
 
     .. math:: E_{q-k} = \text{table}_{M - 1 + q - k}, \qquad -(M - 1) \le q - k \le M - 1
 
@@ -132,12 +132,12 @@ class RelativePositions:
         False for relative_key, true for relative_key_query.
     first_query : int
         Index of the first query in the joint sequence; keys count from 0. Without a cache it is 0,
-        with one the number of tokens that the cache holds.
+        with one the number of tokens in it.
 
     Notes
     -----
-    Source: Shaw et al., arXiv 1803.02155, section 3.2: one vector a distance. Theirs share a vector
-    beyond a clipping distance; here every distance that a sequence of M tokens has its own.
+    Source: Shaw et al., arXiv 1803.02155, section 3.2: one vector for each distance. There, all
+    distances beyond a limit share a vector; here each of a sequence of M tokens has its own.
     """
 
     table: Array
@@ -153,13 +153,13 @@ def relative_scores(
     first_key: int,
     key_scale: float = 1.0,
 ) -> Array:
-    r"""Correct attention scores by the distance of query and key.
+    r"""What the distance of query and key adds to the attention scores.
 
     .. math:: r_{q,k} = \langle \text{query}_q, E_{q-k} \rangle
               \; [\, + \langle \text{key}_k, E_{q-k} \rangle \,]
 
     The second term belongs to relative_key_query. Each query is multiplied with every distance
-    there is, once, and the right ones are gathered; no (Q, K, D/H) array is made.
+    once, and the right products are gathered; no (Q, K, D/H) array is made.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def relative_scores(
     first_key : int
         Index of the first key in the joint sequence.
     key_scale : float
-        Factor of the second term; `attention` has divided the queries by sqrt(D/H) before.
+        Factor of the second term; `attention` has already divided the queries by sqrt(D/H).
 
     Returns
     -------

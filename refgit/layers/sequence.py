@@ -1,4 +1,4 @@
-"""From separate inputs to one sequence: frames of a video, then image and text."""
+"""One sequence from separate inputs: the frames of a video, then image and text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from refgit.layers._array_api import Array, array_namespace
 
 
-def string_frames(frames: Array, times: Sequence[Array]) -> Array:
-    r"""Tell the frames of a video apart and string their tokens together.
+def add_temporal_embedding(frames: Array, times: Sequence[Array]) -> Array:
+    r"""Add a learned vector to each frame's tokens and concatenate the frames.
 
     .. math:: x_{tN + n} = z_{t,n} + \tau_t
 
@@ -17,7 +17,7 @@ def string_frames(frames: Array, times: Sequence[Array]) -> Array:
     frames : array (B, frames, N, D)
         Image tokens of each frame.
     times : sequence of arrays (1, 1, D)
-        The learned vector of each frame's time; at least as many as there are frames.
+        The temporal embedding of each frame; at least as many as there are frames.
 
     Returns
     -------
@@ -25,8 +25,8 @@ def string_frames(frames: Array, times: Sequence[Array]) -> Array:
 
     Notes
     -----
-    Source: GIT paper, section 3, where fine-tuning on video is described: each sampled frame is
-    encoded by itself and told apart by a learned vector.
+    Source: GIT paper, section 3, on fine-tuning on video: each sampled frame is encoded by
+    itself, and a learned temporal embedding is added.
     """
     xp = array_namespace(frames)
     b, t, n, d = frames.shape
@@ -35,7 +35,7 @@ def string_frames(frames: Array, times: Sequence[Array]) -> Array:
 
 
 def join_image_and_text(image: Array, text: Array) -> Array:
-    r"""Put each text behind its image.
+    r"""Concatenate each image and its text.
 
     .. math:: x_b = [\,\text{image}_{b \bmod B'};\; \text{text}_b\,]
 
@@ -50,8 +50,8 @@ def join_image_and_text(image: Array, text: Array) -> Array:
 
     Notes
     -----
-    Source: GIT paper, section 3.1: image tokens first, text behind them; the order of several
-    texts is that of transformers.
+    Source: GIT paper, section 3.1: image tokens first, then the text; several texts are in
+    the order of transformers.
     """
     xp = array_namespace(text)
     tiled = xp.concat([image] * (text.shape[0] // image.shape[0]), axis=0)  # (B, N, D)

@@ -1,4 +1,4 @@
-"""Scores become probabilities: inside attention, and over the vocabulary."""
+"""Softmax: from scores to probabilities, in attention and over the vocabulary."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def softmax(x: Array) -> Array:
 
     Notes
     -----
-    Source: the definition; subtracting the maximum changes nothing but the risk of overflow.
+    Source: the definition; subtracting the maximum only prevents overflow.
     """
     xp = array_namespace(x)
     h = at_least_float32(x)

@@ -14,7 +14,8 @@ from refgit.generation.results import transition_scores
 from refgit.generation.streaming import StreamedToken, stream
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Hook
-from refgit.layers.lm_head import language_model_loss, lm_head
+from refgit.layers.lm_head import lm_head
+from refgit.layers.loss import language_model_loss
 from refgit.model.arguments import Arguments
 from refgit.model.base import PretrainedModel, State, announced
 from refgit.model.cache import KeyValueCache

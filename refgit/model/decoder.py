@@ -67,8 +67,8 @@ def decode(
     empty `cache` is filled on the way, with the image tokens of the first `n_images` batch rows:
     the other rows repeat them in order.
     """
-    sees = image_text_mask(n_image, x.shape[1], like=x)  # (L, L)
-    bias = attention_bias(sees, text_mask, like=x)  # (1 or B, 1, L, L)
+    allowed = image_text_mask(n_image, x.shape[1], like=x)  # (L, L)
+    bias = attention_bias(allowed, text_mask, like=x)  # (1 or B, 1, L, L)
 
     def past(layer: int, key: Array, value: Array) -> tuple[list[Array], list[Array]]:
         if cache is not None:  # copies: a view would keep the whole of `key` alive
@@ -135,8 +135,8 @@ def continue_text(
     past_length = cache.image_length + cache.text_length
     if x.shape[1] > 1 or text_mask is not None:  # a single token attends to all that is there
         n_keys = past_length + x.shape[1]
-        sees = image_text_mask(cache.image_length, n_keys, first_query=past_length, like=x)
-        bias = attention_bias(sees, text_mask, like=x)  # (1 or B, 1, Q, K)
+        allowed = image_text_mask(cache.image_length, n_keys, first_query=past_length, like=x)
+        bias = attention_bias(allowed, text_mask, like=x)  # (1 or B, 1, Q, K)
     past = cache.append_text
     return _through_layers(x, p, config, bias, past, first_query=past_length, **options)
 

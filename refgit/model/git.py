@@ -16,7 +16,7 @@ import numpy as np
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Hook, Operations
 from refgit.layers.embedding import embed, text_embedding
-from refgit.layers.sequence import join_image_and_text, string_frames
+from refgit.layers.sequence import add_temporal_embedding, join_image_and_text
 from refgit.model.arguments import Arguments, check_batches
 from refgit.model.base import PretrainedModel, State, announced
 from refgit.model.cache import KeyValueCache
@@ -325,7 +325,7 @@ class GitModel(PretrainedModel[GitConfig]):
         if videos is not None:
             tokens = xp.reshape(tokens, (*videos, *tokens.shape[1:]))  # (B', frames, N, D)
             times = self.parameters["img_temperal_embedding"]  # the checkpoint's spelling
-            tokens = string_frames(tokens, [times[str(i)] for i in range(len(times))])
+            tokens = add_temporal_embedding(tokens, [times[str(i)] for i in range(len(times))])
         return visual_projection(
             tokens,
             self.parameters["visual_projection"]["visual_projection"],

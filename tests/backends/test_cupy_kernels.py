@@ -619,11 +619,11 @@ def test_feed_forward_equals_its_definition(activation: str, dtype: str, device:
         return (rng.standard_normal(shape) * 0.5).astype(dtype)
 
     x = draw(2, 3, 12)
-    widen = {"weight": draw(300, 12), "bias": draw(300)}
-    narrow = {"weight": draw(12, 300), "bias": draw(12)}
-    wanted = feed_forward(x, widen, narrow, activation=DEFINITIONS.activation(activation))
+    fc1 = {"weight": draw(300, 12), "bias": draw(300)}
+    fc2 = {"weight": draw(12, 300), "bias": draw(12)}
+    wanted = feed_forward(x, fc1, fc2, activation=DEFINITIONS.activation(activation))
     served = Operations.with_kernels(device.kernels)
-    there = [{name: device.asarray(a) for name, a in p.items()} for p in (widen, narrow)]
+    there = [{name: device.asarray(a) for name, a in p.items()} for p in (fc1, fc2)]
     bend = served.activation(activation)
     assert device.kernels["feed_forward"].serves(device.asarray(x), *there, activation=bend) == (
         activation != "relu"
@@ -632,7 +632,7 @@ def test_feed_forward_equals_its_definition(activation: str, dtype: str, device:
     close(found, wanted, 4 * UNITS[dtype])
     seen: list[dict[str, Any]] = [{}, {}]
     plain = DEFINITIONS.with_hook(seen[0].__setitem__)
-    plain.run(feed_forward, x, widen, narrow, activation=plain.activation(activation))
+    plain.run(feed_forward, x, fc1, fc2, activation=plain.activation(activation))
     served.with_hook(seen[1].__setitem__).run(
         feed_forward, device.asarray(x), *there, activation=bend
     )

@@ -341,17 +341,17 @@ def test_feed_forward_equals_its_definition(
         return (rng.standard_normal(shape) * 0.5).astype(dtype)
 
     x = draw(2, rows // 2, 12) if rows % 2 == 0 else draw(rows, 12)
-    widen = {"weight": draw(31, 12), "bias": draw(31)}
-    narrow = {"weight": draw(12, 31), "bias": draw(12)}
-    wanted = feed_forward(x, widen, narrow, activation=DEFINITIONS.activation(activation))
-    found = SERVED.run(feed_forward, x, widen, narrow, activation=SERVED.activation(activation))
+    fc1 = {"weight": draw(31, 12), "bias": draw(31)}
+    fc2 = {"weight": draw(12, 31), "bias": draw(12)}
+    wanted = feed_forward(x, fc1, fc2, activation=DEFINITIONS.activation(activation))
+    found = SERVED.run(feed_forward, x, fc1, fc2, activation=SERVED.activation(activation))
     close(found, wanted, 4 * UNITS[dtype])
     shown: dict[str, np.ndarray] = {}
     hooked = SERVED.with_hook(shown.__setitem__)
     act = SERVED.activation(activation)
-    close(hooked.run(feed_forward, x, widen, narrow, activation=act), wanted, 4 * UNITS[dtype])
+    close(hooked.run(feed_forward, x, fc1, fc2, activation=act), wanted, 4 * UNITS[dtype])
     assert list(shown) == ["fc1", "activation_fn", "fc2"]
-    close(shown["fc1"], layers.linear(x, **widen), 4 * UNITS[dtype])
+    close(shown["fc1"], layers.linear(x, **fc1), 4 * UNITS[dtype])
     close(shown["fc2"], wanted, 4 * UNITS[dtype])
 
 

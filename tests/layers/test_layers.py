@@ -237,13 +237,13 @@ def test_texts_are_dealt_out_to_images_in_turn(on: Backend) -> None:
 @given(st.integers(0, 5), st.integers(1, 6))
 def test_the_mask_is_the_papers_figure(n_image: int, n_text: int) -> None:
     n = n_image + n_text
-    sees = L.image_text_mask(n_image, n, like=np.zeros(1))
+    allowed = L.image_text_mask(n_image, n, like=np.zeros(1))
     for q in range(n):
         for k in range(n):
             image_sees_image = q < n_image and k < n_image
             text_sees_image = q >= n_image and k < n_image
             text_sees_its_past = q >= n_image and n_image <= k <= q
-            assert sees[q, k] == (image_sees_image or text_sees_image or text_sees_its_past)
+            assert allowed[q, k] == (image_sees_image or text_sees_image or text_sees_its_past)
 
 
 @given(st.integers(0, 5), st.integers(1, 6), st.data())
@@ -259,8 +259,8 @@ def test_the_mask_of_a_cached_step_is_the_last_rows(
 
 def test_padding_is_hidden_and_never_gives_nan(on: Backend) -> None:
     like = on.asarray(np.zeros((1,), np.float32))
-    sees = L.image_text_mask(0, 3, like=like)
-    bias = L.attention_bias(sees, on.asarray(np.array([[0, 1, 1], [1, 1, 0]])), like=like)
+    allowed = L.image_text_mask(0, 3, like=like)
+    bias = L.attention_bias(allowed, on.asarray(np.array([[0, 1, 1], [1, 1, 0]])), like=like)
     p = to_numpy(L.softmax(bias))[:, 0]
     np.testing.assert_allclose(p[0], [[1, 0, 0], [0, 1, 0], [0, 0.5, 0.5]])
     np.testing.assert_allclose(p[1], [[1, 0, 0], [0.5, 0.5, 0], [0.5, 0.5, 0]])

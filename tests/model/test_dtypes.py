@@ -297,8 +297,8 @@ def test_an_activation_takes_every_float16(name: str, on: str) -> None:
 def test_scores_of_float16_survive_the_mask(half: Backend) -> None:
     """Half the largest number is taken off a score; what is left must be a number."""
     like = half.asarray(np.zeros(1, np.float16))
-    sees, text = half.asarray(np.ones((4, 4), bool)), half.asarray(np.array([[0, 1]]))
-    bias = to_numpy(attention_bias(sees, text, like=like))
+    allowed, text = half.asarray(np.ones((4, 4), bool)), half.asarray(np.array([[0, 1]]))
+    bias = to_numpy(attention_bias(allowed, text, like=like))
     assert bias.dtype == np.float16
     assert bias[0, 0, 0].tolist() == [0, 0, -32752, 0]
     p = softmax(half.asarray(bias + np.float16(-30000)))

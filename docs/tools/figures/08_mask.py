@@ -19,9 +19,9 @@ def kinds(text_mask: list[int] | None) -> np.ndarray:
     """What each pair of query and key is, read off the library's own bias."""
     like = np.zeros(1, np.float32)
     length = N + (len(WORDS) if text_mask is None else len(text_mask))
-    sees = image_text_mask(N, length, like=like)
+    allowed = image_text_mask(N, length, like=like)
     padding = None if text_mask is None else np.array([text_mask])
-    bias = attention_bias(sees, padding, like=like)[0, 0]  # (L, L)
+    bias = attention_bias(allowed, padding, like=like)[0, 0]  # (L, L)
     kind = np.where(np.arange(length)[None, :] < N, SEES_IMAGE, SEES_TEXT) + 0 * bias.astype(bool)
     kind = np.where(np.isfinite(bias) & (bias < 0), PADDING, kind)
     return np.where(np.isinf(bias), NOT, kind)

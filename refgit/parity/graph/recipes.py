@@ -27,7 +27,7 @@ from refgit.layers.position import (
     interpolate_positions,
     relative_scores,
 )
-from refgit.layers.sequence import join_image_and_text, string_frames
+from refgit.layers.sequence import add_temporal_embedding, join_image_and_text
 from refgit.layers.softmax import softmax
 from refgit.parity.graph.nodes import Node
 
@@ -95,7 +95,7 @@ def frames(node: Node, view: ViewLike) -> Array:
     x = view[node.inputs[0]]
     count = view[node.inputs[1]].shape[1]
     x = array_namespace(x).reshape(x, (-1, count, *x.shape[1:]))  # -> (B, F, N, D)
-    return string_frames(x, times_of(node, view))
+    return add_temporal_embedding(x, times_of(node, view))
 
 
 # ---- text

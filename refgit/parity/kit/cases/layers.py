@@ -12,7 +12,8 @@ from refgit.layers import gelu, layer_norm, linear, quick_gelu, softmax
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Operations
 from refgit.layers.attention import attention
-from refgit.layers.lm_head import language_model_loss, lm_head
+from refgit.layers.lm_head import lm_head
+from refgit.layers.loss import language_model_loss
 from refgit.layers.mask import attention_bias, image_text_mask
 from refgit.layers.patch_embedding import patch_embedding
 from refgit.layers.position import RelativePositions, interpolate_positions, relative_scores

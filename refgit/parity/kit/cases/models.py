@@ -15,7 +15,7 @@ from refgit.layers._array_api import Array
 from refgit.layers._operations import Operations
 from refgit.layers.embedding import embed, text_embedding
 from refgit.layers.mask import attention_bias, image_text_mask
-from refgit.layers.sequence import string_frames
+from refgit.layers.sequence import add_temporal_embedding
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.model.config import GitConfig, GitVisionConfig
 from refgit.model.decoder import decode, decoder_block
@@ -203,7 +203,9 @@ def embed_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
         "git.img_temperal_embedding.",
         {"frames": pixels(33, 1, FRAMES, N_IMAGE, 24)},
         lambda part: {
-            "y": string_frames(part.given["frames"], [part.p[str(i)] for i in range(FRAMES)])
+            "y": add_temporal_embedding(
+                part.given["frames"], [part.p[str(i)] for i in range(FRAMES)]
+            )
         },
         frames=FRAMES,
     )

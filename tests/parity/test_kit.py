@@ -22,7 +22,7 @@ from refgit.cli import main as cli
 from refgit.parity.kit.case import LEVELS, Checkpoint, Evaluation
 from refgit.parity.kit.case_grading import MISSING
 from refgit.parity.kit.cases import computed_cases
-from refgit.parity.kit.cases.models import CONFIG, draw_weights, kit_checkpoints, pixels
+from refgit.parity.kit.cases.checkpoints import CONFIG, draw_weights, kit_checkpoints, pixels
 from refgit.parity.kit.cases.searches import SHAKE, check_stability, search_case
 from refgit.parity.kit.files import write_kit
 from refgit.parity.kit.grading import Grading, grade, read_tensors

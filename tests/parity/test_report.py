@@ -37,7 +37,7 @@ from refgit.parity import Comparison, compare
 from refgit.parity.diagnosis.procedure import Diagnosis
 from refgit.parity.report import pictures
 from refgit.parity.report.data import aligned
-from refgit.parity.report.page import level_of, times
+from refgit.parity.report.levels import level_of, times
 from refgit.parity.report.tower import place, sections
 from refgit.parity.report.write import html_report, write_report
 from refgit.traces.container import Trace

@@ -19,7 +19,7 @@ from refgit.hub import find_checkpoint
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.kit.case import LEVELS, Case, Checkpoint, Evaluation, TextCase
 from refgit.parity.kit.cases import computed_cases, file_cases
-from refgit.parity.kit.cases.models import kit_checkpoints
+from refgit.parity.kit.cases.checkpoints import kit_checkpoints
 from refgit.parity.kit.cases.searches import (
     SHAKE,
     SHAKE_OF_A_CHECKPOINT,

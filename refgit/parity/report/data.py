@@ -15,7 +15,7 @@ from refgit.parity.comparison.elements import without_mask
 from refgit.parity.comparison.row import Comparison, Row
 from refgit.parity.diagnosis.result import Diagnosis, Finding
 from refgit.parity.report import pictures
-from refgit.parity.report.page import level_of, times
+from refgit.parity.report.levels import level_of, times
 from refgit.parity.report.tower import sections
 from refgit.traces.container import Tensor, Trace
 from refgit.traces.names import TensorName

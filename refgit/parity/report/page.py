@@ -5,60 +5,16 @@ Every name and sentence is escaped where it goes in: a foreign trace may hold an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from refgit.parity.comparison.row import Comparison, Row
 from refgit.parity.diagnosis.result import Diagnosis, Finding
+from refgit.parity.report.levels import SIGNS, brief, level_of, levels, times
 from refgit.parity.report.tower import Layer, Section, sections
 from refgit.traces.container import Trace
 from refgit.traces.names import TensorName, is_input
-
-# ---- in words
-
-
-def times(row: Row) -> str:
-    """The error of a row in a few characters."""
-    if row.nan:
-        return "NaN/inf"
-    if not math.isfinite(row.error):
-        return "differs" if row.floor == 0 else "inf ×"
-    return f"{_brief(row.error)} ×"
-
-
-def _brief(x: float) -> str:
-    """Two or three digits: 0.0, 3.2, 87, 9,400, 3.1e6."""
-    if not math.isfinite(x):
-        return str(x)
-    if x < 9.95:
-        return f"{x:.1f}"
-    if x < 99_999.5:
-        return f"{float(f'{x:.3g}'):,.0f}"
-    return f"{x:.1e}".replace("e+0", "e").replace("e+", "e")
-
-
-def level_of(row: Row, multiple: float) -> int:
-    """Which of the legend's colours a row has."""
-    if row.nan:
-        return 6
-    bounds = (min(2.0, multiple), multiple, *(multiple * x for x in (10, 1e3, 1e5)))
-    return next((i for i, bound in enumerate(bounds) if row.error <= bound), 5)
-
-
-def _levels(multiple: float) -> list[str]:
-    """The legend: what each colour means."""
-    agrees, *steps = (f"up to {multiple * x:,g} ×" for x in (1, 10, 1e3, 1e5))
-    least = f"up to {_brief(min(2.0, multiple))} ×".replace(".0", "")
-    return [least, f"{agrees}: agrees", *steps, "more, or other whole numbers", "NaN or infinite"]
-
-
-# On the squares themselves; those that agree have none.
-_SIGNS = ("", "", "▂", "▅", "█", "✗", "?!")
-
-
-# ---- the parts in plain HTML
 
 
 @dataclass
@@ -155,8 +111,8 @@ class Page:
     def legend(self) -> str:
         """What the colours and signs mean."""
         entries = "".join(
-            f'<li><span class="swatch k{i}" aria-hidden="true">{_SIGNS[i]}</span> {meaning}</li>'
-            for i, meaning in enumerate(_levels(self.comparison.multiple))
+            f'<li><span class="swatch k{i}" aria-hidden="true">{SIGNS[i]}</span> {meaning}</li>'
+            for i, meaning in enumerate(levels(self.comparison.multiple))
         )
         marks = '<li><span class="swatch k2 first" aria-hidden="true"></span> first divergence</li>'
         if self.found is not None and self.found.findings:
@@ -203,7 +159,7 @@ class Page:
         c = self.comparison
         row = c.rows[i]
         level = level_of(row, c.multiple)
-        kind, sign, more = f"cell k{level}", _SIGNS[level], ""
+        kind, sign, more = f"cell k{level}", SIGNS[level], ""
         if row is c.first:
             kind, more = f"{kind} first", ", first divergence"
         if row.name in self.located():
@@ -256,7 +212,7 @@ class Page:
 
 def _causes(finding: Finding) -> list[tuple[str, ...]]:
     """Cells of the lines of one finding."""
-    start = escape(finding.name), f"{_brief(finding.multiples)} ×"
+    start = escape(finding.name), f"{brief(finding.multiples)} ×"
     if not finding.causes:
         return [(*start, "none found", "", "", escape(finding.note))]
     return [
@@ -264,7 +220,7 @@ def _causes(finding: Finding) -> list[tuple[str, ...]]:
             *start,
             escape(cause.text),
             escape(cause.node) if cause.node != finding.name else "",
-            f"{_brief(cause.residual)} ×",
+            f"{brief(cause.residual)} ×",
             escape(finding.note),
         )
         for cause in finding.causes[:8]

@@ -1,12 +1,14 @@
 """The kit's cases: the catalogue of the functions that make them.
 
     layers.py     single functions of refgit/layers
-    models.py     blocks, towers and whole models
+    parts.py      embeddings, blocks and towers
+    models.py     whole models
     searches.py   steps on top of a cache, greedy and beam search
     pictures.py   preprocessing
     texts.py      words to ids and back
 
-A new case goes into one of them; a new function that makes some, into a line here.
+`checkpoints.py` has the small models. A new case goes into one of these files; a new function that
+makes some, into a line here.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from collections.abc import Iterator, Mapping
 
 from refgit.parity.kit.case import Case, Checkpoint, TextCase
 from refgit.parity.kit.cases.layers import layer_cases
-from refgit.parity.kit.cases.models import block_cases, embed_cases, model_cases, tower_cases
+from refgit.parity.kit.cases.models import model_cases
+from refgit.parity.kit.cases.parts import block_cases, embed_cases, tower_cases
 from refgit.parity.kit.cases.pictures import picture_cases
 from refgit.parity.kit.cases.searches import search_cases, step_cases
 from refgit.parity.kit.cases.texts import text_cases

@@ -14,7 +14,9 @@ import numpy as np
 from refgit.layers._array_api import Array
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Tensors
-from refgit.parity.kit.cases.models import FRAMES, model_case, pixels, text, vision_case
+from refgit.parity.kit.cases.checkpoints import FRAMES, pixels, text
+from refgit.parity.kit.cases.models import model_case
+from refgit.parity.kit.cases.parts import vision_case
 from refgit.parity.kit.tolerance import UnstableError
 from refgit.traces.container import Tensor
 

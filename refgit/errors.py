@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used: the message names the file, the tensor, found and expected."""
@@ -13,6 +15,12 @@ class TraceError(ValueError):
 
 class MediaFileError(ValueError):
     """An image or video file cannot be used: the message names the file."""
+
+
+def first_of(names: Sequence[str], most: int = 3) -> str:
+    """List the first few of many names."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def reason(error: Exception, unforeseen: str = "") -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -115,9 +116,11 @@ def measure(
     for case in cases:
         with show(f"measuring {case['name']}"):
             if case["kind"] == "once":
-                turns = _cold_turns(live, start, settings, case, results)
+                cold = partial(_cold, start=start, settings=settings, case=case)
+                turns = _turns_of(live, case, cold, 0, results)
             else:
-                turns = _verified_turns(live, case, folder, tolerance, results)
+                warm = partial(_warm, case=case, folder=folder)
+                turns = _turns_of(live, case, warm, tolerance, results)
                 known = {name for timed in results.times.values() for name in timed}
                 new = (limit for limit in limits(case) if limit["name"] not in known)
                 turns += [_limit_turn(live[0], limit) for limit in new]
@@ -134,17 +137,22 @@ class Turn:
     tried: float
 
 
-def _verified_turns(
-    live: list[Worker], case: Case, folder: Path, tolerance: float, results: Results
+# One try of a case: what came of it, how long it took, and what runs the case again.
+Try = tuple[Any, float, Callable[[], list[float]]]
+
+
+def _turns_of(
+    live: list[Worker],
+    case: Case,
+    attempt: Callable[[Worker], Try],
+    tolerance: float,
+    results: Results,
 ) -> list[Turn]:
-    """Run each once and compare; those that agree with the first get a turn."""
+    """Run each once and compare; the programs that agree with the first get a turn."""
     turns, expected = [], None
     for worker in list(live):
-        file = folder / f"{worker.name.replace('/', '_')}.npy"
-        file.unlink(missing_ok=True)
         try:
-            answer = worker.ask(do="result", case=case, file=str(file))
-            found = np.load(file) if answer["written"] else None
+            found, seconds, run = attempt(worker)
             if worker is live[0]:
                 expected = found
             elif expected is not None:
@@ -156,8 +164,35 @@ def _verified_turns(
             if worker.process.poll() is not None:
                 live.remove(worker)
             continue
-        turns.append(Turn(worker.name, _asking(worker, case), answer["seconds"]))
+        turns.append(Turn(worker.name, run, seconds))
     return turns
+
+
+def _warm(worker: Worker, case: Case, folder: Path) -> Try:
+    """Run a case once in a worker that has loaded its model."""
+    file = folder / f"{worker.name.replace('/', '_')}.npy"
+    file.unlink(missing_ok=True)
+    answer = worker.ask(do="result", case=case, file=str(file))
+    found = np.load(file) if answer["written"] else None
+    return found, answer["seconds"], _asking(worker, case)
+
+
+def _cold(
+    worker: Worker, start: Callable[[str], Worker], settings: dict[str, Any], case: Case
+) -> Try:
+    """Start a fresh process for a case, as for every further run of it."""
+
+    def run() -> tuple[Any, float]:
+        fresh = start(worker.name)
+        try:
+            answer = fresh.ask(do="once", settings=settings, case=case)
+            wall = time.perf_counter() - fresh.started
+            busy = settings.get("clock") == "processor"
+            return np.array(answer["result"]), answer["processor"] if busy else wall
+        finally:
+            fresh.close()
+
+    return *run(), lambda: [run()[1]]
 
 
 def _limit_turn(worker: Worker, limit: Case) -> Turn:
@@ -171,42 +206,6 @@ def _asking(worker: Worker, case: Case) -> Callable[[], list[float]]:
         return seconds
 
     return run
-
-
-def _cold_turns(
-    live: list[Worker],
-    start: Callable[[str], Worker],
-    settings: dict[str, Any],
-    case: Case,
-    results: Results,
-) -> list[Turn]:
-    """Cold starts: a fresh process each time; the tokens must be the same."""
-    turns, expected = [], None
-    for worker in live:
-
-        def run(name: str = worker.name) -> tuple[float, Any]:
-            fresh = start(name)
-            try:
-                answer = fresh.ask(do="once", settings=settings, case=case)
-                wall = time.perf_counter() - fresh.started
-                busy = settings.get("clock") == "processor"
-                return answer["processor"] if busy else wall, answer["result"]
-            finally:
-                fresh.close()
-
-        try:
-            seconds, found = run()
-            if worker is live[0]:
-                expected = np.array(found)
-            else:
-                same_or_raise(worker.name, case["name"], np.array(found), expected, 0)
-        except BenchError as error:
-            if worker is live[0]:
-                raise
-            _leave_out(results, f"{worker.name}, {case['name']}", str(error))
-            continue
-        turns.append(Turn(worker.name, lambda run=run: [run()[0]], seconds))  # type: ignore[misc]
-    return turns
 
 
 def same_or_raise(

@@ -14,7 +14,7 @@ import numpy as np
 
 from refgit.checkpoint.safetensors_file import dtype_name, open_safetensors, save_safetensors
 from refgit.checkpoint.torch.file import open_torch
-from refgit.errors import CheckpointError
+from refgit.errors import CheckpointError, first_of
 from refgit.files import read_json
 
 WEIGHTS = "model.safetensors"
@@ -196,9 +196,7 @@ def _refuse_unexpected(names: set[str], source: Path) -> None:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"tensor{'s' if len(names) > 1 else ''} {shown}{more}"
+    return f"tensor{'s' if len(names) > 1 else ''} {first_of(names)}"
 
 
 def save_parameters(directory: Path, arrays: Arrays, file: str = WEIGHTS) -> None:

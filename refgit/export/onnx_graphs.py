@@ -2,10 +2,11 @@
 
     vision   pixels -> image features
     image    image features -> keys and values of the image in each decoder layer
-    step     one word a row, on top of those -> scores of the next word
+    step     one token of each batch row, on top of these -> scores of the next token
 
-This is how one would deploy it: the image is read once, its keys and values stand once for all
-beams, and what ONNX Runtime has a fused operator for (attention, Gelu, QuickGelu) is said with it.
+This is a form to deploy: the image is encoded once, all beams share its keys and values, and ONNX
+Runtime's fused operators (attention, Gelu, QuickGelu) are used where there are some. The file needs
+no other part of refgit, so that the benchmark's ONNX peer can import it by its path.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Graph:
         return names[0] if results == 1 else names
 
     def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
-        """A weight, by a name of its own."""
+        """A weight, by its own name."""
         if name not in self.initializers:
             array = np.ascontiguousarray(np.asarray(value, dtype))
             self.initializers[name] = self.onnx.numpy_helper.from_array(array, name)
@@ -199,7 +200,7 @@ def decoder_block_end(
 
 
 def build_step(weights: Weights, config: dict[str, Any], path: Path) -> None:
-    """One word a row (R,), R = B n, row b n + j being the j-th of image b -> scores (R, V)."""
+    """One token a batch row (R,), R = B n, row b n + j is the j-th of image b -> scores (R, V)."""
     g, eps, heads = Graph(weights), config["layer_norm_eps"], config["num_attention_heads"]
     d, width = config["hidden_size"], config["hidden_size"] // heads
     p = "git.embeddings."
@@ -223,7 +224,7 @@ def build_step(weights: Weights, config: dict[str, Any], path: Path) -> None:
         k, v = (g.op("Reshape", y, g.ints(0, heads, 1, width)) for y in (k, v))
         k, v = g.op("Concat", f"key{i}", k, axis=2), g.op("Concat", f"value{i}", v, axis=2)
         outputs |= {f"new_key{i}": k, f"new_value{i}": v}
-        # All rows of an image look at its keys in one product: (B, H, n, d) (B, H, d, N).
+        # All batch rows of an image attend to its keys in one product: (B, H, n, d) (B, H, d, N).
         mine = g.op("Transpose", g.op("Reshape", q, by_image), perm=[0, 2, 1, 3])
         on_image = g.op("Transpose", g.op("MatMul", mine, f"image_key{i}"), perm=[0, 2, 1, 3])
         on_image = g.op("Reshape", on_image, rows)

@@ -23,7 +23,7 @@ from refgit.checkpoint.microsoft.settings import (
 )
 from refgit.checkpoint.microsoft.yaml import read_parameters
 from refgit.checkpoint.torch.file import read_torch
-from refgit.errors import CheckpointError
+from refgit.errors import CheckpointError, first_of
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -167,8 +167,9 @@ def _open_questions(
         )
     strange = [name for name, x in parameters.items() if not np.isfinite(x).all()]
     if strange:
-        some = ", ".join(strange[:3]) + (f" and {len(strange) - 3} more" if strange[3:] else "")
-        notes.append(f"{some} hold NaN or infinite numbers; so will all that is computed.")
+        notes.append(
+            f"{first_of(strange)} hold NaN or infinite numbers; so will all that is computed."
+        )
     return notes
 
 
@@ -222,8 +223,7 @@ def _renamed(
         ("holds", unknown, "only the tensors of Microsoft's model"),
     ):
         if keys:
-            some = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-            raise CheckpointError(f"{file} {what} {some}; expected {expected}.")
+            raise CheckpointError(f"{file} {what} {first_of(keys)}; expected {expected}.")
     renamed = []
     for key, (ours, letters) in names.items():
         x, (rows, *rest) = state[key], (1 if n == "1" else sizes[n] for n in letters.split())

@@ -82,14 +82,8 @@ def diagnose(
             "inputs. Make it again with `refgit trace`."
         )
     of_inputs = list(input_findings(inputs, other, precision))
-    theirs = {name: _as(inputs[name], other[name]) for name in inputs if name in other}
-    theirs = {
-        name: x
-        for name, x in theirs.items()
-        if x.shape == inputs[name].shape or repeats(x, inputs[name])
-    }
-    theirs |= own_tokens(reference, other)
-    graph = Graph(_at_home(model.state_dict()), model.config, inputs | theirs)
+    given = inputs | _own_inputs(inputs, other) | own_tokens(reference, other)
+    graph = Graph(_at_home(model.state_dict()), model.config, given)
     names = [name for name in graph.nodes if name in other]
     if not names:
         raise ValueError(
@@ -97,7 +91,7 @@ def diagnose(
             f"{next(iter(graph.nodes))}; give the `canonical` of a comparison, which knows them by "
             "their names here, with a map of names if need be."
         )
-    values = inputs | theirs | {name: other[name] for name in names}
+    values = given | {name: other[name] for name in names}
     search = Search(graph, margin, effort)
     findings: list[Finding] = []
     checked, unchecked = 0, []
@@ -116,6 +110,16 @@ def diagnose(
         if pixels not in other:
             findings[0].lead = f"your picture may be another; store {pixels}"
     return Diagnosis(_in_order(of_inputs, findings, graph), checked, unchecked)
+
+
+def _own_inputs(inputs: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The other's inputs that fit the reference's, or repeat them."""
+    own = {name: _as(right, other[name]) for name, right in inputs.items() if name in other}
+    return {
+        name: x
+        for name, x in own.items()
+        if x.shape == inputs[name].shape or repeats(x, inputs[name])
+    }
 
 
 def _as(right: Any, x: Any) -> Any:

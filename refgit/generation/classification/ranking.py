@@ -121,19 +121,13 @@ def label_log_probabilities(
     Parameters
     ----------
     model : GitForCausalLM
-    pixel_values : array (B', C, S, S) or (B', frames, C, S, S), floating point, optional
-        The images or videos; each is read once.
+    pixel_values, past_key_values, head_mask, interpolate_pos_encoding
+        See `refgit.generation.api.generate`.
     labels : iterable of sequences of int, or Trie
         Token ids of each label, without special tokens; ``eos_token_id`` ends them, any one of it
         where it is a list. Make a `Trie` to use the labels several times, or to end them otherwise.
     prompt : sequence of int (T,), optional
         What each text starts with, ``bos_token_id`` included; by default only that token.
-    past_key_values : KeyValueCache, optional
-        From `model.encode_image`, in the place of `pixel_values`; it is left as it was.
-    head_mask : array (H,) or (layers, H), optional
-        1 for heads of the text decoder that count, 0 for heads to silence.
-    interpolate_pos_encoding : bool
-        Take images of any height and width.
     batch_size : int
         Rows that the decoder reads at once, at least one for each image. Memory grows with it, and
         little with the number of labels.

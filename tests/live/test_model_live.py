@@ -434,6 +434,21 @@ def test_git_vision_model_equals_the_oracle(data: st.DataObject, dtype: str) -> 
     assert_equal_outputs(found, expected, ("last_hidden_state",))
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=quickly)
+@given(data=st.data())
+def test_the_parts_of_a_model_equal_the_oracles_parts(data: st.DataObject) -> None:
+    config = data.draw(configs())
+    ours, theirs = build(GitForCausalLM, config, data.draw(seeds))
+    call = data.draw(calls(config, "float32"))
+    pixels = call.get("pixel_values")
+    found, expected = ours.git(**call, **EVERYTHING), ask(theirs.git, **call, **EVERYTHING)
+    assert_equal_outputs(found, expected, ("last_hidden_state",))
+    if pixels is not None and pixels.ndim == 4:
+        found = ours.git.image_encoder(pixels, **EVERYTHING)
+        expected = ask(theirs.git.image_encoder, pixel_values=pixels, **EVERYTHING)
+        assert_equal_outputs(found, expected, ("last_hidden_state",))
+
+
 # -- cached decoding -------------------------------------------------------------------------------
 
 

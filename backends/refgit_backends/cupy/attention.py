@@ -1,27 +1,36 @@
 """CuPy kernel for `attention`: softmax(Q K^T / sqrt(d) + b) V.
 
-Few queries, as in each step of decoding, are one kernel, which reads keys and values where they
-stand in the cache and has no scores in memory. Many queries are two batched products of cuBLAS
-with a softmax between them that adds the bias and works in place.
+Few queries, as in each step of decoding, are one kernel, which reads keys and values from the cache
+and keeps no scores in memory. Many queries are two batched products of cuBLAS with a softmax
+between them that adds the bias and works in place.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from refgit_backends.base import Array, Kernel
+from refgit_backends.common import Hook, kernel, segments
 from refgit_backends.cupy.launch import DTYPES, MAX_KEYS, Launcher
 
-Hook = Callable[[str, Array], Any]
-
 FEW_QUERIES = 8  # up to here one kernel
+
+
+def _serves(query: Array, keys: Sequence[Array], *_: Any, relative: Any = None, **__: Any) -> bool:
+    """Whether the kernel can: absolute positions, and there are keys."""
+    return (
+        relative is None
+        and str(query.dtype) in DTYPES
+        and all(key.shape[0] > 0 and key.shape[2] > 0 for key in keys)
+    )
 
 
 def attention_kernel(launch: Launcher) -> Kernel:
     """Make the kernel."""
 
+    @kernel(serves=_serves)
     def attention(
         query: Array,
         keys: Sequence[Array],
@@ -43,26 +52,8 @@ def attention_kernel(launch: Launcher) -> Kernel:
         context, probabilities = _by_products(launch, query, keys, values, bias, head_mask, hook)
         return context, probabilities if keep_probabilities else None
 
-    attention.serves = _serves  # type: ignore[attr-defined]  # read by refgit's Operations
-    return attention
-
-
-def _serves(
-    query: Array,
-    keys: Sequence[Array],
-    values: Sequence[Array],
-    bias: Array | None = None,
-    *,
-    relative: Any = None,
-    head_mask: Array | None = None,
-    keep_probabilities: bool = True,
-) -> bool:
-    """Whether the kernel can: absolute positions, and there are keys."""
-    return (
-        relative is None
-        and str(query.dtype) in DTYPES
-        and all(key.shape[0] > 0 and key.shape[2] > 0 for key in keys)
-    )
+    made: Kernel = attention
+    return made
 
 
 def _at_once(
@@ -109,6 +100,17 @@ def _steps(x: Array) -> list[int]:
     return [step // x.itemsize for step in x.strides[:3]]
 
 
+def launch_softmax(
+    launch: Launcher, y: Array, x: Array, bias: Array | None, *, heads: int = 1, queries: int = 1
+) -> None:
+    """Write the softmax of contiguous scores (..., K), with a bias (1 or B, 1, Q, K) if any."""
+    rows = x.size // x.shape[-1]
+    launch(
+        "softmax", (rows,), x.dtype, y=y, x=x, bias=bias, rows=rows, width=x.shape[-1],
+        heads=heads, queries=queries, bias_rows=1 if bias is None else bias.shape[0],
+    )  # fmt: skip
+
+
 def _by_products(
     launch: Launcher,
     query: Array,
@@ -132,21 +134,13 @@ def _by_products(
     if hook is not None:
         scores = xp.ascontiguousarray(hook("scores", scores))
         joint = xp.empty(scores.shape, scores.dtype)  # what the hook has seen stays
-    launch(
-        "softmax", (b * heads * q,), joint.dtype,
-        y=joint, x=scores, bias=bias, rows=b * heads * q, width=joint.shape[-1],
-        heads=heads, queries=q, bias_rows=1 if bias is None else bias.shape[0],
-    )  # fmt: skip
+    launch_softmax(launch, joint, scores, bias, heads=heads, queries=q)
     if head_mask is not None:
         joint *= head_mask[:, None, None]
     if hook is not None:
         joint = hook("probabilities", joint)
-    context, start = None, 0
-    for value in values:
-        stop = start + value.shape[2]
-        weights = joint[..., start:stop].reshape(-1, *value.shape[:2], q, stop - start)
-        part = xp.matmul(weights, value).reshape(b, heads, q, d)
-        context = part if context is None else context + part
-        start = stop
-    assert context is not None
-    return context, joint
+    parts = []
+    for value, part in segments(values, 2):
+        weights = joint[..., part].reshape(-1, *value.shape[:2], q, value.shape[2])
+        parts.append(xp.matmul(weights, value).reshape(b, heads, q, d))
+    return sum(parts[1:], parts[0]), joint

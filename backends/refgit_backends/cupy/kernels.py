@@ -8,11 +8,12 @@ float32 of float16 and float32, in float64 of float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from refgit_backends.base import Array, Kernel
-from refgit_backends.cupy.attention import Hook, attention_kernel
+from refgit_backends.common import Hook, kernel
+from refgit_backends.cupy.attention import attention_kernel, launch_softmax
 from refgit_backends.cupy.launch import DTYPES, THREADS, Launcher
 
 
@@ -20,10 +21,10 @@ def make_kernels(xp: Any) -> dict[str, Kernel]:
     """Make the kernels of CuPy, `xp`; nothing is compiled before it is used."""
     launch = Launcher(xp)
 
+    @kernel(dtypes=DTYPES)
     def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
         """Normalise the last axis to mean 0 and variance 1: (..., D), (D,), (D,) -> (..., D)."""
-        x = xp.ascontiguousarray(x)
-        y = xp.empty(x.shape, x.dtype)
+        x, y = _in_and_out(xp, x)
         width = x.shape[-1]
         rows = x.size // width
         launch(
@@ -32,34 +33,13 @@ def make_kernels(xp: Any) -> dict[str, Kernel]:
         )  # fmt: skip
         return y
 
+    @kernel(dtypes=DTYPES)
     def softmax(x: Array) -> Array:
         """Turn the last axis into probabilities: (..., K) -> (..., K)."""
-        x = xp.ascontiguousarray(x)
-        y = xp.empty(x.shape, x.dtype)
-        width = x.shape[-1]
-        rows = x.size // width
-        launch(
-            "softmax", (rows,), x.dtype,
-            y=y, x=x, bias=None, rows=rows, width=width, heads=1, queries=1, bias_rows=1,
-        )  # fmt: skip
+        x, y = _in_and_out(xp, x)
+        launch_softmax(launch, y, x, None)
         return y
 
-    quick_gelu, gelu = _activation("quick_gelu", launch), _activation("gelu", launch)
-    kernels: dict[str, Kernel] = {
-        "linear": _linear(xp),
-        "layer_norm": layer_norm,
-        "softmax": softmax,
-        "quick_gelu": quick_gelu,
-        "gelu": gelu,
-        "attention": attention_kernel(launch),
-        "feed_forward": _feed_forward(xp),
-    }
-    for name in ("layer_norm", "softmax", "quick_gelu", "gelu"):
-        kernels[name].dtypes = DTYPES  # type: ignore[attr-defined]  # read by Operations
-    return kernels
-
-
-def _linear(xp: Any) -> Kernel:
     def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
         """Map the last axis: (..., I), (O, I), (O,) -> (..., O).
 
@@ -71,63 +51,66 @@ def _linear(xp: Any) -> Kernel:
             y += bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
-    return linear
+    return {
+        "linear": linear,
+        "layer_norm": layer_norm,
+        "softmax": softmax,
+        "quick_gelu": _activation("quick_gelu", launch),
+        "gelu": _activation("gelu", launch),
+        "attention": attention_kernel(launch),
+        "feed_forward": _feed_forward(linear),
+    }
+
+
+def _in_and_out(xp: Any, x: Array) -> tuple[Array, Array]:
+    """`x` in row-major order, and an array for the result."""
+    return xp.ascontiguousarray(x), xp.empty(x.shape, x.dtype)
 
 
 def _activation(name: str, launch: Launcher) -> Kernel:
-    xp = launch.xp
-
-    def bend(y: Array, x: Array, bias: Array | None, rows: int, width: int) -> None:
+    def start(y: Array, x: Array, bias: Array | None, rows: int, width: int) -> None:
         columns = -(-width // THREADS)
         launch(name, (rows, columns), x.dtype, y=y, x=x, bias=bias, rows=rows, width=width)
 
+    def after_bias(x: Array, bias: Array) -> None:
+        """Add a bias (F,) to contiguous rows (..., F) and apply the activation, in place."""
+        start(x, x, bias, x.size // x.shape[-1], x.shape[-1])
+
+    @kernel(dtypes=DTYPES, after_bias=after_bias)
     def activation(x: Array) -> Array:
-        """Bend each number: any shape."""
-        x = xp.ascontiguousarray(x)
-        y = xp.empty(x.shape, x.dtype)
-        bend(y, x, None, 1, x.size)
+        """Apply the activation to each number: any shape."""
+        x, y = _in_and_out(launch.xp, x)
+        start(y, x, None, 1, x.size)
         return y
 
-    def after_bias(x: Array, bias: Array) -> None:
-        """Add a bias (F,) to contiguous rows (..., F) and bend them, in place."""
-        bend(x, x, bias, x.size // x.shape[-1], x.shape[-1])
-
-    activation.__name__ = name
-    activation.after_bias = after_bias  # type: ignore[attr-defined]  # read by feed_forward
-    return activation
+    made: Kernel = activation
+    return made
 
 
-def _feed_forward(xp: Any) -> Kernel:
-    linear = _linear(xp)
+def _serves(x: Array, *_: Any, activation: Any, **__: Any) -> bool:
+    """Whether the activation is one that adds the bias as well."""
+    return hasattr(activation, "after_bias") and str(x.dtype) in DTYPES
 
+
+def _feed_forward(linear: Kernel) -> Kernel:
+    @kernel(serves=_serves)
     def feed_forward(
         x: Array,
-        widen: Mapping[str, Array],
-        narrow: Mapping[str, Array],
+        fc1: Mapping[str, Array],
+        fc2: Mapping[str, Array],
         *,
-        activation: Callable[[Array], Array],
+        activation: Any,
         names: tuple[str, str, str] = ("fc1", "activation_fn", "fc2"),
         hook: Hook | None = None,
     ) -> Array:
-        """Widen, bend and narrow: (..., D), weights (F, D) and (D, F) -> (..., D)."""
+        """Apply fc1, activation, fc2: (..., D), weights (F, D) and (D, F) -> (..., D)."""
         if hook is None:
-            h = linear(x, widen["weight"])  # (..., F)
-            activation.after_bias(h, widen["bias"])  # type: ignore[attr-defined]
-            return linear(h, **narrow)
-        h = hook(names[0], linear(x, **widen))
+            h = linear(x, fc1["weight"])  # (..., F)
+            activation.after_bias(h, fc1["bias"])
+            return linear(h, **fc2)
+        h = hook(names[0], linear(x, **fc1))
         h = hook(names[1], activation(h))
-        return hook(names[2], linear(h, **narrow))
+        return hook(names[2], linear(h, **fc2))
 
-    def serves(
-        x: Array,
-        widen: Mapping[str, Array],
-        narrow: Mapping[str, Array],
-        *,
-        activation: Callable[[Array], Array],
-        names: tuple[str, str, str] = ("fc1", "activation_fn", "fc2"),
-    ) -> bool:
-        """Whether the activation is one that adds the bias as well."""
-        return hasattr(activation, "after_bias") and str(x.dtype) in DTYPES
-
-    feed_forward.serves = serves  # type: ignore[attr-defined]  # read by refgit's Operations
-    return feed_forward
+    made: Kernel = feed_forward
+    return made

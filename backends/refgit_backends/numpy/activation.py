@@ -1,4 +1,7 @@
-"""NumPy kernels for `quick_gelu` and `gelu`: in place, in blocks that stay in the cache."""
+"""NumPy kernels for `quick_gelu` and `gelu`: in place, in blocks that stay in the cache.
+
+Their attribute `in_place` is what `feed_forward` runs between its products.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from refgit_backends.common import kernel
 
 Floats = np.ndarray[Any, Any]
 
@@ -32,16 +37,6 @@ _NORMAL_TAIL = tuple(
 )
 
 
-def gelu(x: Floats) -> Floats:
-    """Return x Phi(x), Phi from the tail of the normal distribution; float32."""
-    return _by_blocks(gelu_block, x)
-
-
-def quick_gelu(x: Floats) -> Floats:
-    """Return x / (1 + exp(-1.702 x)); float32 and float64."""
-    return _by_blocks(quick_gelu_block, x)
-
-
 def _by_blocks(block: Callable[[Floats, Floats], None], x: Floats) -> Floats:
     flat = np.ascontiguousarray(x).reshape(-1)
     y = np.empty_like(flat)
@@ -54,7 +49,7 @@ def _by_blocks(block: Callable[[Floats, Floats], None], x: Floats) -> Floats:
 def quick_gelu_block(x: Floats, y: Floats) -> None:
     """Write the quick_gelu of `x` into `y`, which may be `x` itself."""
     number = x.dtype.type
-    with np.errstate(over="ignore"):  # x / inf is the 0 that is meant
+    with np.errstate(over="ignore"):  # x / inf is 0, as it should be
         h = np.multiply(x, number(-1.702))
         np.exp(h, out=h)
         h += number(1.0)
@@ -84,7 +79,13 @@ def gelu_block(x: Floats, y: Floats) -> None:
     y -= tail
 
 
-gelu.dtypes = ("float32",)  # type: ignore[attr-defined]  # read by refgit's Operations
-gelu.in_place = gelu_block  # type: ignore[attr-defined]  # read by `feed_forward`
-quick_gelu.in_place = quick_gelu_block  # type: ignore[attr-defined]
-quick_gelu.dtypes = ("float32", "float64")  # type: ignore[attr-defined]
+@kernel(dtypes=("float32",), in_place=gelu_block)
+def gelu(x: Floats) -> Floats:
+    """Return x Phi(x), Phi from the tail of the normal distribution; float32."""
+    return _by_blocks(gelu_block, x)
+
+
+@kernel(dtypes=("float32", "float64"), in_place=quick_gelu_block)
+def quick_gelu(x: Floats) -> Floats:
+    """Return x / (1 + exp(-1.702 x)); float32 and float64."""
+    return _by_blocks(quick_gelu_block, x)

@@ -1,32 +1,43 @@
 """NumPy kernel for `attention`: softmax(Q K^T / sqrt(d) + b) V without a copy of keys or values.
 
-Scores are made for as many images and heads at a time as fit the cache, turned into exponentials
-where they stand, and divided by their sum only after they have weighed the values, which are
-fewer. The context is written so that putting the heads side by side again moves nothing.
+Scores are computed for as many images and heads at a time as fit the cache, turned into
+exponentials in place, and divided by their sum only after they have weighted the values, which are
+fewer. The context is laid out so that merging the heads copies nothing.
 
-There are three ways: the tokens of images among themselves, one more word of each text, and all
-else, where texts that look at one image are one product with its keys, not one each.
+There are three cases: one segment of many tokens, as in the image encoder; one more token of each
+text; and all others, where the texts of an image are one product with its keys, not one each.
+A replacement that a hook returns is followed step by step, as in the definition.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
+from refgit_backends.common import Hook, kernel, segments
 from refgit_backends.numpy.linear import MANY_ROWS
 from refgit_backends.numpy.normalization import softmax
 from refgit_backends.numpy.threads import divide
 
 Floats = np.ndarray[Any, Any]
-Hook = Callable[[str, Floats], Any]
 
 _SCORES = 1 << 20  # numbers at a time: 4 MiB of float32
 _SCORES_OF_THREAD = 1 << 18  # 1 MiB, half of a second-level cache
 
 
+def _serves(
+    query: Floats, keys: Sequence[Floats], *_: Any, relative: Any = None, **__: Any
+) -> bool:
+    """Whether the kernel can: absolute positions, and each segment of all images or all texts."""
+    rows = {len(key) for key in keys}
+    return relative is None and rows <= {min(rows), len(query)}
+
+
+@kernel(serves=_serves)
 def attention(
     query: Floats,
     keys: Sequence[Floats],
@@ -40,54 +51,48 @@ def attention(
 ) -> tuple[Floats, Floats | None]:
     """Attend: (B, H, Q, d), segments (B', H, K_i, d), (1 or B, 1, Q, K) -> (B, H, Q, d).
 
-    B' is B or the number of images G, text b looking at image b mod G.
+    B' is B or the number of images G; text b belongs to image b mod G.
     """
     b, heads, q, _ = query.shape
-    groups = min(len(key) for key in keys)  # G
-    n = b // groups  # texts an image
     n_keys = sum(key.shape[2] for key in keys)
     plain = bias is None and head_mask is None and query.dtype != np.float16
-    shown, kept = (
-        np.empty((n, groups, heads, q, n_keys), query.dtype) if wanted else None
+    scores, probabilities = (
+        np.empty((b, heads, q, n_keys), query.dtype) if wanted else None
         for wanted in (hook is not None, hook is not None or keep_probabilities)
     )
     if plain and q == 1:
-        context = _one_token(query, keys, values, shown, kept)
-    elif plain and n == len(keys) == 1 and q >= MANY_ROWS:
-        context = _among_themselves(query, keys[0], values[0], shown, kept)
+        context = _one_token(query, keys, values, scores, probabilities)
+    elif plain and len(keys) == 1 and len(keys[0]) == b and q >= MANY_ROWS:
+        context = _one_segment(query, keys[0], values[0], scores, probabilities)
     else:
-        context = _any(query, keys, values, bias, head_mask, shown, kept)
-    probabilities = None if kept is None else kept.reshape(b, heads, q, n_keys)
-    if hook is not None and shown is not None and probabilities is not None:
-        scores = shown.reshape(b, heads, q, n_keys)
-        replaced = hook("scores", scores)
-        if replaced is not scores:
-            probabilities = _probabilities(replaced, bias, head_mask)
-        taken = hook("probabilities", probabilities)
-        if replaced is not scores or taken is not probabilities:
-            context, probabilities = _averages(taken, values), taken
+        context = _any(query, keys, values, bias, head_mask, scores, probabilities)
+    if hook is not None:
+        found = hook("scores", scores)
+        if found is not scores:
+            probabilities = _probabilities(found, bias, head_mask)
+        weights = hook("probabilities", probabilities)
+        if found is not scores or weights is not probabilities:
+            context, probabilities = _average(weights, values), weights
     return context, probabilities if keep_probabilities else None
 
 
 def _probabilities(scores: Floats, bias: Floats | None, head_mask: Floats | None) -> Floats:
-    """Turn scores that a hook has put in the place of ours into probabilities: (B, H, Q, K)."""
+    """Softmax of the scores that a hook returned: (B, H, Q, K) -> (B, H, Q, K)."""
     wide = scores.astype(np.result_type(scores.dtype, np.float32))
-    p = softmax(wide if bias is None else wide + bias)
+    p: Floats = softmax(wide if bias is None else wide + bias)
     if head_mask is not None:
         p *= head_mask[:, None, None]
     return p.astype(scores.dtype, copy=False)
 
 
-def _averages(probabilities: Floats, values: Sequence[Floats]) -> Floats:
+def _average(probabilities: Floats, values: Sequence[Floats]) -> Floats:
     """Average values by a hook's probabilities: (B, H, Q, K), (B', H, K_i, d) -> (B, H, Q, d)."""
     b, heads, q, _ = probabilities.shape
     wide = np.result_type(probabilities.dtype, np.float32)
-    context, start = np.zeros((b, heads, q, values[0].shape[3]), wide), 0
-    for value in values:
-        stop = start + value.shape[2]
-        weights = probabilities[..., start:stop].reshape(-1, len(value), heads, q, stop - start)
+    context: Floats = np.zeros((b, heads, q, values[0].shape[3]), wide)
+    for value, part in segments(values, 2):
+        weights = probabilities[..., part].reshape(-1, *value.shape[:2], q, value.shape[2])
         context += np.matmul(weights.astype(wide), value.astype(wide)).reshape(context.shape)
-        start = stop
     return context.astype(probabilities.dtype, copy=False)
 
 
@@ -102,8 +107,8 @@ def _any(
 ) -> Floats:
     """Attend with everything `attention` takes; scores go to `shown`, probabilities to `kept`."""
     b, heads, q, d = query.shape
-    groups = min(len(key) for key in keys)
-    n = b // groups
+    groups = min(len(key) for key in keys)  # G
+    n = b // groups  # texts of each image
     wide = np.result_type(query.dtype, np.float32)
     scale = wide.type(1.0 / math.sqrt(d))
     n_keys = sum(key.shape[2] for key in keys)
@@ -114,41 +119,24 @@ def _any(
     values = [_by_image(value, groups) for value in values]
     if bias is not None:
         bias = _by_image(bias, groups if len(bias) == b else 1)  # (G or 1, 1, n or 1, Q, K)
+    shown, kept = (None if x is None else _by_image(x, groups) for x in (shown, kept))
     for here in _pieces(groups, heads, n * q * n_keys):
         part = np.multiply(query[here], scale, dtype=wide, order="C")
-        scores = _scores(part, [_widened(key[here], wide) for key in keys], n_keys)
+        scores = _scores(part, [key[here].astype(wide, copy=False) for key in keys], n_keys)
         if shown is not None:
-            shown.transpose(1, 2, 0, 3, 4)[here] = scores
+            shown[here] = scores
         if bias is not None:
             scores += bias if len(bias) == 1 else bias[here[0]]
         total = _exponentials(scores)  # (g, h, n, Q, 1)
-        h = _weighted(scores, [_widened(value[here], wide) for value in values])
+        h = _weighted(scores, [value[here].astype(wide, copy=False) for value in values])
         h /= total
         mask = None if head_mask is None else head_mask[here[1]][:, None, None, None]
         if mask is not None:
             h *= mask
         out[here] = h
         if kept is not None:
-            kept.transpose(1, 2, 0, 3, 4)[here] = scores / total * (1 if mask is None else mask)
+            kept[here] = scores / total * (1 if mask is None else mask)
     return context.reshape(b, q, heads, d).transpose(0, 2, 1, 3)
-
-
-def _serves(
-    query: Floats,
-    keys: Sequence[Floats],
-    values: Sequence[Floats],
-    bias: Floats | None = None,
-    *,
-    relative: Any = None,
-    head_mask: Floats | None = None,
-    keep_probabilities: bool = True,
-) -> bool:
-    """Whether the kernel can: absolute positions, and keys of images or of the texts alone."""
-    rows = {len(key) for key in keys}
-    return relative is None and rows <= {min(rows), len(query)}
-
-
-attention.serves = _serves  # type: ignore[attr-defined]  # read by refgit's Operations
 
 
 def _one_token(
@@ -158,7 +146,7 @@ def _one_token(
     shown: Floats | None,
     kept: Floats | None,
 ) -> Floats:
-    """Do the same for one more word of each text: (B, H, 1, d), (B', H, K_i, d) -> (B, H, 1, d).
+    """Attend from one more token of each text: (B, H, 1, d), (B', H, K_i, d) -> (B, H, 1, d).
 
     What counts in a step of greedy or beam search is how often NumPy is called.
     """
@@ -166,18 +154,14 @@ def _one_token(
     scores = [_shared_product(query, key.swapaxes(2, 3)) for key in keys]  # (B, H, 1, K_i)
     joint = np.concatenate(scores, axis=-1) if len(scores) > 1 else scores[0]
     if shown is not None:
-        shown[...] = joint.reshape(shown.shape)
+        shown[...] = joint
     joint -= np.maximum.reduce(joint, axis=-1, keepdims=True)
     np.exp(joint, out=joint)
-    context, start = None, 0
-    for value in values:
-        stop = start + value.shape[2]
-        part = _shared_product(joint[..., start:stop], value)
-        context = part if context is None else context + part
-        start = stop
+    parts = [_shared_product(joint[..., part], value) for value, part in segments(values, 2)]
+    context: Floats = reduce(np.add, parts)
     total = np.add.reduce(joint, axis=-1, keepdims=True)
     if kept is not None:
-        kept[...] = (joint / total).reshape(kept.shape)
+        kept[...] = joint / total
     return context / total
 
 
@@ -192,13 +176,12 @@ def _shared_product(x: Floats, y: Floats) -> Floats:
     return product.transpose(2, 0, 1, 3).reshape(b, heads, 1, -1)
 
 
-def _among_themselves(
+def _one_segment(
     query: Floats, key: Floats, value: Floats, shown: Floats | None, kept: Floats | None
 ) -> Floats:
-    """Do the same for whole images, channel by channel: three times (B, H, N, d) -> (B, H, N, d).
+    """Attend within whole images, channel by channel: three times (B, H, N, d) -> (B, H, N, d).
 
     The result is a view of (H, d, B, N), as `linear` takes it best. Each thread has some heads.
-    `shown` and `kept` are (1, B, H, N, N).
     """
     b, heads, n, d = query.shape
     context = np.empty((heads, d, b, n), query.dtype)
@@ -217,10 +200,10 @@ def _among_themselves(
                 few = query[image, h, some] * scale
                 scores = np.matmul(key[image, h], few.swapaxes(1, 2))  # (h, K, Q)
                 if shown is not None:
-                    shown[0, image, h, some] = scores.swapaxes(1, 2)
+                    shown[image, h, some] = scores.swapaxes(1, 2)
                 total = _weigh(scores, value[image, h], context[h, :, image, some])
                 if kept is not None:
-                    kept[0, image, h, some] = (scores / total).swapaxes(1, 2)
+                    kept[image, h, some] = (scores / total).swapaxes(1, 2)
             first += count
 
     divide(part, b * heads)
@@ -251,25 +234,17 @@ def _pieces(groups: int, heads: int, size: int) -> Iterator[tuple[slice, slice]]
             yield slice(i, i + g), slice(j, j + h)
 
 
-def _widened(x: Floats, dtype: Any) -> Floats:
-    """`x` in a dtype that BLAS has; the copy of a float16 is dropped with the piece."""
-    return x.astype(dtype, copy=False)
-
-
 def _scores(query: Floats, keys: Sequence[Floats], n_keys: int) -> Floats:
     """Compare (g, h, n, Q, d) with segments (g, h, 1 or n, K_i, d) -> (g, h, n, Q, K)."""
     g, h, n, q, d = query.shape
     joint = np.empty((g, h, n * q, n_keys), query.dtype)
     scores = joint.reshape(g, h, n, q, n_keys)
-    start = 0
-    for key in keys:
-        stop = start + key.shape[3]
+    for key, part in segments(keys, 3):
         key = key.swapaxes(-1, -2)  # (g, h, 1 or n, d, K_i)
-        if key.shape[2] == 1:  # of the image: one product for all its texts
-            np.matmul(query.reshape(g, h, n * q, d), key[:, :, 0], out=joint[..., start:stop])
+        if key.shape[2] == 1:  # the image's: one product for all its texts
+            np.matmul(query.reshape(g, h, n * q, d), key[:, :, 0], out=joint[..., part])
         else:
-            np.matmul(query, key, out=scores[..., start:stop])
-        start = stop
+            np.matmul(query, key, out=scores[..., part])
     return scores
 
 
@@ -277,21 +252,13 @@ def _weighted(weights: Floats, values: Sequence[Floats]) -> Floats:
     """Add up values (g, h, 1 or n, K_i, d) by weights (g, h, n, Q, K) -> (g, h, n, Q, d)."""
     g, h, n, q, n_keys = weights.shape
     joint = weights.reshape(g, h, n * q, n_keys)
-    context: Floats | None = None
-    start = 0
-    for value in values:
-        stop = start + value.shape[3]
+    parts = []
+    for value, part in segments(values, 3):
         if value.shape[2] == 1:
-            part = np.matmul(joint[..., start:stop], value[:, :, 0]).reshape(g, h, n, q, -1)
+            parts.append(np.matmul(joint[..., part], value[:, :, 0]).reshape(g, h, n, q, -1))
         else:
-            part = np.matmul(weights[..., start:stop], value)
-        if context is None:
-            context = part
-        else:
-            context += part
-        start = stop
-    assert context is not None
-    return context
+            parts.append(np.matmul(weights[..., part], value))
+    return reduce(np.add, parts)
 
 
 def _exponentials(scores: Floats) -> Floats:

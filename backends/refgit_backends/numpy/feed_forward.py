@@ -1,9 +1,9 @@
-"""NumPy kernel for `feed_forward`: bias and non-linearity in place, between two products.
+"""NumPy kernel for `feed_forward`: bias and activation in place, between two products.
 
-Inside, tokens stand side by side and channels one below another: (F, R) in the place of (R, F).
-BLAS multiplies the weight from the left a tenth faster so, for the few hundred tokens of an
-image. Each thread widens and bends its own channels. Tokens go through in groups, so that a batch
-needs no more room than one group.
+Inside, arrays are stored channel by channel, (F, R) instead of (R, F): with the weight on the left
+BLAS is a tenth faster for the hundreds of tokens of an image. Each thread computes fc1 and
+activation of its own channels. Tokens are taken in groups, so that a batch needs no more memory
+than one group.
 """
 
 from __future__ import annotations
@@ -13,104 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from refgit_backends.common import Hook, kernel
 from refgit_backends.numpy.linear import FEW_ROWS, MANY_ROWS, linear, multiply, multiply_few
 from refgit_backends.numpy.threads import divide
 
 Floats = np.ndarray[Any, Any]
-Hook = Callable[[str, Floats], Any]
 
 _ROWS = 2048  # tokens at a time
 _BLOCK = 1 << 17  # numbers of a block; as float32 512 KiB, a quarter of a second-level cache
 
 
-def feed_forward(
-    x: Floats,
-    widen: Mapping[str, Floats],
-    narrow: Mapping[str, Floats],
-    *,
-    activation: Callable[[Floats], Floats],
-    names: tuple[str, str, str] = ("fc1", "activation_fn", "fc2"),
-    hook: Hook | None = None,
-) -> Floats:
-    """Widen, bend and narrow: (..., D), weights (F, D) and (D, F) -> (..., D)."""
-    rows = x.reshape(-1, x.shape[-1])
-    if len(rows) < MANY_ROWS:
-        return _of_few(x, widen, narrow, activation, names, hook)
-    y = np.empty((len(narrow["weight"]), len(rows)), x.dtype)  # (D, R)
-    wide = None if hook is None else np.empty((2, len(rows), len(widen["weight"])), x.dtype)
-    in_place: Callable[[Floats, Floats], None] = activation.in_place  # type: ignore[attr-defined]
-    for start in range(0, len(rows), _ROWS):
-        part = slice(start, start + _ROWS)
-        tokens = rows[part].T  # (D, R)
-        h = np.empty((len(widen["weight"]), tokens.shape[1]), x.dtype)  # (F, R)
-        _widened(tokens, widen, in_place, h, None if wide is None else wide[:, part])
-        multiply(narrow["weight"], h, narrow["bias"], y[:, part])  # (F, R) -> (D, R)
-    y = y.T.reshape(*x.shape[:-1], len(y))  # a view, as of `linear`
-    return y if wide is None else _hooked(wide, y, narrow, activation, names, hook)
-
-
-def _hooked(
-    wide: Floats,
-    y: Floats,
-    narrow: Mapping[str, Floats],
-    activation: Callable[[Floats], Floats],
-    names: tuple[str, str, str],
-    hook: Any,
-) -> Floats:
-    """Call the hook with fc1, activation (2, R, F) and fc2; after a replacement, compute again."""
-    fc1, bent = wide.reshape(2, *y.shape[:-1], -1)
-    given = hook(names[0], fc1)
-    if given is not fc1:
-        bent = activation(given)
-    taken = hook(names[1], bent)
-    if given is not fc1 or taken is not bent:
-        y = linear(taken, **narrow)
-    fc2: Floats = hook(names[2], y)
-    return fc2
-
-
-def _of_few(
-    x: Floats,
-    widen: Mapping[str, Floats],
-    narrow: Mapping[str, Floats],
-    activation: Callable[[Floats], Floats],
-    names: tuple[str, str, str],
-    hook: Hook | None,
-) -> Floats:
-    """Do the same for a few rows; each thread goes all the way with its own channels."""
-    rows = x.reshape(-1, x.shape[-1])
-    wide = None if hook is None else np.empty((2, len(rows), len(widen["weight"])), x.dtype)
-    parts: dict[int, Floats] = {}  # by the first channel, so that the sum has an order
-
-    def part(channels: slice) -> None:
-        h = np.empty((len(rows), channels.stop - channels.start), x.dtype)  # of (R, F)
-        multiply_few(rows, widen["weight"][channels], h)
-        h += widen["bias"][channels]
-        if wide is not None:
-            wide[0, :, channels] = h
-        activation.in_place(h, h)  # type: ignore[attr-defined]
-        if wide is not None:
-            wide[1, :, channels] = h
-        y = np.empty((len(rows), len(narrow["weight"])), x.dtype)  # (R, D)
-        multiply_few(h, narrow["weight"][:, channels], y)
-        parts[channels.start] = y
-
-    divide(part, len(widen["weight"]), 16)
-    y = narrow["bias"] + parts[0]
-    for start in sorted(parts)[1:]:
-        y += parts[start]
-    y = y.reshape(*x.shape[:-1], -1)
-    return y if wide is None else _hooked(wide, y, narrow, activation, names, hook)
-
-
-def _serves(
-    x: Floats,
-    widen: Mapping[str, Floats],
-    narrow: Mapping[str, Floats],
-    *,
-    activation: Callable[[Floats], Floats],
-    names: tuple[str, str, str] = ("fc1", "activation_fn", "fc2"),
-) -> bool:
+def _serves(x: Floats, *_: Any, activation: Callable[[Floats], Floats], **__: Any) -> bool:
     """Whether the kernel gains: with few or many tokens, if the activation works in place."""
     rows = x.size // max(1, x.shape[-1])
     if not (1 < rows <= FEW_ROWS or rows >= MANY_ROWS) or not hasattr(activation, "in_place"):
@@ -118,18 +31,96 @@ def _serves(
     return x.dtype.name in activation.dtypes  # type: ignore[attr-defined]
 
 
-feed_forward.serves = _serves  # type: ignore[attr-defined]  # read by refgit's Operations
-
-
-def _widened(
+@kernel(serves=_serves)
+def feed_forward(
     x: Floats,
-    widen: Mapping[str, Floats],
+    fc1: Mapping[str, Floats],
+    fc2: Mapping[str, Floats],
+    *,
+    activation: Callable[[Floats], Floats],
+    names: tuple[str, str, str] = ("fc1", "activation_fn", "fc2"),
+    hook: Hook | None = None,
+) -> Floats:
+    """Apply fc1, activation, fc2: (..., D), weights (F, D) and (D, F) -> (..., D)."""
+    rows = x.reshape(-1, x.shape[-1])
+    if len(rows) < MANY_ROWS:
+        return _of_few(x, fc1, fc2, activation, names, hook)
+    y = np.empty((len(fc2["weight"]), len(rows)), x.dtype)  # (D, R)
+    wide = None if hook is None else np.empty((2, len(rows), len(fc1["weight"])), x.dtype)
+    in_place: Callable[[Floats, Floats], None] = activation.in_place  # type: ignore[attr-defined]
+    for start in range(0, len(rows), _ROWS):
+        part = slice(start, start + _ROWS)
+        tokens = rows[part].T  # (D, R)
+        h = np.empty((len(fc1["weight"]), tokens.shape[1]), x.dtype)  # (F, R)
+        _activated(tokens, fc1, in_place, h, None if wide is None else wide[:, part])
+        multiply(fc2["weight"], h, fc2["bias"], y[:, part])  # (F, R) -> (D, R)
+    y = y.T.reshape(*x.shape[:-1], len(y))  # a view, as of `linear`
+    return y if wide is None else _hooked(wide, y, fc2, activation, names, hook)
+
+
+def _hooked(
+    wide: Floats,
+    y: Floats,
+    fc2: Mapping[str, Floats],
+    activation: Callable[[Floats], Floats],
+    names: tuple[str, str, str],
+    hook: Any,
+) -> Floats:
+    """Call the hook with fc1, activation (2, R, F) and fc2; after a replacement, compute again."""
+    before, after = wide.reshape(2, *y.shape[:-1], -1)
+    given = hook(names[0], before)
+    if given is not before:
+        after = activation(given)
+    h = hook(names[1], after)
+    if given is not before or h is not after:
+        y = linear(h, **fc2)
+    y = hook(names[2], y)
+    return y
+
+
+def _of_few(
+    x: Floats,
+    fc1: Mapping[str, Floats],
+    fc2: Mapping[str, Floats],
+    activation: Callable[[Floats], Floats],
+    names: tuple[str, str, str],
+    hook: Hook | None,
+) -> Floats:
+    """Do the same for a few rows; each thread takes its own channels through all three steps."""
+    rows = x.reshape(-1, x.shape[-1])
+    wide = None if hook is None else np.empty((2, len(rows), len(fc1["weight"])), x.dtype)
+    parts: dict[int, Floats] = {}  # by the first channel, so that the sum has an order
+
+    def part(channels: slice) -> None:
+        h = np.empty((len(rows), channels.stop - channels.start), x.dtype)  # of (R, F)
+        multiply_few(rows, fc1["weight"][channels], h)
+        h += fc1["bias"][channels]
+        if wide is not None:
+            wide[0, :, channels] = h
+        activation.in_place(h, h)  # type: ignore[attr-defined]
+        if wide is not None:
+            wide[1, :, channels] = h
+        y = np.empty((len(rows), len(fc2["weight"])), x.dtype)  # (R, D)
+        multiply_few(h, fc2["weight"][:, channels], y)
+        parts[channels.start] = y
+
+    divide(part, len(fc1["weight"]), 16)
+    y = fc2["bias"] + parts[0]
+    for start in sorted(parts)[1:]:
+        y += parts[start]
+    y = y.reshape(*x.shape[:-1], -1)
+    return y if wide is None else _hooked(wide, y, fc2, activation, names, hook)
+
+
+def _activated(
+    x: Floats,
+    fc1: Mapping[str, Floats],
     in_place: Callable[[Floats, Floats], None],
     h: Floats,
     wide: Floats | None,
 ) -> None:
-    """Write phi(W x + b): (D, R) -> (F, R), and the steps (2, R, F) where they are wanted."""
-    weight, bias = widen["weight"], widen["bias"][:, None]
+    """Write phi(W x + b): (D, R) -> (F, R), and both steps, (2, R, F), for a hook."""
+    weight, bias = fc1["weight"], fc1["bias"][:, None]
     step = max(1, _BLOCK // max(1, h.shape[1]))
 
     def part(channels: slice) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from refgit_backends.common import kernel
 from refgit_backends.numpy.linear import MANY_ROWS
 from refgit_backends.numpy.threads import divide
 
@@ -15,6 +16,7 @@ BLOCK = 1 << 18  # numbers; as float32 1 MiB, half of a second-level cache
 _SHARED_ROWS = 512  # fewer are done before a second thread is awake
 
 
+@kernel(dtypes=("float32", "float64"))
 def layer_norm(x: Floats, weight: Floats, bias: Floats, *, eps: float) -> Floats:
     """Normalise the last axis to mean 0 and variance 1: (..., D), (D,), (D,) -> (..., D)."""
     width = x.shape[-1]
@@ -58,6 +60,7 @@ def _of_many(rows: Floats, weight: Floats, bias: Floats, eps: float) -> Floats:
     return y.T
 
 
+@kernel(dtypes=("float32", "float64"))
 def softmax(x: Floats) -> Floats:
     """Turn the last axis into probabilities: (..., K) -> (..., K)."""
     rows = x.reshape(-1, x.shape[-1])
@@ -69,7 +72,3 @@ def softmax(x: Floats) -> Floats:
         np.exp(y[part], out=y[part])
         y[part] /= np.add.reduce(y[part], -1, keepdims=True)
     return y.reshape(x.shape)
-
-
-layer_norm.dtypes = ("float32", "float64")  # type: ignore[attr-defined]
-softmax.dtypes = ("float32", "float64")  # type: ignore[attr-defined]

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from refgit_backends.common import Hook, kernel
 from refgit_backends.numpy.linear import FEW_ROWS, MANY_ROWS, linear, multiply_few
 from refgit_backends.numpy.threads import divide
 
 Floats = np.ndarray[Any, Any]
-Hook = Callable[[str, Floats], Any]
 
 
+def _serves(
+    x: Floats, p: Mapping[str, Mapping[str, Floats]], names: Sequence[str], **_: Any
+) -> bool:
+    """Whether the kernel can: maps with a bias, all of one dtype, and something to map."""
+    maps = [p[name] for name in names]
+    return x.size > 0 and all(
+        m.get("bias") is not None and m["weight"].dtype == x.dtype for m in maps
+    )
+
+
+@kernel(serves=_serves)
 def project_heads(
     x: Floats,
     p: Mapping[str, Mapping[str, Floats]],
@@ -22,7 +33,7 @@ def project_heads(
     num_heads: int,
     hook: Hook | None = None,
 ) -> tuple[Floats, ...]:
-    """Map tokens and deal them out to the heads: (B, L, D) -> one (B, H, L, D/H) a name."""
+    """Map tokens and split them into heads: (B, L, D) -> (B, H, L, D/H) for each name."""
     rows = x.reshape(-1, x.shape[-1])
     few, many = 1 < len(rows) <= FEW_ROWS, len(rows) >= MANY_ROWS
     if x.dtype == np.float16 or not (few or many):
@@ -51,18 +62,5 @@ def project_heads(
 
 
 def _empty(channels: int, rows: int, dtype: Any, *, turned: bool) -> Floats:
-    """An array (R, D), which stands channel by channel if it is `turned`."""
+    """An array (R, D), which is stored channel by channel if it is `turned`."""
     return np.empty((channels, rows), dtype).T if turned else np.empty((rows, channels), dtype)
-
-
-def _serves(
-    x: Floats, p: Mapping[str, Mapping[str, Floats]], names: Sequence[str], *, num_heads: int
-) -> bool:
-    """Whether the kernel can: maps with a bias, all of one dtype, and something to map."""
-    maps = [p[name] for name in names]
-    return x.size > 0 and all(
-        m.get("bias") is not None and m["weight"].dtype == x.dtype for m in maps
-    )
-
-
-project_heads.serves = _serves  # type: ignore[attr-defined]  # read by refgit's Operations

@@ -312,6 +312,8 @@ def test_a_narrow_reference_has_the_floor_of_its_own_precision() -> None:
     assert found.precision == "float16"
     assert any("the reference's numbers are of float16" in note for note in found.notes)
     assert compare(single(), Trace(dict(reference()))).precision == "float32"
+    asked = compare(reference(), single(), precision="bfloat16")
+    assert asked.notes[0] == "the noise floor is that of bfloat16, as asked."
 
 
 def test_canonical_tensors_know_what_they_were_stored_in() -> None:

@@ -147,8 +147,7 @@ def notes(
     for key, ours, theirs in config_differences(reference.config, other.config):
         yield f"your config says {key} = {theirs!r}, the reference's {ours!r}."
     if precision != "float32":
-        whose = "your" if precision_of(other) == precision else "the reference's"
-        yield f"{whose} numbers are of {precision}, so its noise floor is used."
+        yield _why_precision(reference, other, precision)
     if not measured:
         yield (
             "the noise floor is estimated from the size of the tensors: the reference carries no "
@@ -168,6 +167,14 @@ def notes(
     if renamed:
         have = "has another name" if renamed == 1 else "have other names"
         yield f"{renamed} {have} in your trace; --all shows which."
+
+
+def _why_precision(reference: Trace, other: Trace, precision: str) -> str:
+    if precision_of(other) == precision:
+        return f"your numbers are of {precision}, so its noise floor is used."
+    if reference.meta.get("dtype") == precision:
+        return f"the reference's numbers are of {precision}, so its noise floor is used."
+    return f"the noise floor is that of {precision}, as asked."
 
 
 def _missing(reference: Trace, matching: Matching) -> Iterator[str]:

@@ -152,9 +152,8 @@ class _Matcher:
         return nearest if errors[nearest] < 0.1 * errors[likely] else likely
 
     def _layouts(self, ours: str, theirs: str) -> tuple[Layout, ...]:
-        return possible_layouts(
-            self.theirs[theirs].shape, self.ours[ours].shape, _may_be_part(ours)
-        )
+        a, b = self.theirs[theirs], self.ours[ours]
+        return possible_layouts(a.shape, b.shape, _may_be_part(ours))
 
     def _unlikeness(self, ours: str, theirs: str) -> float | None:
         """How far theirs is from ours in the best layout; None where none fits."""

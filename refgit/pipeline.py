@@ -25,6 +25,7 @@ from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.processing import GitProcessor, VideoFileError, load_image, read_video
 from refgit.processing.media import is_video
+from refgit_backends import Backend
 
 Pixels: TypeAlias = NDArray[np.float32]
 # A path, an encoded image (bytes or a binary stream), a PIL image, an array, the frames of a video,
@@ -66,9 +67,8 @@ class Captioner:
         self, model: GitForCausalLM, processor: GitProcessor, max_length: int = 50
     ) -> None:
         self.model, self.processor = model, processor
-        self.max_length = min(
-            max_length, model.config.text_room(self.model.config.num_image_tokens())
-        )
+        config = model.config
+        self.max_length = min(max_length, config.text_room(config.num_image_tokens()))
         self.largest: int | None = None
 
     @classmethod
@@ -77,7 +77,7 @@ class Captioner:
         name: str | Path | None = None,
         *,
         max_length: int = 50,
-        backend: str | None = None,
+        backend: str | Backend | None = None,
         dtype: str = "float32",
     ) -> Captioner:
         """Load a model and its processor.
@@ -88,7 +88,8 @@ class Captioner:
             Checkpoint directory or name on the model hub; the bundled model by default.
         max_length : int
             See `Captioner`.
-        backend, dtype : str, optional
+        backend : str or Backend, optional
+        dtype : str
             As for `GitForCausalLM.from_pretrained`.
 
         Raises
@@ -138,6 +139,8 @@ class Captioner:
             source = self._read_video(source)
         elif isinstance(source, str | os.PathLike | bytes):
             source = load_image(source)
+        elif isinstance(source, bytearray | memoryview):
+            source = load_image(bytes(source))
         elif hasattr(source, "read"):  # Pillow goes back and forth, which a pipe cannot
             source = load_image(source if source.seekable() else io.BytesIO(source.read()))
         pixels: Pixels = self.processor(images=source, return_tensors="np")["pixel_values"]
@@ -210,8 +213,8 @@ class Captioner:
     ) -> list[str | Exception]:
         """Caption images that have been read, those of equal size in one batch.
 
-        The captions do not depend on which images share a batch: a batch row is computed as it is
-        alone, up to rounding in the last bits.
+        The captions do not depend on which images share a batch: a batch row is computed as in a
+        batch of one, up to rounding in the last bits.
 
         Parameters
         ----------

@@ -42,6 +42,7 @@ SOURCES = {
     "name": lambda: str(STAR),
     "path": lambda: STAR,
     "bytes": STAR.read_bytes,
+    "buffer": lambda: memoryview(STAR.read_bytes()),
     "file": lambda: STAR.open("rb"),
     "pipe": lambda: Pipe(STAR.read_bytes()),
     "picture": lambda: Image.open(STAR),
@@ -62,7 +63,7 @@ def test_every_kind_of_source_is_the_same_image(kind: str, captioner: Captioner)
         if kind in ("file", "picture"):
             source.close()
     assert (pixels.shape[:2], pixels.dtype) == ((1, 3), np.float32)
-    if kind in ("name", "path", "bytes", "file", "pipe"):
+    if kind in ("name", "path", "bytes", "buffer", "file", "pipe"):
         np.testing.assert_array_equal(pixels, captioner.read(STAR))
     assert captioner.write([pixels]) == ["star"]
 

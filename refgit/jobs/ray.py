@@ -77,17 +77,16 @@ def caption_dataset(
             "caption_dataset needs the package ray, which is not installed here: run "
             "pip install 'refgit[ray]'."
         ) from error
-    arguments = {
-        "model": model,
-        "column": column,
-        "max_length": max_length,
-        "workers": workers,
-        "backend": backend,
-        "dtype": dtype,
-    }
     return dataset.map_batches(
         CaptionActor,
-        fn_constructor_kwargs=arguments,
+        fn_constructor_kwargs={
+            "model": model,
+            "column": column,
+            "workers": workers,
+            "max_length": max_length,
+            "backend": backend,
+            "dtype": dtype,
+        },
         batch_size=batch_size,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=concurrency),
@@ -98,19 +97,8 @@ def caption_dataset(
 class CaptionActor:
     """An actor: a model that captions tables of images; see `caption_dataset`."""
 
-    def __init__(
-        self,
-        *,
-        model: str | None,
-        column: str,
-        max_length: int,
-        workers: int,
-        backend: str | None,
-        dtype: str,
-    ) -> None:
-        self.captioner = Captioner.from_pretrained(
-            model, max_length=max_length, backend=backend, dtype=dtype
-        )
+    def __init__(self, *, model: str | None, column: str, workers: int, **options: Any) -> None:
+        self.captioner = Captioner.from_pretrained(model, **options)
         if self.captioner.model.generation_config.do_sample:
             raise JobError(
                 f"the generation_config.json of {model} asks for tokens to be drawn at random "

@@ -1,9 +1,9 @@
-"""Where arrays live and who computes with them.
+"""Array libraries and devices that refgit computes on.
 
-refgit's mathematics uses nothing but names of the Python array API standard. A *backend* says
-which namespace supplies them, moves arrays between the host and its device, and may supply a
-faster *kernel* for a named operation. A third party adds one by an entry point in the group
-``refgit.backends`` that names a subclass of `Backend`.
+refgit's mathematics uses only names of the Python array API standard. A *backend* says which
+namespace has them, moves arrays between the host and its device, and may have a faster *kernel* for
+a named operation. A third party adds one by an entry point in the group ``refgit.backends`` that
+names a subclass of `Backend`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BUILT_IN = {
 
 
 def entry_points(group: str) -> Any:
-    """What the installed packages declare; reading it takes long, so it is not imported before."""
+    """What the installed packages declare; imported late, since reading it takes long."""
     from importlib.metadata import entry_points as declared
 
     return declared(group=group)
@@ -59,7 +59,7 @@ def get_backend(name: str | Backend | None = None, *, kernels: str = "auto") -> 
         A name from `available()`. None takes the environment variable ``REFGIT_BACKEND``, or
         "numpy" where that is unset. A `Backend` is returned as it is.
     kernels : {"auto", "off"}
-        "off" runs the definitions in refgit/layers alone; "auto" uses the backend's kernels.
+        "off" runs only the definitions in refgit/layers; "auto" uses the backend's kernels.
 
     Raises
     ------

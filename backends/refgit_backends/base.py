@@ -24,7 +24,7 @@ class BackendError(ValueError):
 
 @runtime_checkable
 class DLPackArray(Protocol):
-    """Any array that can be handed over by the DLPack protocol (torch, JAX, CuPy, NumPy ...)."""
+    """Any array that supports the DLPack protocol (torch, JAX, CuPy, NumPy ...)."""
 
     def __dlpack__(self, *, stream: Any = ...) -> Any: ...
 
@@ -157,7 +157,7 @@ def host_array(x: Any) -> np.ndarray[Any, Any]:
         array = np.asarray(x)
     except (ValueError, TypeError, RuntimeError) as error:
         raise BackendError(
-            f"a {type(x).__module__}.{type(x).__name__} is no array ({error}); pass a NumPy "
+            f"a {type(x).__module__}.{type(x).__name__} is not an array ({error}); pass a NumPy "
             "array, anything with __array__ or DLPack, or a list of rows of equal length."
         ) from error
     if array.dtype == object:

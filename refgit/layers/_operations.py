@@ -1,6 +1,6 @@
 """Which version of each operation runs, and the hooks that see every named intermediate.
 
-`Operations` is handed to every layer as `ops`, so nothing is global. It holds a backend's kernels,
+`Operations` is passed to every layer as `ops`, so nothing is global. It holds a backend's kernels,
 each under the definition that it replaces; what has no kernel runs as defined. A definition is open
 to kernels by one of the two decorators below, an activation by being in `ACTIVATIONS`.
 """

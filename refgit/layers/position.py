@@ -49,7 +49,7 @@ def interpolate_positions(table: Array, rows: int, columns: int) -> Array:
     Parameters
     ----------
     table : array (1 + side * side, D)
-        The class token's position, then those of the learned grid, row by row.
+        The class token's position, then the learned grid's, row by row.
     rows, columns : int
         Patches of the image at hand.
 

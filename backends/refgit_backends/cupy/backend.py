@@ -11,7 +11,7 @@ from refgit_backends.base import Array, Backend, BackendError, Kernel, host_arra
 from refgit_backends.cupy.kernels import make_kernels
 from refgit_backends.cupy.memory import LEAST, Uploader, explain_shortage, limit_memory
 
-# The first version whose functions are those of the array API standard.
+# The first version with the functions of the array API standard.
 OLDEST = 14
 
 
@@ -64,7 +64,7 @@ class CupyBackend(Backend):
     Raises
     ------
     BackendError
-        CuPy or a GPU is missing, or `memory_limit` is no such number.
+        CuPy or a GPU is missing, or `memory_limit` is not such a number.
     """
 
     name: ClassVar[str] = "cupy"
@@ -101,7 +101,7 @@ class CupyBackend(Backend):
         if not self.owns(x):
             if hasattr(x, "__cuda_array_interface__"):
                 x = self.xp.asarray(x)
-            else:  # as it is stored: float16 is widened there, and half as much goes up
+            else:  # in its own dtype: float16 is converted on the GPU, and half as much is copied
                 host = host_array(x)
                 x = self._upload(host) if host.nbytes >= LEAST else self.xp.asarray(host)
         return x if dtype is None else x.astype(self.dtype(dtype), copy=False)

@@ -35,7 +35,7 @@ def _parameters() -> dict[str, dict[str, str]]:
 PARAMETERS = _parameters()
 _LARGEST_GRID = (2**31 - 1, 65535)  # blocks along x and y that CUDA allows
 
-# CUDA copies as many bytes as the C type has; a Python int would be handed over as eight.
+# CUDA copies as many bytes as the C type has; a Python int would be passed as eight.
 _NUMBERS: dict[str, Any] = {"int": np.int32, "long long": np.int64, "double": np.float64}
 _NULL = np.uint64(0)
 
@@ -88,5 +88,5 @@ def _argument(x: Any, kind: str, dtype: Any) -> Any:
         return number(x)
     if x is None:
         return _NULL
-    assert x.dtype == dtype, f"an array of {x.dtype} was handed to a kernel of {dtype}"
+    assert x.dtype == dtype, f"an array of {x.dtype} was passed to a kernel of {dtype}"
     return x

@@ -1,4 +1,4 @@
-"""GPU memory: weights go up through a pinned buffer, and what does not fit is said clearly.
+"""GPU memory: weights are copied through a pinned buffer, and a shortage is explained.
 
 Pinned memory is host memory that the system may not move. The GPU copies from it by itself, while
 Python fills the next piece; from other memory the driver would copy twice. Two pieces are enough.
@@ -17,7 +17,7 @@ import numpy as np
 from refgit_backends.base import Array, BackendError
 
 PIECE = 8 << 20  # bytes of each of the two pinned buffers
-LEAST = 1 << 20  # smaller arrays go by CuPy's own way, through pinned memory as well
+LEAST = 1 << 20  # smaller arrays are copied by CuPy itself, also through pinned memory
 
 
 class Uploader:
@@ -75,7 +75,7 @@ def limit_memory(xp: Any, limit: int | float | None) -> None:
     Raises
     ------
     BackendError
-        The limit is no such number.
+        The limit is not such a number.
     """
     if limit is None:
         return

@@ -1,4 +1,4 @@
-"""Arrays that come and go: their memory stays with the process, for the next ones."""
+"""Memory of freed arrays stays with the process, for the next ones."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import os
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
-_KEPT = 32 << 20  # the largest that the second of them can be
+_KEPT = 32 << 20  # the largest value of the second
 
 
 @cache
 def keep_freed_memory() -> bool:
     """Have the C library keep up to 32 MiB of freed memory a thread; return whether it does.
 
-    By itself, the one of Linux gives memory back to the system as soon as twice the largest array
-    so far is free. The next arrays are then made of fresh pages, which the system has to zero: a
-    tenth of the time of reading an image. Where variables MALLOC_... say what is wanted, nothing
-    is done.
+    Linux's own returns memory to the system as soon as twice the largest array so far is free. The
+    next arrays then get fresh pages, which the system has to zero: a tenth of the time of encoding
+    an image. Where variables MALLOC_... are set, nothing is changed.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False

@@ -262,7 +262,7 @@ def _weighted(weights: Floats, values: Sequence[Floats]) -> Floats:
 
 
 def _exponentials(scores: Floats) -> Floats:
-    """Turn scores (..., K) into exp(s - max s) where they stand; return their sums (..., 1)."""
+    """Turn scores (..., K) into exp(s - max s) in place; return their sums (..., 1)."""
     rows = scores.reshape(-1, scores.shape[-1])
     total = np.empty((len(rows), 1), scores.dtype)
     step = max(1, _SCORES_OF_THREAD // max(1, rows.shape[1]))

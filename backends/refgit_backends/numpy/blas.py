@@ -1,9 +1,9 @@
-"""How many threads BLAS takes for a product, while the kernels share out the work themselves.
+"""How many threads BLAS uses for a product, while the kernels divide the work themselves.
 
-OpenBLAS spreads one product over its threads, and waits for them by spinning after each. A kernel
-that gives every thread a part of its own, product and what follows, waits less often; then BLAS
-has to stay in the thread that calls it. NumPy has no word for that, so OpenBLAS is told by way of
-ctypes. Other libraries (MKL, Accelerate) are left as they are.
+OpenBLAS divides each product among its threads, and they spin while they wait after each. A kernel
+that gives every thread its own part, product and what follows, waits less often; then BLAS has to
+stay in the calling thread. NumPy has no function for that, so OpenBLAS is called by ctypes. Other
+libraries (MKL, Accelerate) are left as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Builds of OpenBLAS differ in what they put before and behind the names.
+# Builds of OpenBLAS differ in prefix and suffix of the names.
 _NAMES = tuple(
     (f"{start}openblas_get_num_threads{end}", f"{start}openblas_set_num_threads{end}")
     for start in ("scipy_", "")
@@ -28,7 +28,7 @@ _NAMES = tuple(
 
 
 class Controls(NamedTuple):
-    """What OpenBLAS offers: read and set how many threads a product takes."""
+    """OpenBLAS's functions to read and set how many threads a product uses."""
 
     get: Callable[[], int]
     set: Callable[[int], None]
@@ -49,7 +49,7 @@ def controls() -> Controls | None:
 
 
 def _libraries() -> Iterator[Path]:
-    """Files of OpenBLAS: those in NumPy's wheel, then those that the process has loaded."""
+    """Files of OpenBLAS: in NumPy's wheel, then among what the process has loaded."""
     package = Path(np.__file__).parent
     for folder in (package.parent / "numpy.libs", package / ".dylibs"):
         yield from sorted(folder.glob("*openblas*"))
@@ -64,11 +64,11 @@ def _libraries() -> Iterator[Path]:
 
 _lock = Lock()
 _holders = 0  # how many kernels hold BLAS to one thread at present
-_before = 0  # what it is given back to; 0 where it is as it was
+_before = 0  # what it is restored to; 0 while unchanged
 
 
 def _forget_holders() -> None:
-    """Begin anew in a forked process, where the threads of those who hold BLAS are not."""
+    """Reset in a forked process, which has none of the threads that hold BLAS."""
     global _lock, _holders, _before
     _lock = Lock()
     if _before:
@@ -84,9 +84,9 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let products of this process stay in the thread that calls them, until the block is left.
+    """Keep products of this process in the calling thread, inside the block.
 
-    The last one who leaves gives BLAS its threads back, whoever else came and went meanwhile.
+    The last block that ends restores BLAS's threads.
     """
     global _holders, _before
     blas = controls()

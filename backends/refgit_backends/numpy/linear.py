@@ -1,8 +1,8 @@
 """NumPy kernel for `linear`: which product BLAS is asked for depends on how many rows there are.
 
-A row alone is a matrix-vector product, bound by how fast the weight is read. Many rows are one
-large product, bound by arithmetic. In between BLAS would copy the weight into another order
-first, which costs more than the product itself; there the weight goes piece by piece.
+One row is a matrix-vector product, bound by how fast the weight is read. Many rows are one large
+product, bound by arithmetic. In between BLAS would first copy the weight into another order, which
+costs more than the product itself; there the weight is multiplied in pieces.
 
 In one thread, dot products with one row of the weight after another read it up to twice as fast as
 BLAS's matrix-vector product; of two or three rows too, if they stay in the first-level cache.
@@ -22,18 +22,20 @@ Floats = np.ndarray[Any, Any]
 # OpenBLAS multiplies matrices of a few hundred thousand multiplications without copying them into
 # its own order, and in the calling thread.
 _SMALL_PRODUCT = 250_000
-FEW_ROWS = 12  # up to here pieces of that size pay: 16 rows take longer by pieces than at once
-_DOT_ROWS = 3  # up to here, and of these widths, rows go by dot products: 4 are as fast by pieces
+FEW_ROWS = 12  # up to here pieces of that size are faster; 16 rows take longer in pieces
+_DOT_ROWS = 3  # up to here, at these widths, dot products are faster; 4 rows are not
 _DOT_WIDTHS = range(512, 1025)
-MANY_ROWS = 64  # from here on results stand channel by channel: turning them would cost
-_HALF_BLOCK = 1 << 17  # numbers of a float16 weight that are widened at a time: 512 KiB
+MANY_ROWS = (
+    64  # from here on results are stored channel by channel; transposing them would cost time
+)
+_HALF_BLOCK = 1 << 17  # numbers of a float16 weight that are converted at a time: 512 KiB
 
 
 def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
     """Map the last axis: (..., I), (O, I), (O,) -> (..., O).
 
-    Of many rows the result is a view of an array (O, ...): BLAS multiplies the weight from the
-    left a tenth faster, and what comes next takes its operands so.
+    Of many rows the result is a view of an array (O, ...): BLAS is a tenth faster with the weight
+    on the left, and the next kernels read it in this order.
     """
     rows = x.reshape(-1, x.shape[-1])
     if x.dtype == np.float16:
@@ -52,7 +54,7 @@ def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
 
 
 def multiply(weight: Floats, x: Floats, bias: Floats | None, y: Floats) -> None:
-    """Write W x + b, with tokens side by side: (O, I), (I, R), (O,) -> (O, R)."""
+    """Write W x + b, a token in each column: (O, I), (I, R), (O,) -> (O, R)."""
 
     def part(outputs: slice) -> None:
         np.matmul(weight[outputs], x, out=y[outputs])
@@ -65,14 +67,14 @@ def multiply(weight: Floats, x: Floats, bias: Floats | None, y: Floats) -> None:
 def _one_row(x: Floats, weight: Floats) -> Floats:
     """Multiply one row: (I,), (O, I) -> (O,).
 
-    Several threads are BLAS's affair: its own stay awake from one product to the next, while
-    waking one of ours takes as long as half of a product. It has one where it was given no more,
-    or where a kernel in another thread holds it.
+    BLAS's own threads do this: they stay awake from one product to the next, while waking one of
+    ours takes half as long as a product. BLAS has one thread if it was given one, or while a kernel
+    in another thread holds it to one.
     """
     x = np.ascontiguousarray(x)  # which is read again for each row of the weight
     blas = controls()
-    alone = blas is not None and blas.get() == 1
-    y: Floats = np.vecdot(weight, x) if alone else np.dot(weight, x)
+    single = blas is not None and blas.get() == 1
+    y: Floats = np.vecdot(weight, x) if single else np.dot(weight, x)
     return y
 
 
@@ -84,7 +86,7 @@ def _few_rows(x: Floats, weight: Floats) -> Floats:
 
 
 def multiply_few(x: Floats, weight: Floats, y: Floats) -> None:
-    """Write x W^T by dot products or by pieces, in this thread: (R, I), (O, I) -> (R, O)."""
+    """Write x W^T by dot products or in pieces, in this thread: (R, I), (O, I) -> (R, O)."""
     (rows, inner), outputs = x.shape, len(weight)
     if rows <= _DOT_ROWS and inner in _DOT_WIDTHS:
         y[...] = np.vecdot(weight[:, None], np.ascontiguousarray(x)).T
@@ -103,9 +105,9 @@ def multiply_few(x: Floats, weight: Floats, y: Floats) -> None:
 
 
 def _half_product(x: Floats, weight: Floats) -> Floats:
-    """Multiply float16 by way of float32: (R, I), (O, I) -> (R, O).
+    """Multiply float16 in float32: (R, I), (O, I) -> (R, O).
 
-    BLAS has no float16, and NumPy's own loop takes a hundred times longer. The weight is widened
+    BLAS has no float16, and NumPy's own loop takes a hundred times longer. The weight is converted
     block by block, so that it stays float16 in memory.
     """
     wide = x.astype(np.float32).T  # (I, R)
@@ -125,18 +127,18 @@ def _half_product(x: Floats, weight: Floats) -> Floats:
 def widened(x: Floats, out: Floats) -> Floats:
     """Write float16 numbers as float32, three times as fast as `astype` does.
 
-    The bits of fraction and exponent move to their place, and a product makes up for the other
-    bias of the exponent: (h << 13) as float32 times 2 to the 112th.
+    The bits of fraction and exponent are shifted, and a product corrects the bias of the
+    exponent: (h << 13) as float32 times 2 to the 112th.
     """
     if x.dtype != np.dtype(np.float16) or not x.dtype.isnative:
         np.copyto(out, x)
         return out
     bits = x.view(np.int16)
-    if np.max(bits & 0x7FFF, initial=0) >= 0x7C00:  # inf and nan have an exponent of their own
+    if np.max(bits & 0x7FFF, initial=0) >= 0x7C00:  # inf and nan have a special exponent
         np.copyto(out, x)
         return out
     moved = out.view(np.int32)
-    np.left_shift(bits, 13, out=moved, dtype=np.int32)  # the sign comes along, and fills up
+    np.left_shift(bits, 13, out=moved, dtype=np.int32)  # the sign is shifted too, and extended
     moved &= ~0x70000000  # the copies of it in the exponent
     out *= np.float32(2.0**112)
     return out

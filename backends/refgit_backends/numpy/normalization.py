@@ -13,7 +13,7 @@ from refgit_backends.numpy.threads import divide
 Floats = np.ndarray[Any, Any]
 
 BLOCK = 1 << 18  # numbers; as float32 1 MiB, half of a second-level cache
-_SHARED_ROWS = 512  # fewer are done before a second thread is awake
+_SHARED_ROWS = 512  # fewer are done before a second thread wakes
 
 
 @kernel(dtypes=("float32", "float64"))
@@ -38,7 +38,7 @@ def layer_norm(x: Floats, weight: Floats, bias: Floats, *, eps: float) -> Floats
 def _of_many(rows: Floats, weight: Floats, bias: Floats, eps: float) -> Floats:
     """Do the same channel by channel, as `linear` leaves many rows: (R, D) -> (R, D), a view."""
     width = rows.shape[1]
-    average = np.full(width, 1 / width, rows.dtype)  # BLAS adds up channels fastest
+    average = np.full(width, 1 / width, rows.dtype)  # BLAS sums channels fastest
     y = np.empty((width, len(rows)), rows.dtype)
     step = max(64, BLOCK // width)
 

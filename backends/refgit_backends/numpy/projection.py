@@ -1,4 +1,4 @@
-"""NumPy kernel for `project_heads`: queries, keys and values at once, some channels a thread."""
+"""NumPy kernel for `project_heads`: queries, keys and values at once, by channels per thread."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The threads of the NumPy kernels: each takes one part of the work, from the product to the end.
+"""Threads of the NumPy kernels: each does one part of the work, from the product to the end.
 
-NumPy lets go of Python's lock while it computes. Parts are as large as can be: two threads that
-come back from NumPy every few microseconds spend their time waiting for that lock.
+NumPy releases Python's lock while it computes. Parts are as large as possible: two threads that
+return from NumPy every few microseconds spend their time waiting for that lock.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 from refgit_backends.numpy.blas import controls, one_thread
 
-# The first that is set counts; the others are what BLAS looks at.
+# The first that is set counts; all but the first are BLAS's.
 _VARIABLES = ("REFGIT_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 def number_of_threads() -> int:
-    """Return how many threads compute: what the environment says, else one for each core."""
+    """Return the number of threads: from the environment, else one for each core."""
     for name in _VARIABLES:
         value = os.environ.get(name, "").partition(",")[0].strip()
         if value.isdecimal() and int(value) > 0:
@@ -39,9 +39,9 @@ def cores() -> int:
 def divide(work: Callable[[slice], None], length: int, multiple: int = 1) -> None:
     """Call `work` with slices that together cover ``range(length)``, one for each thread.
 
-    Products inside `work` stay in their thread. Where BLAS cannot be told so, it gets all of the
-    work in one slice and spreads the products itself. What ran before makes no difference, so that
-    the same input gives the same bits.
+    Products inside `work` stay in their thread. Where BLAS cannot be told so, `work` gets one slice
+    and BLAS uses its own threads. The division does not depend on what ran before, so the same
+    input gives the same bits.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def divide(work: Callable[[slice], None], length: int, multiple: int = 1) -> Non
                 queue.put((copy_context(), work, part, ended, news))  # with NumPy's errstate
                 given += 1
             work(parts[0])
-        finally:  # whatever happens, nobody writes into an array that has been given up
+        finally:  # whatever happens, no thread writes into an array that has been freed
             _wait(ended, given, news)
     for failure in ended:
         if failure is not None:
@@ -82,7 +82,7 @@ def _wait(ended: list[Any], count: int, news: SimpleQueue[None]) -> None:
     stop: BaseException | None = None
     while len(ended) < count:
         try:
-            news.get(timeout=1.0)  # an interrupt may have swallowed what would wake us
+            news.get(timeout=1.0)  # an interrupt may have taken the message
         except Empty:
             pass
         except BaseException as interrupt:
@@ -92,27 +92,27 @@ def _wait(ended: list[Any], count: int, news: SimpleQueue[None]) -> None:
 
 
 def _serve(queue: SimpleQueue[Any]) -> None:
-    """Do one part after another, for ever."""
+    """Work on one part after another, forever."""
     while True:
         context, work, part, ended, news = queue.get()
         failure: BaseException | None = None
         try:
             context.run(work, part)
-        except BaseException as error:  # raised by the one who asked
+        except BaseException as error:  # raised again in the caller
             failure = error
         ended.append(failure)
         news.put(None)
-        del context, work, part, ended, news, failure  # arrays live no longer than their work
+        del context, work, part, ended, news, failure  # so that arrays are freed
 
 
 @cache
 def _pool(process: int) -> tuple[SimpleQueue[Any], list[Thread], Lock]:
-    """Where the threads of this process take work from; a fork has none of its parent's."""
+    """The queue and threads of this process; a forked process has no threads of its parent."""
     return SimpleQueue(), [], Lock()
 
 
 def _queue(process: int, threads: int) -> SimpleQueue[Any]:
-    """The queue, with at least so many threads behind it."""
+    """The queue, served by at least so many threads."""
     queue, there, lock = _pool(process)
     if len(there) < threads:
         with lock:

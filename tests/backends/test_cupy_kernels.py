@@ -30,7 +30,7 @@ from helpers import gpu_fake, gpu_fake_kernels
 from helpers.backends import ROOT, make_backend
 from helpers.golden_checks import SMALL, WRITING, relative_error
 from helpers.mathematics import MATHEMATICS
-from helpers.replacements import attending, check_replacements, feeding_forward
+from helpers.replacements import attending, check_replacements, close, feeding_forward
 from refgit import GitForCausalLM, layers, testing, to_numpy
 from refgit.layers._operations import DEFINITIONS, LAYERS, OPERATIONS, Operations
 from refgit.layers.activation import ACTIVATIONS
@@ -77,16 +77,6 @@ def device(request: pytest.FixtureRequest) -> Backend:
 
 # The examples of a property may share a device.
 shared_device = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def close(found: Any, wanted: np.ndarray, unit: float) -> None:
-    found = to_numpy(found)
-    assert found.dtype == wanted.dtype
-    assert found.shape == wanted.shape
-    size = np.abs(wanted.astype(np.float64)).max(initial=0)
-    np.testing.assert_allclose(
-        found.astype(np.float64), wanted.astype(np.float64), rtol=0, atol=unit * (1e-30 + size)
-    )
 
 
 # -- the source ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.replacements import attending, check_replacements, feeding_forward, projection
+from helpers.replacements import attending, check_replacements, close, feeding_forward, projection
 from refgit import GitForCausalLM, layers, testing
 from refgit.layers._operations import DEFINITIONS, LAYERS, Operations
 from refgit.layers.activation import ACTIVATIONS
@@ -44,15 +44,6 @@ UNITS = {"float16": 2e-3, "float32": 2e-6, "float64": 1e-14}
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("REFGIT_NUM_THREADS", str(request.param))
     return int(request.param)
-
-
-def close(found: Any, wanted: np.ndarray, unit: float) -> None:
-    assert found.dtype == wanted.dtype
-    assert found.shape == wanted.shape
-    size = np.abs(wanted.astype(np.float64)).max(initial=0)
-    np.testing.assert_allclose(
-        found.astype(np.float64), wanted.astype(np.float64), rtol=0, atol=unit * (1e-30 + size)
-    )
 
 
 def test_every_kernel_of_a_layer_is_held_against_its_definition_here() -> None:

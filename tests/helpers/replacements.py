@@ -67,12 +67,16 @@ def check_order(before: dict[str, np.ndarray], after: dict[str, np.ndarray], at:
     assert any(name.startswith("output") for name in changed), f"no output follows {at}"
 
 
-def close(found: np.ndarray, wanted: np.ndarray, unit: float, what: str) -> None:
-    """Equal but for rounding."""
+def close(found: Any, wanted: np.ndarray, unit: float, what: str = "") -> None:
+    """Equal but for rounding: `unit` of the largest number."""
+    found = to_numpy(found)
     assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape), what
     found, wanted = found.astype(np.float64), wanted.astype(np.float64)
     limit = unit * (1e-30 + np.abs(wanted).max(initial=0))
-    assert np.abs(found - wanted).max(initial=0) <= limit, what
+    with np.errstate(invalid="ignore"):  # of infinities, which have to be equal
+        if np.abs(found - wanted).max(initial=0) <= limit:
+            return
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=limit, err_msg=what)
 
 
 def projection(rows: int, dtype: str, seed: int = 0) -> Run:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from refgit.processing.feature import BatchFeature, check_return_tensors, on_device
-from refgit.processing.text.encoding import BatchEncoder, default_to
+from refgit.processing.text.encoding import BatchEncoder, CallOptions, default_to
 from refgit.processing.text.lengths import settle_lengths
 from refgit.processing.text.padding import pad_features
 from refgit.processing.text.vocabulary import check_side
@@ -117,7 +117,7 @@ class TextEncoder(BatchEncoder):
         if text is None and text_target is None:
             raise ValueError("Neither text nor text_target is given; expected at least one.")
         check_return_tensors(return_tensors)
-        call = self._settle(
+        call = CallOptions(
             add_special_tokens=add_special_tokens,
             padding=padding,
             truncation=truncation,
@@ -233,7 +233,7 @@ class TextEncoder(BatchEncoder):
         TypeError, ValueError
             As for calling the tokenizer.
         """
-        call = self._settle(add_special_tokens=add_special_tokens, **options)
+        call = CallOptions(add_special_tokens=add_special_tokens, **options)
         encodings, single = self._encodings(text, pair, "text", call)
         if not single:
             raise TypeError(f"tokenize takes one text; found {type(text).__name__}.")

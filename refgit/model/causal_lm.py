@@ -22,7 +22,7 @@ from refgit.model.cache import KeyValueCache
 from refgit.model.config import GitConfig
 from refgit.model.git import GitModel, all_or_nothing
 from refgit.model.outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from refgit.model.parameters import Shapes, causal_lm_shapes
+from refgit.model.parameters import Shapes, causal_lm_shapes, nest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,7 +91,8 @@ class GitForCausalLM(PretrainedModel[GitConfig]):
     def tie_weights(self) -> None:
         """Make the head's weight and the word embedding's one array, if the config says so."""
         if self.config.tie_word_embeddings:
-            self.parameters["output"]["weight"] = self.get_input_embeddings()
+            tied = {"output.weight": self.get_input_embeddings()}
+            self.parameters = nest({**self.state_dict(), **tied})
 
     get_input_embeddings = _of_git(GitModel.get_input_embeddings)
     resize_token_embeddings = _of_git(GitModel.resize_token_embeddings)

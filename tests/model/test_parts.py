@@ -204,3 +204,14 @@ def test_a_model_made_inside_the_block_has_no_hooks() -> None:
     with whole.hooked(lambda name, _: told.append(name), told.append):
         whole.to(dtype="float64")(IDS)
     assert not told
+
+
+def test_tying_a_model_leaves_its_copy_alone() -> None:
+    config = testing.CONFIG.replace(tie_word_embeddings=True)
+    whole = model(config=config)
+    state = {name: np.array(x) for name, x in whole.state_dict().items()}  # no longer one array
+    apart = GitForCausalLM(config, _parameters=state)
+    other = copy.copy(apart)
+    apart.tie_weights()
+    assert apart.get_output_embeddings() is apart.git.get_input_embeddings()
+    assert other.get_output_embeddings() is not other.get_input_embeddings()

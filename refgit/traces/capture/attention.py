@@ -72,7 +72,7 @@ class Attention:
         return None
 
 
-def watching(torch: Any, keep: Keep, running: list[Attention]) -> Any:
+def function_mode(torch: Any, keep: Keep, running: list[Attention]) -> Any:
     """Return a context in which the innermost running attention inspects every torch function.
 
     Parameters
@@ -87,9 +87,9 @@ def watching(torch: Any, keep: Keep, running: list[Attention]) -> Any:
     -------
     context manager
     """
-    mode: Any = importlib.import_module("torch.overrides")
+    overrides: Any = importlib.import_module("torch.overrides")
 
-    class Watch(mode.TorchFunctionMode):  # type: ignore[misc]  # Any where there is no torch
+    class Mode(overrides.TorchFunctionMode):  # type: ignore[misc]  # Any where there is no torch
         def __torch_function__(
             self, function: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
@@ -97,7 +97,7 @@ def watching(torch: Any, keep: Keep, running: list[Attention]) -> Any:
                 return function(*args, **(kwargs or {}))
             return running[-1].run(torch, keep, function, args, kwargs or {})
 
-    return Watch()
+    return Mode()
 
 
 def _operands(torch: Any, args: Any, kwargs: Any) -> list[Any]:

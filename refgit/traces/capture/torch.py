@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from refgit.model.config import GitConfig
-from refgit.traces.capture.attention import Attention, is_cache, tensors_in, watching
+from refgit.traces.capture.attention import Attention, function_mode, is_cache, tensors_in
 from refgit.traces.capture.call import assembled, tokens_last
 from refgit.traces.capture.names import Names
 from refgit.traces.container import FORMAT, Trace
@@ -77,7 +77,7 @@ def capture_torch(model: Any, *, select: Sequence[str] | None = None) -> Iterato
             for handle in capture.hooks(path, module):
                 installed.callback(handle.remove)
         if capture.names.is_git:
-            installed.enter_context(watching(capture.torch, capture.keep, capture.attentions))
+            installed.enter_context(function_mode(capture.torch, capture.keep, capture.attentions))
         yield capture.trace
 
 

@@ -50,7 +50,7 @@ DEFAULTS = {
     "eos_token_id": 102,
     "num_image_with_embedding": None,
 }
-ACTIVATIONS = ["gelu", "relu", "selu", "gelu_new", "quick_gelu", "silu"]
+ACTIVATIONS = sorted(activation.ACTIVATIONS)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,6 @@ def test_a_function_as_activation_cannot_be_written(where: str, tmp_path: Path) 
 def test_a_config_may_name_each_activation_there_is() -> None:
     for name in activation.ACTIVATIONS:
         assert GitConfig(hidden_act=name).hidden_act == name
-    assert set(ACTIVATIONS) == set(activation.ACTIVATIONS)
 
 
 @pytest.mark.parametrize("name", ["linear", "softmax", "attention", "erf", "GELU", "", ["gelu"]])
@@ -181,7 +180,7 @@ def test_what_is_not_an_activation_is_refused(name: Any) -> None:
             ValueError, match=f"{kind.__name__}.hidden_act is .*; expected one of gelu"
         ):
             kind(hidden_act=name)
-        with pytest.raises(ValueError, match=r"hidden_act is .*gelu_new, quick_gelu, relu"):
+        with pytest.raises(ValueError, match=r"hidden_act is .*; expected one of gelu, gelu_new, "):
             kind.from_dict({"hidden_act": name})
 
 

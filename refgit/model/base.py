@@ -22,7 +22,7 @@ from refgit.layers._operations import Hook, Operations
 from refgit.model.arguments import to_host
 from refgit.model.config import GitConfig, GitVisionConfig
 from refgit.model.parameters import Shapes, flatten, nest, random_parameters
-from refgit.validation import is_integer
+from refgit.validation import expect, is_integer
 from refgit_backends import Backend, get_backend
 
 FLOAT_DTYPES = ("float16", "float32", "float64", "bfloat16")
@@ -128,8 +128,7 @@ class PretrainedModel(Generic[C]):
                 f"{type(self).__name__} got a config of type {type(config).__name__}; expected "
                 f"{self.config_class.__name__}."
             )
-        if not is_integer(seed):
-            raise ValueError(f"seed is {seed!r}; expected an integer of at least 0.")
+        expect("seed", seed, is_integer(seed), "an integer of at least 0")
         parameters = self._random(config, seed) if _parameters is None else _parameters
         self._attach(State.on(get_backend(backend, kernels=kernels), config, parameters, dtype))
 
@@ -400,6 +399,6 @@ def _float_name(dtype: Any) -> str:
     if dtype is not None and not isinstance(dtype, str):  # None is float64 to NumPy
         with suppress(TypeError, ValueError):
             name = np.dtype(dtype).name
-    if not isinstance(name, str) or name not in FLOAT_DTYPES:  # "float" is another to torch
-        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(FLOAT_DTYPES)}.")
-    return name
+    known = isinstance(name, str) and name in FLOAT_DTYPES  # "float" is another to torch
+    expect("dtype", dtype, known, f"one of {', '.join(FLOAT_DTYPES)}")
+    return str(name)

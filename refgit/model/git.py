@@ -26,7 +26,7 @@ from refgit.model.outputs import BaseModelOutputWithPast
 from refgit.model.parameters import Shapes, flatten, model_shapes, nest
 from refgit.model.surgery import checked_heads, with_vocabulary, without_heads
 from refgit.model.vision import GitVisionModel, image_encoder, visual_projection
-from refgit.validation import is_integer
+from refgit.validation import expect, is_integer
 
 
 class GitModel(PretrainedModel[GitConfig]):
@@ -194,10 +194,8 @@ class GitModel(PretrainedModel[GitConfig]):
         """
         size = self.config.vocab_size if new_num_tokens is None else new_num_tokens
         if pad_to_multiple_of is not None:
-            if not is_integer(pad_to_multiple_of, 1):
-                raise ValueError(
-                    f"pad_to_multiple_of is {pad_to_multiple_of!r}; expected a positive integer."
-                )
+            positive = is_integer(pad_to_multiple_of, 1)
+            expect("pad_to_multiple_of", pad_to_multiple_of, positive, "a positive integer")
             size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
         config, state = self.config.replace(vocab_size=size), dict(flatten(self._state.parameters))
         words = f"{self._root}embeddings.word_embeddings.weight"

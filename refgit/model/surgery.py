@@ -11,7 +11,7 @@ from typing import Any
 
 from refgit.layers._array_api import Array, arange, array_namespace
 from refgit.model.config import GitConfig
-from refgit.validation import is_integer
+from refgit.validation import expect, is_integer
 
 State = dict[str, Array]
 
@@ -121,11 +121,8 @@ def checked_heads(config: GitConfig, heads: Mapping[int, Any]) -> dict[int, set[
     ValueError
         A layer or head does not exist, or a layer would be left without heads.
     """
-    if not isinstance(heads, Mapping):
-        raise ValueError(
-            f"heads_to_prune is {heads!r}; expected a mapping of layers to lists of heads, such "
-            "as {0: [1, 2]}."
-        )
+    expected = "a mapping of layers to lists of heads, such as {0: [1, 2]}"
+    expect("heads_to_prune", heads, isinstance(heads, Mapping), expected)
     chosen: dict[int, set[int]] = {}
     for layer, some in heads.items():
         if not is_integer(layer) or layer >= config.num_hidden_layers:

@@ -7,7 +7,6 @@ tests/backends/test_new_backend.py.
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
@@ -31,7 +30,7 @@ class DLPackArray(Protocol):
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 
-class Backend(ABC):
+class Backend:
     """Arrays of one library on one device.
 
     A subclass needs `name` and `xp`; the methods serve any library that follows the Python array
@@ -87,7 +86,7 @@ class Backend(ABC):
         """Whether `x` is an array of this backend, on its device."""
         return isinstance(x, type(self.xp.empty(0)))
 
-    def synchronize(self) -> None:  # noqa: B027  # a default, not a duty
+    def synchronize(self) -> None:
         """Wait until the device has computed everything; nothing to do on a CPU."""
 
     @property

@@ -155,7 +155,7 @@ def test_a_kernel_is_started_with_just_its_arguments(fake: Any) -> None:
         launch("gelu", (2, 1), x.dtype, **right, rest=0)
     with pytest.raises(KeyError, match="width"):
         launch("gelu", (2, 1), x.dtype, **{k: v for k, v in right.items() if k != "width"})
-    with pytest.raises(AssertionError, match="array of float64 was handed"):
+    with pytest.raises(AssertionError, match="array of float64 was passed"):
         launch("gelu", (2, 1), x.dtype, **right | {"bias": fake.asarray(np.ones(3))})
 
 

@@ -16,16 +16,12 @@ from typing import Any
 import numpy as np
 
 from refgit.checkpoint.loading import read_weights
+from refgit.checkpoint.safetensors_file import ITEMSIZE
 from refgit.checkpoint.torch.file import read_torch, state_dict
 from refgit.checkpoint.torch.pickle import Storage
 from refgit.errors import CheckpointError
 
 _MOST_BYTES = 1 << 27  # of a header; a broken file may not fill the memory
-# Bytes of a number, by the dtype's name in safetensors files.
-ITEMSIZE = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
-    "BOOL": 1,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

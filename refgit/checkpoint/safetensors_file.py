@@ -28,6 +28,8 @@ _DTYPES = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
+# Bytes of a number, by the dtype's name in these files.
+ITEMSIZE = {name: np.dtype(kind).itemsize for name, kind in _DTYPES.items()} | {"BF16": 2}
 
 
 def open_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from refgit.checkpoint.safetensors_file import ITEMSIZE
 from refgit.errors import CheckpointError
 
 Array = np.ndarray[Any, Any]
@@ -26,18 +27,18 @@ Array = np.ndarray[Any, Any]
 # A model of ten thousand tensors needs a third of this; a broken file must not run for minutes.
 _MOST_INSTRUCTIONS = 1_000_000
 _MOST_AXES = 64
-# What torch calls a storage; the name of its dtype in safetensors files; bytes per element.
+# What torch calls a storage; the name of its dtype in safetensors files.
 _STORAGES = {
-    "torch.DoubleStorage": ("F64", 8),
-    "torch.FloatStorage": ("F32", 4),
-    "torch.HalfStorage": ("F16", 2),
-    "torch.BFloat16Storage": ("BF16", 2),
-    "torch.LongStorage": ("I64", 8),
-    "torch.IntStorage": ("I32", 4),
-    "torch.ShortStorage": ("I16", 2),
-    "torch.CharStorage": ("I8", 1),
-    "torch.ByteStorage": ("U8", 1),
-    "torch.BoolStorage": ("BOOL", 1),
+    "torch.DoubleStorage": "F64",
+    "torch.FloatStorage": "F32",
+    "torch.HalfStorage": "F16",
+    "torch.BFloat16Storage": "BF16",
+    "torch.LongStorage": "I64",
+    "torch.IntStorage": "I32",
+    "torch.ShortStorage": "I16",
+    "torch.CharStorage": "I8",
+    "torch.ByteStorage": "U8",
+    "torch.BoolStorage": "BOOL",
 }
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETER = "torch._utils._rebuild_parameter"
@@ -67,8 +68,6 @@ class Storage:
     ----------
     dtype : str
         As safetensors files call it, such as F32.
-    itemsize : int
-        Bytes of an element in the file.
     key : str
         Its name in the file.
     numel : int
@@ -76,9 +75,13 @@ class Storage:
     """
 
     dtype: str
-    itemsize: int
     key: str
     numel: int
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element in the file."""
+        return ITEMSIZE[self.dtype]
 
 
 # Gives a storage's elements as an array of one axis; or only takes note that it is wanted.
@@ -258,7 +261,7 @@ class _Machine:
         match identity:
             case ("storage", _Global(kind), str(key), _, int(numel), *view):
                 if kind in _STORAGES and view in ([], [None]) and 0 <= numel < 1 << 60:
-                    return Storage(*_STORAGES[kind], key, int(numel))
+                    return Storage(_STORAGES[kind], key, int(numel))
         raise ValueError("its pickle describes a storage in another way than torch does")
 
     def tensor(self, storage: object, offset: object, shape: object, strides: object) -> Array:

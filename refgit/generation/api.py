@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from refgit.generation.prompt import check_images, read_prompts
 from refgit.generation.protocol import CaptionModel
 from refgit.generation.request import Request
@@ -120,8 +118,7 @@ def prepare(
             f"{shown_by} was asked for and num_beams is {config.num_beams}; beam search can revise "
             "tokens that were already emitted, so expected num_beams=1."
         )
-    random = np.random.default_rng(request.seed)
     prompts = read_prompts(model, request.input_ids, request.attention_mask, config, images.count)
     rules = rules_of(model, request, prompts, resolved.below)
     cache = images.read(request.head_mask)
-    return search, Call(model, config, prompts, rules, cache, request.head_mask, random)
+    return search, Call(model, config, prompts, rules, cache, request.head_mask, request.seed)

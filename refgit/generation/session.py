@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ class Call:
     images : Cache
         Read, and no text below them.
     head_mask : array or None
-    random : numpy.random.Generator
+    seed : int, numpy.random.Generator or None
     """
 
     model: CaptionModel
@@ -138,7 +139,12 @@ class Call:
     rules: list[Rules]
     images: Cache
     head_mask: Any
-    random: np.random.Generator
+    seed: int | np.random.Generator | None
+
+    @cached_property
+    def random(self) -> np.random.Generator:
+        """What samples are drawn with; most calls draw none, and numpy.random imports slowly."""
+        return np.random.default_rng(self.seed)
 
     def decoding(self, **options: bool) -> Decoding:
         """Start decoding below the images, which stay as they are."""

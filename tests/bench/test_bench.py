@@ -271,6 +271,7 @@ def test_where_refgit_itself_fails_nothing_is_measured(model: Path, tmp_path: Pa
         run.measure_plan(plan(model, "load", backend="abacus"), tmp_path, print)
 
 
+@pytest.mark.slow
 def test_float16_is_compared_less_strictly(model: Path, tmp_path: Path) -> None:
     peer = fake_peer(tmp_path, "return x + np.float16(0.005) * abs(x).max()")
     data, failed = measured(model, tmp_path, peer, "vision-1", dtype="float16")
@@ -415,6 +416,7 @@ def test_a_commit_is_installed_from_the_files_it_had(
     assert found == ["old", "new"]
 
 
+@pytest.mark.slow
 def test_another_refgit_is_measured_like_any_peer(model: Path, tmp_path: Path) -> None:
     peer = Peer("refgit@v1", "refgit.bench.engine", (), sys.executable, run.our_paths())
     data, failed = measured(model, tmp_path, peer, "start", "vision-1", "decode")

@@ -56,7 +56,14 @@ def blocks(page: str, kind: str) -> list[re.Match[str]]:
 PYTHON = [page for page in PAGES if blocks(page, "python")]
 SHELL = [page for page in PAGES if page != "README.md" and blocks(page, "sh")]
 # The commands of these pages call the porter's tool a dozen times, or measure.
-SLOW = {"docs/port-story.md", "docs/porting.md", "docs/reference/kit.md", "docs/fast.md"}
+SLOW = {
+    "docs/port-story.md",
+    "docs/porting.md",
+    "docs/reference/kit.md",
+    "docs/fast.md",
+    "docs/scale.md",
+    "docs/explorer.md",
+}
 # Pages on which mistakes are put into the model, compared and diagnosed.
 SLOW_PYTHON = {f"docs/model/{n}.md" for n in (
     "05-activation", "06-vit-block", "07-projection-and-time", "08-mask", "09-decoder-block",

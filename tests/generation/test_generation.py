@@ -78,6 +78,7 @@ def test_a_text_stops_at_the_end_token_and_is_padded_after_it(seed: int) -> None
     assert found.shape[1] == longest
 
 
+@pytest.mark.slow
 def test_rows_end_at_different_lengths_in_the_test_above() -> None:
     """Else it would not show what stands after the end token."""
     padded = 0

@@ -343,6 +343,7 @@ def test_the_preset_writes_as_far_as_the_model_has_positions() -> None:
     assert free.shape == (1, LONGEST)
 
 
+@pytest.mark.slow
 def test_1024_tokens_are_written_where_there_are_positions_for_more() -> None:
     config = CONFIG.replace(eos_token_id=None, max_position_embeddings=1100, num_hidden_layers=1)
     model = testing.tiny_model(0, config)
@@ -402,6 +403,7 @@ def test_scores_of_the_words_add_up_to_the_score_of_a_text_that_ended() -> None:
     assert summed >= 5
 
 
+@pytest.mark.slow
 def test_early_stopping_takes_the_first_texts_that_end() -> None:
     differ = 0
     for seed in range(50):

@@ -226,6 +226,7 @@ def alone(captioner: Captioner) -> list[str | Exception]:
     return [captioner.write([captioner.read(encoded(seed))], [0])[0] for seed in range(12)]
 
 
+@pytest.mark.slow
 @given(seeds=st.lists(st.integers(0, 11), max_size=12))
 @settings(max_examples=25)
 def test_each_row_of_a_batch_is_what_it_is_alone(

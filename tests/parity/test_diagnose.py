@@ -589,6 +589,7 @@ def test_from_the_logits_alone_it_says_what_cannot_be_told(shallow: Any) -> None
     assert limits.startswith("More than a layer lies between the tensors that are there")
 
 
+@pytest.mark.slow
 def test_a_mistake_made_everywhere_is_said_to_be_everywhere(shallow: Any) -> None:
     norms = ("v.ln1", "v.ln2", "pre", "post", "projnorm")
     wrong = only_logits(

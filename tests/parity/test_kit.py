@@ -619,6 +619,7 @@ def test_a_port_in_javascript_passes_everything(kit: Path, tmp_path: Path) -> No
     assert max(multiples(grading)) < 0.2
 
 
+@pytest.mark.slow
 @needs_node
 def test_the_port_passes_in_float32_with_room_to_spare(kit: Path, tmp_path: Path) -> None:
     grading = run_port(kit, tmp_path / "results", "--float32")

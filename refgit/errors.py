@@ -13,6 +13,10 @@ class TraceError(ValueError):
     """A trace cannot be read or made: the message names the file, found and expected."""
 
 
+class JobError(ValueError):
+    """A job cannot start, go on or end; the message says why, and what becomes of its rows."""
+
+
 class MediaFileError(ValueError):
     """An image or video file cannot be used: the message names the file."""
 

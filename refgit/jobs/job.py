@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from refgit.jobs.sources import Part, count
+from refgit.jobs.sources import Part
 from refgit.pipeline import Captioner
 
 
@@ -44,7 +44,7 @@ def describe_job(
         "column": column,
         "directory": os.getcwd() if any(part.relative for part in parts) else None,
         "inputs": [part.identity() for part in parts],
-        "rows": count(parts),
+        "rows": sum(map(len, parts)),
         "max_length": captioner.max_length,
     }
 

@@ -30,9 +30,9 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from refgit.jobs.errors import JobError
+from refgit.errors import JobError, reason
 from refgit.jobs.parquet import failures_in, require_pyarrow, write_table
 from refgit.version import __version__
 
@@ -48,8 +48,10 @@ _SHOWN = {
 }  # fmt: skip
 
 
-def row_of(index: int, image: str, caption: str | None, error: str | None = None) -> Row:
+def row_of(index: int, image: str | None, found: str | Exception) -> Row:
     """One row: an image with its caption, or with why it has none."""
+    error = reason(found) if isinstance(found, Exception) else None
+    caption = found if error is None else None
     return {"index": index, "image": image, "caption": caption, "error": error}
 
 
@@ -120,7 +122,6 @@ class Journal:
         self._file: int | None = None
         self._job_file = os.open(out + ".job", _OPEN, 0o666)
         try:
-            self._lock()
             self._begin(restart)
         except BaseException:
             self.close()
@@ -128,7 +129,7 @@ class Journal:
 
     # ---- opening
 
-    def _lock(self) -> None:
+    def _begin(self, restart: bool) -> None:
         try:
             _lock(self._job_file)
         except OSError as error:
@@ -136,17 +137,16 @@ class Journal:
                 f"{self.out} is being written by another process of refgit; wait for it, end it, "
                 "or choose another name."
             ) from error
-
-    def _begin(self, restart: bool) -> None:
         known = self._stored_job()
-        if known is None and (found := self._existing()):
+        there = [path for path in (self.out, self.partial) if os.path.exists(path)]
+        if known is None and there:
             raise JobError(
-                f"{found} exists, and {self.out}.job does not say which job made it. Move it away, "
-                "or choose another name."
+                f"{there[0]} exists, and {self.out}.job does not say which job made it. Move it "
+                "away, or choose another name."
             )
         if known is not None and restart:
-            for path in (self.out, self.partial):
-                Path(path).unlink(missing_ok=True)
+            for path in there:
+                os.unlink(path)
         elif known is not None:
             self._refuse_other(known)
         if known is None or restart:
@@ -158,15 +158,9 @@ class Journal:
         self._resume()
         _sync_directory(self.out)
 
-    def _existing(self) -> str | None:
-        return next((p for p in (self.out, self.partial) if os.path.exists(p)), None)
-
     def _stored_job(self) -> dict[str, Any] | None:
         """What OUT.job says; None where it is new, or was cut short before the first row."""
-        os.lseek(self._job_file, 0, os.SEEK_SET)
-        text = b""
-        while more := os.read(self._job_file, 1 << 16):
-            text += more
+        text = Path(self.out + ".job").read_bytes()
         if not text.endswith(b"\n") and (_MARK.startswith(text) or text.startswith(_MARK)):
             return None
         try:
@@ -200,12 +194,11 @@ class Journal:
 
     def _check_complete(self) -> None:
         """Count the rows of OUT, and refuse it if it is not what this job wrote."""
-        failures = None
+        failures: int | None
         if self.out.endswith(_TABLE):
             failures = failures_in(self.out, self.job["rows"], self._text())
         else:
-            with open(self.out, "rb") as stream:
-                rows, failures, size = _count(stream, self.out)
+            rows, failures, size = _count(self.out)
             if rows != self.job["rows"] or size != os.path.getsize(self.out):
                 failures = None
         if failures is None:
@@ -219,8 +212,7 @@ class Journal:
     def _resume(self) -> None:
         """Count the rows of an earlier process, and cut off an unfinished last one."""
         assert self._file is not None
-        with open(self.partial, "rb") as stream:
-            self.rows, self.failures, self._written = _count(stream, self.partial)
+        self.rows, self.failures, self._written = _count(self.partial)
         if self.rows > self.job["rows"]:
             raise JobError(
                 f"{self.partial} has {self.rows} rows; the job has {self.job['rows']} images. "
@@ -240,8 +232,7 @@ class Journal:
         """
         assert self._file is not None
         rows = list(rows)
-        expected = range(self.rows, self.rows + len(rows))
-        assert [row["index"] for row in rows] == list(expected)
+        assert [row["index"] - self.rows for row in rows] == list(range(len(rows)))
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
         try:
             _write_all(self._file, data)
@@ -280,7 +271,7 @@ class Journal:
             self._file = None
             if self.out.endswith(_TABLE):
                 self._write_table()
-                Path(self.partial).unlink()
+                os.unlink(self.partial)
             else:
                 os.replace(self.partial, self.out)
             _sync_directory(self.out)
@@ -323,29 +314,25 @@ def _difference(key: str, known: dict[str, Any], mine: dict[str, Any]) -> str:
     return f"{name} was {known.get(key)} and is now {mine[key]}"
 
 
-def _count(stream: IO[bytes], path: str) -> tuple[int, int, int]:
-    """Count rows, rows without a caption, and bytes; an unfinished last line is left out.
-
-    Raises
-    ------
-    JobError
-        A whole line is not the row that belongs there.
-    """
+def _count(path: str) -> tuple[int, int, int]:
+    """Count rows, rows without a caption, and bytes; an unfinished last line is left out."""
     rows = failures = size = 0
-    for line in stream:
-        if not line.endswith(b"\n"):
-            break
-        try:
-            row = json.loads(line)
-            valid = row["index"] == rows and (row["caption"] is None) == (row["error"] is not None)
-        except (ValueError, KeyError, TypeError):
-            valid = False
-        if not valid:
-            raise JobError(
-                f"{path}: line {rows + 1} is not row {rows} of a job; something else has written "
-                "to it. Restore it, or add --restart to begin anew."
-            )
-        rows, failures, size = rows + 1, failures + (row["error"] is not None), size + len(line)
+    with open(path, "rb") as lines:
+        for line in lines:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+                failed = row["error"] is not None
+                valid = row["index"] == rows and (row["caption"] is None) == failed
+            except (ValueError, KeyError, TypeError):
+                valid = False
+            if not valid:
+                raise JobError(
+                    f"{path}: line {rows + 1} is not row {rows} of a job; something else has "
+                    "written to it. Restore it, or add --restart to begin anew."
+                )
+            rows, failures, size = rows + 1, failures + failed, size + len(line)
     return rows, failures, size
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from refgit.jobs.errors import JobError
+from refgit.errors import JobError
 
 _ROWS_READ = 32  # at a time: their images are held in memory
 _ROWS_WRITTEN = 10_000

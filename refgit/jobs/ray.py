@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from refgit.errors import reason
-from refgit.jobs.errors import JobError
+from refgit.errors import JobError
+from refgit.jobs.journal import row_of
 from refgit.jobs.parquet import content_of
 from refgit.pipeline import Captioner
+
+_ADDED = ("image", "caption", "error")  # columns of the result
 
 
 def caption_dataset(
@@ -115,14 +117,11 @@ class CaptionActor:
         self._check_columns(batch.column_names)
         named = [content_of(value) for value in batch.column(self.column).to_pylist()]
         found = self._captions([content for _, content in named])
-        added = {
-            "image": [name for name, _ in named],
-            "caption": [None if isinstance(text, Exception) else text for text in found],
-            "error": [reason(text) if isinstance(text, Exception) else None for text in found],
-        }
+        pairs = zip((name for name, _ in named), found, strict=True)
+        rows = [row_of(i, *pair) for i, pair in enumerate(pairs)]
         table = batch.drop_columns([self.column])
-        for name, values in added.items():
-            table = table.append_column(name, pa.array(values, pa.string()))
+        for name in _ADDED:
+            table = table.append_column(name, pa.array([row[name] for row in rows], pa.string()))
         return table
 
     def _check_columns(self, names: Sequence[str]) -> None:
@@ -131,7 +130,7 @@ class CaptionActor:
                 f"the dataset has no column {self.column!r}; it has {', '.join(names)}. Name the "
                 "one with the images, as in column='picture'."
             )
-        taken = {"image", "caption", "error"} & {name for name in names if name != self.column}
+        taken = {name for name in names if name in _ADDED and name != self.column}
         if taken:
             raise JobError(
                 f"the dataset has a column {min(taken)!r} already, which the result needs; rename "

@@ -14,9 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 
-from refgit.errors import reason
+from refgit.errors import JobError
 from refgit.jobs.batching import BatchSize
-from refgit.jobs.errors import JobError
 from refgit.jobs.journal import Journal, Row, row_of
 from refgit.jobs.sources import Item, Part, items
 from refgit.pipeline import Captioner, Pixels
@@ -123,7 +122,6 @@ def _result(item: Item, future: Future[Pixels]) -> Decoded:
 
 
 def _caption(batch: list[Decoded], captioner: Captioner, batch_size: BatchSize) -> list[Row]:
-    """The rows of a batch; an image that fails has its error in the place of a caption."""
     good = [item for item, pixels in batch if not isinstance(pixels, Exception)]
     started = time.perf_counter()
     try:
@@ -133,10 +131,5 @@ def _caption(batch: list[Decoded], captioner: Captioner, batch_size: BatchSize) 
             f"there is not enough memory to caption a single image, {good[0].name} or one after it."
         ) from error
     batch_size.record(len(good), time.perf_counter() - started, captioner.largest)
-    return [_row(item, text) for (item, _), text in zip(batch, texts, strict=True)]
-
-
-def _row(item: Item, found: str | Exception) -> Row:
-    if isinstance(found, Exception):
-        return row_of(item.index, item.name, None, reason(found))
-    return row_of(item.index, item.name, found)
+    pairs = zip(batch, texts, strict=True)
+    return [row_of(item.index, item.name, text) for (item, _), text in pairs]

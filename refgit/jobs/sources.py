@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from refgit.errors import MediaFileError
-from refgit.jobs.errors import JobError
+from refgit.errors import JobError, MediaFileError
 from refgit.jobs.parquet import Table
 from refgit.processing.media import find_media
 
@@ -57,6 +56,7 @@ class Part(Protocol):
         """Whether the working directory matters."""
 
 
+@dataclass
 class Paths:
     """Images in files.
 
@@ -66,8 +66,7 @@ class Paths:
         Relative ones start from the working directory.
     """
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -129,7 +128,11 @@ def parts_of(inputs: Sequence[str], *, recursive: bool, column: str, videos: boo
         if Path(name).suffix.lower() == TABLE and not os.path.isdir(name):
             parts.append(Table(name, column))
             continue
-        names = _paths(name, recursive=recursive, videos=videos)
+        names = [name]
+        if os.path.isdir(name):
+            names = _found_in(name, recursive=recursive, videos=videos)
+        elif Path(name).suffix.lower() == LIST:
+            names = _listed_in(name)
         if parts and isinstance(parts[-1], Paths):
             parts[-1].names += names
         else:
@@ -137,16 +140,7 @@ def parts_of(inputs: Sequence[str], *, recursive: bool, column: str, videos: boo
     return parts
 
 
-def _paths(name: str, *, recursive: bool, videos: bool) -> list[str]:
-    if os.path.isdir(name):
-        return _found_in(name, recursive=recursive, videos=videos)
-    if Path(name).suffix.lower() == LIST:
-        return _listed_in(name)
-    return [name]
-
-
 def _listed_in(file: str) -> list[str]:
-    """The lines of a list; empty ones are left out."""
     lines = Path(file).read_bytes().splitlines()
     names = [os.fsdecode(line) for line in lines if line.strip()]
     if not names:
@@ -155,7 +149,6 @@ def _listed_in(file: str) -> list[str]:
 
 
 def _found_in(directory: str, *, recursive: bool, videos: bool) -> list[str]:
-    """The images of a directory; see `find_media`."""
     try:
         return find_media(directory, videos=videos, recursive=recursive)
     except MediaFileError as error:
@@ -163,11 +156,6 @@ def _found_in(directory: str, *, recursive: bool, videos: bool) -> list[str]:
         if any(Path(file).suffix.lower() == TABLE for file in os.listdir(directory)):
             where = f"Its tables are named one by one, as in {os.path.join(directory, '*.parquet')}"
         raise JobError(f"{error} {where}") from error
-
-
-def count(parts: Sequence[Part]) -> int:
-    """How many images there are."""
-    return sum(len(part) for part in parts)
 
 
 def items(parts: Sequence[Part], start: int = 0) -> Iterator[Item]:

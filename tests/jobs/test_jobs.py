@@ -38,9 +38,9 @@ from refgit import GitForCausalLM, GitProcessor, testing
 from refgit.cli import main as cli
 from refgit.cli.terminal import Bar
 from refgit.demo import demo_path
+from refgit.errors import JobError
 from refgit.jobs import batching, journal
 from refgit.jobs.batching import BatchSize
-from refgit.jobs.errors import JobError
 from refgit.jobs.job import fingerprint
 from refgit.jobs.journal import Journal, row_of
 from refgit.jobs.run import decode_ahead
@@ -476,7 +476,7 @@ def test_a_fingerprint_tells_checkpoints_apart_wherever_they_lie(
     assert len(found) == 5
 
 
-ROWS = [row_of(i, "é" * i, "a" if i % 2 else None, None if i % 2 else "no") for i in range(5)]
+ROWS = [row_of(i, "é" * i, "a" if i % 2 else ValueError("no")) for i in range(5)]
 TEXT = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
 

@@ -16,7 +16,7 @@ from helpers.backends import ROOT
 from helpers.command_line import model, picture
 from refgit.cli import main as cli
 from refgit.demo import demo_path
-from refgit.jobs.errors import JobError
+from refgit.errors import JobError
 
 __all__ = ["model"]  # a fixture
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[ray]'")

@@ -12,7 +12,7 @@ from refgit.jobs.batching import BatchSize
 from refgit.jobs.job import describe_job, fingerprint
 from refgit.jobs.journal import Journal, check_out
 from refgit.jobs.run import run_job
-from refgit.jobs.sources import count, parts_of
+from refgit.jobs.sources import parts_of
 from refgit.model.config import GitConfig
 from refgit_backends.numpy.threads import cores
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if not done:
             if journal.rows:
-                say(f"going on after {journal.rows} of {count(parts)} rows.")
+                say(f"going on after {journal.rows} of {job['rows']} rows.")
             size = arguments.batch_size
             with waiting("captioning", "images") as bar:
                 run_job(
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         journal.sync()
         say(
-            f"interrupted; {journal.rows} of {count(parts)} rows are kept. The same command goes "
+            f"interrupted; {journal.rows} of {job['rows']} rows are kept. The same command goes "
             "on from there."
         )
         return 130

@@ -55,10 +55,10 @@ def test_a_new_search_streams_and_keeps_scores_as_the_others_do() -> None:
 
 
 def test_a_new_search_by_beams_is_run_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(call: Any, prompt: Any, rules: Any, **options: Any) -> BeamSearch:
-        return BeamSearch(prompt, rules, **(options | {"length_penalty": 0.0}))
+    def beams(prompt: Any, rules: Any, config: GenerationConfig, random: Any) -> BeamSearch:
+        return BeamSearch(prompt, rules, config.replace(length_penalty=0.0), random)
 
-    unscaled = BeamsSearch(name="unscaled", kind="sums", start=start)
+    unscaled = BeamsSearch(name="unscaled", kind="sums", beams=beams)
     monkeypatch.setitem(SEARCHES, "unscaled", unscaled)
     model = testing.tiny_model()
     found = model.generate(PIXELS, num_beams=3, max_length=9, search="unscaled")

@@ -128,9 +128,8 @@ class Watched(BeamSearch):
 
 def beams(model: GitForCausalLM, pixels: np.ndarray, k: int) -> Watched:
     prompt = np.array([model.config.bos_token_id])
-    end = model.config.eos_token_id
-    rules = Rules([], [EosToken(end)], longest=12)
-    found = Watched(prompt, rules, num_beams=k, ends=np.array([end]))
+    rules = Rules([], [EosToken(model.config.eos_token_id)], longest=12)
+    found = Watched(prompt, rules, model.generation_config.replace(num_beams=k))
     for _ in run_beams(Decoding(model, model.encode_image(pixels), [prompt]), [found]):
         pass
     return found

@@ -34,10 +34,6 @@ SAMPLING = frozenset(name for name, (_, needed) in HEEDED.items() if needed == _
 BEAMS = frozenset(name for name, (_, needed) in HEEDED.items() if needed == _HAS_BEAMS)
 
 
-def _accept(config: GenerationConfig) -> None:
-    """Refuse nothing."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Search(ABC):
     """An entry of `SEARCHES`: a `TokenSearch` or a `BeamsSearch`.
@@ -64,7 +60,7 @@ class Search(ABC):
     asked_by: Callable[[GenerationConfig], bool] | None = None
     in_place_of: str = "greedy"
     heeds: frozenset[str] = frozenset()
-    refuse: Callable[[GenerationConfig], None] = _accept
+    refuse: Callable[[GenerationConfig], None] = lambda config: None
     draws: bool = False
     reads_last_token: bool = False
 

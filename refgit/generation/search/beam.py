@@ -19,7 +19,6 @@ from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.scores import Ids, Mask, Scores
 from refgit.generation.search.base import BEAMS, SAMPLING
 from refgit.generation.search.beams import NEVER, Beams, BeamsSearch, Hypothesis
-from refgit.generation.session import Call, Rules
 
 
 def highest(scores: Scores, k: int) -> Ids:
@@ -45,27 +44,17 @@ def _border(scores: Scores, k: int) -> float:
 
 
 class BeamSearch(Beams):
-    """Beam search below one prompt, or beam sampling with a random generator.
+    """Beam search below one prompt; with a random generator beam sampling.
 
     Parameters
     ----------
-    prompt, rules, num_beams, ends, length_penalty, early_stopping
+    prompt, rules, config, random
         See `Beams`.
-    random : numpy.random.Generator, optional
-        Draw the candidates without replacement in the place of taking the best.
     """
 
-    def __init__(
-        self,
-        prompt: Ids,
-        rules: Rules,
-        *,
-        random: np.random.Generator | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(prompt, rules, **options)
-        self.random = random
-        placeholder = Hypothesis(prompt, NEVER, self.origins[0], finished=False)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        placeholder = Hypothesis(self.ids[0], NEVER, self.origins[0], finished=False)
         self.texts = [placeholder] * self.num_beams  # best first
 
     def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
@@ -100,7 +89,7 @@ class BeamSearch(Beams):
         """Keep the k best finished texts; only the k best candidates may come in."""
         length = ids.shape[1] - self.prompt_length
         with np.errstate(over="ignore"):  # of -1e9 and a negative penalty
-            final = total / length**self.length_penalty
+            final = total / length**self.config.length_penalty
         new = [
             Hypothesis(ids[i], float(final[i]), origins[i])
             for i in range(min(self.num_beams, len(ids)))
@@ -111,24 +100,14 @@ class BeamSearch(Beams):
         self.texts = [merged[i] for i in order[: self.num_beams]]
 
     def _is_done(self) -> bool:
-        """Whether nothing that still runs can, or is to, come among the texts."""
-        if not all(text.finished for text in self.texts):
-            return False
-        if self.early_stopping is True:
-            return True
         length = self.ids.shape[1] - self.prompt_length
-        if self.early_stopping == "never" and self.length_penalty > 0:
-            length = self.rules.longest - self.prompt_length  # where scores suffer least
-        return bool(self.scores[0] / length**self.length_penalty <= self.texts[-1].score)
+        return all(text.finished for text in self.texts) and self.none_better(
+            self.scores[0], self.texts[-1].score, length
+        )
 
     def best(self, n: int) -> list[Hypothesis]:
         """See `Beams`."""
         return self.texts[:n]
-
-
-def _start(call: Call, prompt: Ids, rules: Rules, **options: Any) -> BeamSearch:
-    random = call.random if call.config.do_sample else None
-    return BeamSearch(prompt, rules, random=random, **options)
 
 
 def end_filler(config: GenerationConfig) -> int:
@@ -145,7 +124,7 @@ BEAM = BeamsSearch(
     name="beam",
     kind="beam search",
     asked_by=lambda config: config.num_beams > 1,
-    start=_start,
+    beams=BeamSearch,
     filler=end_filler,
 )
 BEAM_SAMPLE = BeamsSearch(
@@ -154,6 +133,6 @@ BEAM_SAMPLE = BeamsSearch(
     asked_by=lambda config: config.num_beams > 1 and config.do_sample,
     heeds=BEAMS | SAMPLING,
     draws=True,
-    start=_start,
+    beams=BeamSearch,
     filler=end_filler,
 )

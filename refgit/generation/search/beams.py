@@ -19,7 +19,6 @@ from refgit.layers._array_api import Array
 
 # Added to what must not be chosen: large, yet finite, so that sums with it stay numbers.
 NEVER = -1.0e9
-EarlyStopping = bool | str
 
 
 @dataclass
@@ -51,40 +50,29 @@ class Beams(ABC):
     ----------
     prompt : int64 array (T,)
     rules : Rules
-    num_beams : int
-        k.
-    ends : int64 array
-        Tokens that end a text: as many more candidates are looked at for each beam, so that k of
-        them can go on.
-    length_penalty : float
-        alpha.
-    early_stopping : bool or "never"
-        True stops at k finished texts. False stops when no running beam would beat them if it
-        ended now; "never" when none can at any length.
-    num_groups : int
-        Equal groups that the beams are divided into.
+    config : GenerationConfig
+        Says how many beams, k, in how many groups of equal size; what ends a text, and when the
+        search stops.
+    random : numpy.random.Generator, optional
+        Of a search that draws.
     """
 
     def __init__(
         self,
         prompt: Ids,
         rules: Rules,
-        *,
-        num_beams: int,
-        ends: Ids,
-        length_penalty: float = 1.0,
-        early_stopping: EarlyStopping = False,
-        num_groups: int = 1,
+        config: GenerationConfig,
+        random: np.random.Generator | None = None,
     ) -> None:
-        self.rules, self.num_beams, self.ends = rules, num_beams, ends
-        self.length_penalty, self.early_stopping = length_penalty, early_stopping
-        self.num_groups = num_groups
+        self.rules, self.config, self.random = rules, config, random
+        self.num_beams = config.num_beams
+        self.ends = np.array(config.eos_ids, np.int64)
         self.prompt_length = len(prompt)
-        self.ids = np.tile(prompt, (num_beams, 1))  # (k, T + n), the running beams
+        self.ids = np.tile(prompt, (self.num_beams, 1))  # (k, T + n), the running beams
         # Only the first of a group counts at first: equal beams would choose equal tokens.
-        first = np.arange(num_beams) % (num_beams // num_groups) == 0
+        first = np.arange(self.num_beams) % (self.num_beams // config.num_beam_groups) == 0
         self.scores = np.where(first, 0.0, NEVER).astype(np.float32)
-        self.origins = np.empty((num_beams, 0), np.int64)
+        self.origins = np.empty((self.num_beams, 0), np.int64)
         self.processed: Scores = np.empty(0)  # (k, V), what the last step was decided by
         self.done = False
 
@@ -106,8 +94,20 @@ class Beams(ABC):
         return processed
 
     def num_candidates(self, beams: int) -> int:
-        """How many continuations of so many beams are looked at."""
+        """How many continuations are looked at, so that `beams` go on whichever others end."""
         return max(2, 1 + len(self.ends)) * beams
+
+    def none_better(self, running: float, worst: float, length: int) -> bool:
+        """Say whether k finished texts, of scores from `worst` up, are to stay as they are.
+
+        `running` is the log-probability of the best beam, `length` its tokens after the prompt.
+        """
+        early, penalty = self.config.early_stopping, self.config.length_penalty
+        if early is True:
+            return True
+        if early == "never" and penalty > 0:
+            length = self.rules.longest - self.prompt_length  # where scores suffer least
+        return bool(running / length**penalty <= worst)
 
     def extended(self, parents: Ids, tokens: Ids) -> tuple[Ids, Ids]:
         """Ids and origins of beams `parents` (c,), each longer by one of `tokens` (c,)."""
@@ -163,9 +163,8 @@ class BeamsSearch(Search):
 
     Attributes
     ----------
-    start : callable
-        ``(call, prompt, rules, **options) -> Beams``: the beams of one prompt. The options are
-        those of `Beams` that a config has.
+    beams : callable
+        ``(prompt, rules, config, random) -> Beams``, such as a subclass of `Beams`.
     kind : str
         What it is called in messages.
     beam_scoring : str
@@ -174,7 +173,7 @@ class BeamsSearch(Search):
         ``(config) -> token`` that follows the end of a text.
     """
 
-    start: Callable[..., Beams]
+    beams: Callable[[Ids, Rules, GenerationConfig, np.random.Generator | None], Beams]
     kind: str
     heeds: frozenset[str] = BEAMS
     in_place_of: str = "beam"
@@ -200,14 +199,9 @@ class BeamsSearch(Search):
     def write(self, call: Call, streamer: Any = None) -> Array | Output:
         """See `Search`; there is no streamer, as beams revise tokens that were already emitted."""
         config, prompts = call.config, call.prompts.rows
-        options = {
-            "num_beams": config.num_beams,
-            "ends": np.array(config.eos_ids, np.int64),
-            "length_penalty": config.length_penalty,
-            "early_stopping": config.early_stopping,
-        }
+        random = call.random if self.draws else None
         texts = [
-            self.start(call, prompt, rules, **options)
+            self.beams(prompt, rules, config, random)
             for prompt, rules in zip(prompts, call.rules, strict=True)
         ]
         record = Record(config, len(prompts) * config.num_beams)

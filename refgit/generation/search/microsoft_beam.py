@@ -21,7 +21,6 @@ from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.scores import Ids, Mask, Scores
 from refgit.generation.search.beam import BeamSearch, end_filler
 from refgit.generation.search.beams import BeamsSearch, Hypothesis
-from refgit.generation.session import Call, Rules
 
 
 class MicrosoftBeamSearch(BeamSearch):
@@ -32,20 +31,15 @@ class MicrosoftBeamSearch(BeamSearch):
 
     Parameters
     ----------
-    prompt, rules, num_beams, ends
-        See `Beams`.
-    num_results : int
-        How many finished texts are kept.
-    length_penalty : float
-        alpha, at least 0.
-    early_stopping : bool or "never"
-        True stops at `num_results` finished texts; False and "never" when no running beam can
-        beat them at any length.
+    prompt, rules, config
+        See `Beams`. `num_return_sequences` finished texts are kept: with `early_stopping` True the
+        search stops at so many, with False and "never" when no running beam can beat them at any
+        length.
     """
 
-    def __init__(self, prompt: Ids, rules: Rules, *, num_results: int, **options: Any) -> None:
-        super().__init__(prompt, rules, **options)
-        self.num_results = num_results
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.num_results = self.config.num_return_sequences
         self.texts: list[Hypothesis] = []  # best first
 
     def _keep(self, ids: Ids, origins: Ids, total: Scores, ended: Mask) -> None:
@@ -66,21 +60,16 @@ class MicrosoftBeamSearch(BeamSearch):
 
     def _norm(self, length: int) -> float:
         """What a sum of log-probabilities is divided by, for a text of so many tokens."""
-        return float(((5 + length) / 6) ** self.length_penalty)
+        return float(((5 + length) / 6) ** self.config.length_penalty)
 
     def _is_done(self) -> bool:
         """Whether no running text can come among those kept, even at its present probability."""
         if len(self.texts) < self.num_results:
             return False
-        if self.early_stopping is True:
+        if self.config.early_stopping is True:
             return True
         best = float(self.scores[0]) / self._norm(self.rules.longest - 1)
         return self.texts[-1].score >= best
-
-
-def _start(call: Call, prompt: Ids, rules: Rules, **options: Any) -> MicrosoftBeamSearch:
-    results = call.config.num_return_sequences
-    return MicrosoftBeamSearch(prompt, rules, num_results=results, **options)
 
 
 def _refuse(config: GenerationConfig) -> None:
@@ -97,6 +86,6 @@ MICROSOFT_BEAM = BeamsSearch(
     asked_by=lambda config: config.num_beams > 1 and config.beam_scoring == "microsoft",
     refuse=_refuse,
     beam_scoring="microsoft",
-    start=_start,
+    beams=MicrosoftBeamSearch,
     filler=end_filler,
 )

@@ -8,18 +8,17 @@ with s the scores of the next token after the logits processors. (GIT paper, sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from refgit.generation.config import GenerationConfig
-from refgit.generation.decoding import Decoding
 from refgit.generation.logits.scores import Ids, Mask, Scores
 from refgit.generation.results import GenerateDecoderOnlyOutput, Output, Record, Step
 from refgit.generation.search.base import SAMPLING, Search
-from refgit.generation.session import Call, Rules, ended, processed
+from refgit.generation.session import Call, ended, processed
 from refgit.layers._array_api import Array
 
 # Scores (R, V) of the next token to tokens (R,).
@@ -90,41 +89,28 @@ class TokenSearch(Search):
 
 def choosing(choose: Callable[[Call], Choose]) -> Callable[..., Iterator[TokenStep]]:
     """Make the steps of a search that picks each token by the scores of that step only."""
-
-    def steps(call: Call, **keep: bool) -> Iterator[TokenStep]:
-        copies = call.config.num_return_sequences
-        decoding = call.decoding(**keep)
-        return one_token_at_a_time(decoding, call.prompts.rows, call.rules, choose(call), copies)
-
-    return steps
+    return lambda call, **keep: one_token_at_a_time(call, choose(call), **keep)
 
 
-def one_token_at_a_time(
-    decoding: Decoding,
-    prompts: Sequence[Ids],
-    rules: Sequence[Rules],
-    choose: Choose,
-    copies: int = 1,
-) -> Iterator[TokenStep]:
+def one_token_at_a_time(call: Call, choose: Choose, **keep: bool) -> Iterator[TokenStep]:
     """Write texts token by token, those that have ended no longer among them.
 
     Parameters
     ----------
-    decoding : Decoding
-        Of the prompts.
-    prompts : sequence of int64 arrays (T_b,)
-    rules : sequence of Rules
-        What each text must keep to, and where it ends.
+    call : Call
+        Text b n + j is the j-th of the n for prompt b.
     choose : callable
         Picks the tokens: `likeliest`, or `draw` with a random generator.
-    copies : int
-        Texts to write for each prompt; text b copies + j is the j-th of prompt b.
+    **keep
+        See `Decoding`.
 
     Yields
     ------
     TokenStep
         One for each call of the decoder, until all texts have ended.
     """
+    decoding, prompts, rules = call.decoding(**keep), call.prompts.rows, call.rules
+    copies = call.config.num_return_sequences
     rows = np.arange(len(prompts) * copies)
     parents = rows // copies
     texts = [prompts[parent] for parent in parents.tolist()]

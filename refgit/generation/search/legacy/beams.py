@@ -6,59 +6,14 @@ kept, without the token that ended them, and the search stops by their scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from refgit.generation.logits.scores import Ids, Scores
 from refgit.generation.search.beam import highest
-from refgit.generation.search.beams import Beams, EarlyStopping, Hypothesis
-from refgit.generation.session import Rules
-
-
-class BestTexts:
-    """At most `size` texts, the worst dropped for a better one.
-
-    Parameters
-    ----------
-    size : int
-    length_penalty : float
-        Scores are log-probabilities over length to this power.
-    early_stopping : bool or "never"
-        See `Beams`.
-    longest : int
-        Tokens, the prompt not counted, that a text can have.
-    """
-
-    def __init__(
-        self, size: int, length_penalty: float, early_stopping: EarlyStopping, longest: int
-    ) -> None:
-        self.size, self.longest = size, longest
-        self.length_penalty, self.early_stopping = length_penalty, early_stopping
-        self.texts: list[Hypothesis] = []
-
-    def add(self, ids: Ids, total: float, origins: Ids, length: int, *, finished: bool) -> None:
-        """Take a text in, if there is room or it beats the worst.
-
-        `total` is its log-probability and `length` the number of tokens that it is divided by.
-        """
-        text = Hypothesis(ids, total / length**self.length_penalty, origins, finished)
-        self.texts.append(text)
-        if len(self.texts) > self.size:
-            worst = min(range(len(self.texts)), key=lambda i: self.texts[i].score)
-            del self.texts[worst]
-
-    def is_full(self, best_running: float, length: int) -> bool:
-        """Say whether no running text of `length` tokens is to come in any more."""
-        if len(self.texts) < self.size:
-            return False
-        if self.early_stopping is True:
-            return True
-        if self.early_stopping == "never" and self.length_penalty > 0:
-            length = self.longest
-        worst = min(text.score for text in self.texts)
-        return bool(worst >= best_running / length**self.length_penalty)
+from refgit.generation.search.beams import Beams, Hypothesis
 
 
 class LegacyBeams(Beams):
@@ -66,27 +21,39 @@ class LegacyBeams(Beams):
 
     Parameters
     ----------
-    prompt, rules
-        See `Beams`, as for the other options.
+    prompt, rules, config
+        See `Beams`.
+
+    Attributes
+    ----------
+    size : int
+        Beams of a group, and how many texts it keeps at most.
+    groups : list of list of Hypothesis
+        The texts of each.
     """
 
-    def __init__(self, prompt: Ids, rules: Rules, **options: Any) -> None:
-        super().__init__(prompt, rules, **options)
-        self.size = self.num_beams // self.num_groups
-        longest = rules.longest - self.prompt_length
-        self.groups = [
-            BestTexts(self.size, self.length_penalty, self.early_stopping, longest)
-            for _ in range(self.num_groups)
-        ]
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.size = self.num_beams // self.config.num_beam_groups
+        self.groups: list[list[Hypothesis]] = [[] for _ in range(self.config.num_beam_groups)]
+
+    def keep(
+        self, texts: list[Hypothesis], ids: Ids, total: float, origins: Ids, *, finished: bool
+    ) -> None:
+        """Add a text of log-probability `total`, and drop the worst where there are too many."""
+        score = total / len(origins) ** self.config.length_penalty
+        texts.append(Hypothesis(ids, score, origins, finished))
+        if len(texts) > self.size:
+            del texts[min(range(len(texts)), key=lambda i: texts[i].score)]
 
     def choose(
-        self, texts: BestTexts, beams: Ids, total: Scores, may_end: Callable[[Ids], bool]
+        self, texts: list[Hypothesis], beams: Ids, total: Scores, may_end: Callable[[Ids], bool]
     ) -> tuple[Ids, Ids, bool]:
         """Let some beams choose how to go on; what ends is added to their texts.
 
         Parameters
         ----------
-        texts : BestTexts
+        texts : list of Hypothesis
             Those of the beams.
         beams : int64 array (k',)
         total : array (k', V)
@@ -99,11 +66,15 @@ class LegacyBeams(Beams):
         parents, tokens : int64 arrays (k',)
         full : bool
             Whether no running text is to come among the best any more.
+
+        Raises
+        ------
+        ValueError
+            Too many tokens end a text for all beams to find one that does not.
         """
         size, number = total.shape[1], len(beams)
         flat = np.reshape(total, -1)
         candidates = highest(flat, self.num_candidates(number))
-        length = self.ids.shape[1] + 1 - self.prompt_length
         open_candidates = []
         for rank, candidate in enumerate(candidates):
             parent = beams[candidate // size]
@@ -111,19 +82,27 @@ class LegacyBeams(Beams):
                 open_candidates.append(candidate)
             elif rank < number and may_end(self.ids[parent]):
                 origins = np.append(self.origins[parent], parent)
-                texts.add(self.ids[parent], float(flat[candidate]), origins, length, finished=True)
+                self.keep(texts, self.ids[parent], float(flat[candidate]), origins, finished=True)
             if len(open_candidates) == number:
                 break
-        full = texts.is_full(float(flat[candidates[0]]), length)
-        chosen = require_k_open_candidates(open_candidates, number, self.ends)
+        else:
+            raise ValueError(
+                f"{len(open_candidates)} of {number} beams have a token to go on with that does "
+                f"not end the text; {len(self.ends)} tokens end one (eos_token_id). Lower "
+                "num_beams or name fewer end tokens."
+            )
+        length = self.ids.shape[1] + 1 - self.prompt_length
+        full = len(texts) == self.size and self.none_better(
+            float(flat[candidates[0]]), min(text.score for text in texts), length
+        )
+        chosen = np.array(open_candidates, np.int64)
         return beams[chosen // size], chosen % size, full
 
-    def take_in(self, texts: BestTexts, beams: Iterable[int]) -> None:
+    def take_in(self, texts: list[Hypothesis], beams: Iterable[int]) -> None:
         """Let running texts count as well, at the greatest length."""
-        length = self.ids.shape[1] - self.prompt_length
         for beam in beams:
-            score = float(self.scores[beam])
-            texts.add(self.ids[beam], score, self.origins[beam], length, finished=False)
+            total = float(self.scores[beam])
+            self.keep(texts, self.ids[beam], total, self.origins[beam], finished=False)
 
     def best(self, n: int) -> list[Hypothesis]:
         """Return the n best texts, best first; of equals the later.
@@ -131,7 +110,7 @@ class LegacyBeams(Beams):
         As in transformers the first of several end tokens closes a text that is shorter than it
         may be, and one that some other criterion stopped as well.
         """
-        texts = [text for group in self.groups for text in group.texts]
+        texts = [text for group in self.groups for text in group]
         found = sorted(texts, key=lambda text: text.score)[::-1][:n]
         return [self._closed(text) for text in found]
 
@@ -140,19 +119,3 @@ class LegacyBeams(Beams):
             return text
         ids = np.append(text.ids, self.ends[0])
         return Hypothesis(ids, text.score, text.origins, text.finished)
-
-
-def require_k_open_candidates(candidates: Sequence[int], k: int, ends: Ids) -> Ids:
-    """Return the candidates that go on, if there are as many as beams.
-
-    Raises
-    ------
-    ValueError
-        Too many tokens end a text for all beams to find one that does not.
-    """
-    if len(candidates) < k:
-        raise ValueError(
-            f"{len(candidates)} of {k} beams have a token to go on with that does not end the text;"
-            f" {len(ends)} tokens end one (eos_token_id). Lower num_beams or name fewer end tokens."
-        )
-    return np.array(candidates, np.int64)

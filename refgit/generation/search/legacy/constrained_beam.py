@@ -7,7 +7,6 @@ All are sorted into banks by how much they have fulfilled, and the best of each 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from refgit.generation.config.constraints import ConstraintListState, forced_wor
 from refgit.generation.logits.scores import Ids, Scores
 from refgit.generation.search.beams import BeamsSearch
 from refgit.generation.search.legacy.beams import LegacyBeams
-from refgit.generation.session import Call, Rules
 
 
 class ConstrainedBeamSearch(LegacyBeams):
@@ -25,25 +23,15 @@ class ConstrainedBeamSearch(LegacyBeams):
 
     Parameters
     ----------
-    prompt, rules, num_beams, ends, length_penalty, early_stopping
+    prompt, rules, config
         See `Beams`.
-    constraints : sequence
-        See `constraints`.
-    num_results : int
-        How many texts will be asked for.
     """
 
-    def __init__(
-        self,
-        prompt: Ids,
-        rules: Rules,
-        *,
-        constraints: Sequence[Any],
-        num_results: int,
-        **options: Any,
-    ) -> None:
-        super().__init__(prompt, rules, **options)
-        self.constraints, self.num_results = constraints, num_results
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.constraints = list(self.config.constraints or ())
+        if self.config.force_words_ids is not None:
+            self.constraints += forced_words(self.config.force_words_ids)
 
     def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
         """See `Beams`; a text that ends counts if nothing forced is missing."""
@@ -64,7 +52,6 @@ class ConstrainedBeamSearch(LegacyBeams):
         return parents, tokens
 
     def _state(self, ids: Ids) -> ConstraintListState:
-        """How far a text has come with what is forced."""
         state = ConstraintListState([constraint.copy() for constraint in self.constraints])
         state.reset(ids.tolist())
         return state
@@ -97,7 +84,7 @@ class ConstrainedBeamSearch(LegacyBeams):
         """At the greatest length running texts count, those with all that is forced first."""
         complete = [bool(self._state(ids).completed) for ids in self.ids]
         waiting = sorted(range(self.num_beams), key=lambda beam: not complete[beam])
-        enough = sum(complete) >= self.num_results
+        enough = sum(complete) >= self.config.num_return_sequences
         self.take_in(self.groups[0], [beam for beam in waiting if complete[beam] or not enough])
 
 
@@ -110,17 +97,6 @@ def _from_bank_after_bank(banks: Ids, scores: Scores) -> Ids:
         rank[i] = rank[i - 1] + 1 if same else 0
     ordered: Ids = order[np.argsort(rank, kind="stable")]
     return ordered
-
-
-def _start(call: Call, prompt: Ids, rules: Rules, **options: Any) -> ConstrainedBeamSearch:
-    config = call.config
-    constraints = list(config.constraints or ())
-    if config.force_words_ids is not None:
-        constraints += forced_words(config.force_words_ids)
-    results = config.num_return_sequences
-    return ConstrainedBeamSearch(
-        prompt, rules, constraints=constraints, num_results=results, **options
-    )
 
 
 def _refuse(config: GenerationConfig) -> None:
@@ -146,5 +122,5 @@ CONSTRAINED_BEAM = BeamsSearch(
     kind="forced words",
     asked_by=_asked_by,
     refuse=_refuse,
-    start=_start,
+    beams=ConstrainedBeamSearch,
 )

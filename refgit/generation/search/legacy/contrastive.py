@@ -8,42 +8,38 @@ prompt included. (Su et al., arXiv 2202.06417, equation 5.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from refgit.generation.config import GenerationConfig
-from refgit.generation.decoding import Decoding
-from refgit.generation.logits.scores import Ids, Scores, probabilities
+from refgit.generation.logits.scores import Scores, probabilities
 from refgit.generation.search.token_by_token import TokenSearch, TokenStep
-from refgit.generation.session import Call, Rules, ended, processed
+from refgit.generation.session import Call, ended, processed
 
 Vectors = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
-def contrastive_search(
-    decoding: Decoding, prompts: Sequence[Ids], rules: Sequence[Rules], *, alpha: float, k: int
-) -> Iterator[TokenStep]:
+def contrastive_search(call: Call, **keep: bool) -> Iterator[TokenStep]:
     """Write texts token by token.
 
     Parameters
     ----------
-    decoding : Decoding
-        Of the prompts; it keeps hidden states.
-    prompts : sequence of int64 arrays (T_b,)
-    rules : sequence of Rules
-        Of each prompt.
-    alpha : float
-        Weight of the likeness, `penalty_alpha`.
-    k : int
-        Tokens to choose among, `top_k`.
+    call : Call
+        In its config alpha, the weight of the likeness, is `penalty_alpha`, and `top_k` is k, the
+        number of tokens to choose among.
+    **keep
+        See `Decoding`.
 
     Yields
     ------
     TokenStep
         One for each call of the decoder, until all texts have ended.
     """
+    alpha, k = call.config.penalty_alpha or 0.0, call.config.top_k or 1
+    decoding = call.decoding(**(keep | {"keep_hidden_states": True}))
+    prompts, rules = call.prompts.rows, call.rules
     rows, texts = np.arange(len(prompts)), list(prompts)
     place = rows  # of each text, its row in the decoder's last call
     logits = decoding.read_prompts()
@@ -74,17 +70,10 @@ def contrastive_search(
         logits, rows = after[place], rows[going]
 
 
-def _unit(x: Vectors) -> Vectors:
-    """Vectors (..., D) of length one."""
+def _unit(x: Vectors) -> Vectors:  # (..., D), of length one
     wide: Scores = x.astype(np.promote_types(x.dtype, np.float32))
     length = np.sqrt((wide * wide).sum(axis=-1, keepdims=True))
     return np.asarray(wide / np.maximum(length, np.finfo(wide.dtype).tiny))
-
-
-def _steps(call: Call, **keep: bool) -> Iterator[TokenStep]:
-    decoding = call.decoding(**(keep | {"keep_hidden_states": True}))
-    alpha, k = call.config.penalty_alpha or 0.0, call.config.top_k or 1
-    return contrastive_search(decoding, call.prompts.rows, call.rules, alpha=alpha, k=k)
 
 
 def _asked_by(config: GenerationConfig) -> bool:
@@ -97,5 +86,5 @@ CONTRASTIVE = TokenSearch(
     asked_by=_asked_by,
     heeds=frozenset(["penalty_alpha", "top_k"]),
     reads_last_token=True,
-    steps=_steps,
+    steps=contrastive_search,
 )

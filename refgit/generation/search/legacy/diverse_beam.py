@@ -15,7 +15,6 @@ from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.scores import Ids, Scores
 from refgit.generation.search.beams import BeamsSearch
 from refgit.generation.search.legacy.beams import LegacyBeams
-from refgit.generation.session import Call, Rules
 
 
 class GroupBeamSearch(LegacyBeams):
@@ -23,17 +22,14 @@ class GroupBeamSearch(LegacyBeams):
 
     Parameters
     ----------
-    prompt, rules, num_beams, ends, num_groups, length_penalty, early_stopping
+    prompt, rules, config
         See `Beams`. Among the processors is the one that lowers what earlier groups have
-        chosen.
-    filler : int
-        The token that a group goes on with when it is done.
+        chosen; a group that is done goes on with ``filler_id``.
     """
 
-    def __init__(self, prompt: Ids, rules: Rules, *, filler: int = 0, **options: Any) -> None:
-        super().__init__(prompt, rules, **options)
-        self.filler = filler
-        self.group_done = [False] * self.num_groups
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.group_done = [False] * len(self.groups)
 
     def advance(self, log_probabilities: Scores) -> tuple[Ids, Ids]:
         """See `Beams`."""
@@ -47,7 +43,7 @@ class GroupBeamSearch(LegacyBeams):
                 log_probabilities, beams, current_tokens=tokens, beam_group_idx=g
             )
             if self.group_done[g]:
-                tokens[beams], scores[beams] = self.filler, 0.0
+                tokens[beams], scores[beams] = self.config.filler_id, 0.0
                 continue
             total = self.processed[beams] + self.scores[beams, None]  # (k / groups, V)
             parents[beams], tokens[beams], self.group_done[g] = self.choose(
@@ -65,13 +61,7 @@ class GroupBeamSearch(LegacyBeams):
         return parents, tokens
 
     def _beams(self, g: int) -> Ids:
-        """The beams of a group."""
         return np.arange(g * self.size, (g + 1) * self.size)
-
-
-def _start(call: Call, prompt: Ids, rules: Rules, **options: Any) -> GroupBeamSearch:
-    groups, filler = call.config.num_beam_groups, call.config.filler_id
-    return GroupBeamSearch(prompt, rules, num_groups=groups, filler=filler, **options)
 
 
 def _refuse(config: GenerationConfig) -> None:
@@ -99,5 +89,9 @@ def _asked_by(config: GenerationConfig) -> bool:
 
 
 GROUP_BEAM = BeamsSearch(
-    name="group_beam", kind="groups of beams", asked_by=_asked_by, refuse=_refuse, start=_start
+    name="group_beam",
+    kind="groups of beams",
+    asked_by=_asked_by,
+    refuse=_refuse,
+    beams=GroupBeamSearch,
 )

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, overload
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -14,28 +14,54 @@ from refgit.processing.text.files import SPECIAL_NAMES, content_of
 from refgit.processing.text.inputs import check_text
 
 MORE = "additional_special_tokens"
+T = TypeVar("T")
 
 
-class SpecialToken:
-    """An attribute that is the text of a special token, or None; it may be set.
+class Setting(Generic[T]):
+    """An attribute that is an entry of `config` under its own name; it may be set.
 
-    The text is in `config`, under the attribute's own name.
+    Parameters
+    ----------
+    read : callable
+        Makes the attribute of the entry, which is None where there is none.
+    write : callable, optional
+        Makes the entry of the attribute's name and what it is set to; by default as `read` does.
     """
+
+    def __init__(
+        self, read: Callable[[Any], T], write: Callable[[str, Any], Any] | None = None
+    ) -> None:
+        self.read = read
+        self.write = write or (lambda _, value: read(value))
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
     @overload
-    def __get__(self, holder: None, owner: type) -> SpecialToken: ...
+    def __get__(self, holder: None, owner: type) -> Setting[T]: ...
 
     @overload
-    def __get__(self, holder: SpecialTokens, owner: type) -> str | None: ...
+    def __get__(self, holder: SpecialTokens, owner: type) -> T: ...
 
-    def __get__(self, holder: SpecialTokens | None, owner: type) -> SpecialToken | str | None:
-        return self if holder is None else content_of(holder.config.get(self.name))
+    def __get__(self, holder: SpecialTokens | None, owner: type) -> Setting[T] | T:
+        return self if holder is None else self.read(holder.config.get(self.name))
 
-    def __set__(self, holder: SpecialTokens, token: str | AddedToken | None) -> None:
-        holder.config[self.name] = None if token is None else _text_of(token, self.name)
+    def __set__(self, holder: SpecialTokens, value: Any) -> None:
+        holder.config[self.name] = self.write(self.name, value)
+
+
+def _text_of(name: str, token: Any) -> str:
+    if not isinstance(token, (str, AddedToken)):
+        raise TypeError(
+            f"{name} is of type {type(token).__name__}; expected a string or an AddedToken."
+        )
+    text = str(token)
+    check_text(text, name)
+    return text
+
+
+def _text_or_none(name: str, token: Any) -> str | None:
+    return None if token is None else _text_of(name, token)
 
 
 class SpecialTokenId:
@@ -94,13 +120,13 @@ class SpecialTokens:
     backend: Tokenizer
     config: dict[str, Any]
 
-    bos_token, bos_token_id = SpecialToken(), SpecialTokenId()
-    eos_token, eos_token_id = SpecialToken(), SpecialTokenId()
-    unk_token, unk_token_id = SpecialToken(), SpecialTokenId()
-    sep_token, sep_token_id = SpecialToken(), SpecialTokenId()
-    pad_token, pad_token_id = SpecialToken(), SpecialTokenId()
-    cls_token, cls_token_id = SpecialToken(), SpecialTokenId()
-    mask_token, mask_token_id = SpecialToken(), SpecialTokenId()
+    bos_token, bos_token_id = Setting(content_of, _text_or_none), SpecialTokenId()
+    eos_token, eos_token_id = Setting(content_of, _text_or_none), SpecialTokenId()
+    unk_token, unk_token_id = Setting(content_of, _text_or_none), SpecialTokenId()
+    sep_token, sep_token_id = Setting(content_of, _text_or_none), SpecialTokenId()
+    pad_token, pad_token_id = Setting(content_of, _text_or_none), SpecialTokenId()
+    cls_token, cls_token_id = Setting(content_of, _text_or_none), SpecialTokenId()
+    mask_token, mask_token_id = Setting(content_of, _text_or_none), SpecialTokenId()
 
     @property
     def pad_token_type_id(self) -> int:
@@ -115,7 +141,7 @@ class SpecialTokens:
 
     @additional_special_tokens.setter
     def additional_special_tokens(self, tokens: Sequence[str | AddedToken]) -> None:
-        self.config[MORE] = [_text_of(token, MORE) for token in tokens]
+        self.config[MORE] = [_text_of(MORE, token) for token in tokens]
 
     @property
     def additional_special_tokens_ids(self) -> list[int]:
@@ -183,7 +209,7 @@ class SpecialTokens:
         """
         tokens = [new_tokens] if isinstance(new_tokens, (str, AddedToken)) else list(new_tokens)
         for index, token in enumerate(tokens):
-            _text_of(token, f"new_tokens[{index}]")
+            _text_of(f"new_tokens[{index}]", token)
         add = self.backend.add_special_tokens if special_tokens else self.backend.add_tokens
         return int(add(tokens))
 
@@ -221,37 +247,20 @@ class SpecialTokens:
                 f"{', '.join(unknown)}: not the name of a special token; expected "
                 f"{', '.join(SPECIAL_NAMES)} or {MORE}."
             )
-        added: list[AddedToken] = []
+        added: list[str | AddedToken] = []
         for name, value in special_tokens_dict.items():
             if name != MORE:
-                _text_of(value, name)
+                _text_of(name, value)
                 setattr(self, name, value)
-                added.append(_special(value))
+                added.append(value)
                 continue
             if not isinstance(value, (list, tuple)):
                 raise TypeError(f"{MORE} is of type {type(value).__name__}; expected a list.")
             present = self.additional_special_tokens
             if not replace_additional_special_tokens:
-                value = [token for token in value if _text_of(token, MORE) not in present]
+                value = [token for token in value if _text_of(MORE, token) not in present]
             elif value:
                 present = []
             self.additional_special_tokens = [*present, *value]
-            added += [_special(token) for token in value]
+            added += value
         return self.add_tokens(added, special_tokens=True)
-
-
-def _special(token: str | AddedToken) -> AddedToken:
-    if isinstance(token, AddedToken):
-        return token
-    return AddedToken(token, normalized=False, special=True)
-
-
-def _text_of(token: Any, name: str) -> str:
-    """Return a token's text; refuse what is not a token."""
-    if not isinstance(token, (str, AddedToken)):
-        raise TypeError(
-            f"{name} is of type {type(token).__name__}; expected a string or an AddedToken."
-        )
-    text = str(token)
-    check_text(text, name)
-    return text

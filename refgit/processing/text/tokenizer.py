@@ -18,6 +18,7 @@ from refgit.errors import CheckpointError
 from refgit.files import write_json, write_whole
 from refgit.hub import find_checkpoint
 from refgit.processing.text.encoder import TextEncoder
+from refgit.processing.text.encoding import default_to
 from refgit.processing.text.files import content_of, read_tokenizer_files
 from refgit.processing.text.lengths import NO_LIMIT
 from refgit.processing.text.token_ids import as_ids, id_array
@@ -244,7 +245,7 @@ class BertTokenizer(TextEncoder):
             If an id is negative, or the array has more than one dimension.
         """
         text = str(self.backend.decode(as_ids(token_ids), skip_special_tokens=skip_special_tokens))
-        clean = _default(clean_up_tokenization_spaces, self.clean_up_tokenization_spaces)
+        clean = default_to(clean_up_tokenization_spaces, self.clean_up_tokenization_spaces)
         return clean_up(text) if clean else text
 
     def batch_decode(
@@ -316,7 +317,3 @@ def _set_normalizer(backend: Tokenizer, config: Mapping[str, Any]) -> None:
             strip_accents=config["strip_accents"],
             lowercase=config["do_lower_case"],
         )
-
-
-def _default(value: bool | None, default: bool) -> bool:
-    return default if value is None else value

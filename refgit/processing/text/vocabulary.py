@@ -10,15 +10,42 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from refgit.processing.text.special_tokens import SpecialTokens
+from refgit.processing.text.special_tokens import Setting, SpecialTokens
 from refgit.processing.text.token_ids import as_ids
 from refgit.validation import expect
 
 
-class Vocabulary(SpecialTokens):
-    """Tokens and their ids, and the settings that a tokenizer has."""
+def check_side(name: str, side: Any) -> str:
+    """Return "left" or "right"; refuse anything else."""
+    expect(name, side, side in ("left", "right"), '"left" or "right"')
+    return str(side)
 
-    # -- settings ------------------------------------------------------------------------------
+
+class Vocabulary(SpecialTokens):
+    """Tokens and their ids, and the settings that a tokenizer has.
+
+    Attributes
+    ----------
+    model_input_names : list of str
+        The keys this tokenizer produces by default; may be set, as may those below.
+    model_max_length : int
+        The longest sequence the model takes; 10**30 where none is known.
+    clean_up_tokenization_spaces : bool
+        Whether `decode` removes spaces before punctuation by default.
+    split_special_tokens : bool
+        Whether special tokens in a text are split like other words by default.
+    padding_side : str
+        Where padding goes unless told otherwise: "right" or "left".
+    truncation_side : str
+        Which end of a text is cut off: "right" or "left".
+    """
+
+    model_input_names = Setting[list[str]](list)
+    model_max_length = Setting(int)
+    clean_up_tokenization_spaces = Setting(bool)
+    split_special_tokens = Setting(bool)
+    padding_side = Setting(str, check_side)
+    truncation_side = Setting(str, check_side)
 
     @property
     def backend_tokenizer(self) -> Tokenizer:
@@ -31,24 +58,6 @@ class Vocabulary(SpecialTokens):
         return True
 
     @property
-    def model_input_names(self) -> list[str]:
-        """The keys this tokenizer produces by default; may be set."""
-        return list(self.config["model_input_names"])
-
-    @model_input_names.setter
-    def model_input_names(self, names: Sequence[str]) -> None:
-        self.config["model_input_names"] = list(names)
-
-    @property
-    def model_max_length(self) -> int:
-        """The longest sequence the model takes; 10**30 where none is known; may be set."""
-        return int(self.config["model_max_length"])
-
-    @model_max_length.setter
-    def model_max_length(self, length: int) -> None:
-        self.config["model_max_length"] = int(length)
-
-    @property
     def max_len_single_sentence(self) -> int:
         """How many tokens of one text fit beside the special tokens."""
         return self.model_max_length - self.num_special_tokens_to_add(pair=False)
@@ -57,44 +66,6 @@ class Vocabulary(SpecialTokens):
     def max_len_sentences_pair(self) -> int:
         """How many tokens of a pair of texts fit beside the special tokens."""
         return self.model_max_length - self.num_special_tokens_to_add(pair=True)
-
-    @property
-    def clean_up_tokenization_spaces(self) -> bool:
-        """Whether `decode` removes spaces before punctuation by default; may be set."""
-        return bool(self.config["clean_up_tokenization_spaces"])
-
-    @clean_up_tokenization_spaces.setter
-    def clean_up_tokenization_spaces(self, value: bool) -> None:
-        self.config["clean_up_tokenization_spaces"] = bool(value)
-
-    @property
-    def split_special_tokens(self) -> bool:
-        """Whether special tokens in a text are split like other words by default; may be set."""
-        return bool(self.config["split_special_tokens"])
-
-    @split_special_tokens.setter
-    def split_special_tokens(self, value: bool) -> None:
-        self.config["split_special_tokens"] = bool(value)
-
-    @property
-    def padding_side(self) -> str:
-        """Where padding goes unless told otherwise: "right" or "left"; may be set."""
-        return str(self.config["padding_side"])
-
-    @padding_side.setter
-    def padding_side(self, side: str) -> None:
-        check_side("padding_side", side)
-        self.config["padding_side"] = side
-
-    @property
-    def truncation_side(self) -> str:
-        """Which end of a text is cut off: "right" or "left"; may be set."""
-        return str(self.config["truncation_side"])
-
-    @truncation_side.setter
-    def truncation_side(self, side: str) -> None:
-        check_side("truncation_side", side)
-        self.config["truncation_side"] = side
 
     # -- tokens --------------------------------------------------------------------------------
 
@@ -195,8 +166,3 @@ class Vocabulary(SpecialTokens):
             )
         special = set(self.all_special_ids)
         return [int(index in special) for index in as_ids(token_ids_0)]
-
-
-def check_side(name: str, side: Any) -> None:
-    """Refuse what is neither "left" nor "right"."""
-    expect(name, side, side in ("left", "right"), '"left" or "right"')

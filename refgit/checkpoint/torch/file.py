@@ -148,14 +148,7 @@ def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {info.filename: info for info in archive.infolist()}
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-        OverflowError,
-        EOFError,
-        struct.error,
-    ) as error:
+    except (zipfile.BadZipFile, RuntimeError, OverflowError, EOFError, struct.error) as error:
         raise ValueError(f"its zip archive is broken: {error}") from error
 
 

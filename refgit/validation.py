@@ -175,8 +175,5 @@ def is_biases(value: Any) -> bool:
         return False
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
         return False
-    return all(are_ids(ids, 1) and _is_bias(bias) for ids, bias in pairs)
-
-
-def _is_bias(value: Any) -> bool:
-    return is_number(value) or value in (math.inf, -math.inf)
+    infinite = (math.inf, -math.inf)
+    return all(are_ids(ids, 1) and (is_number(x) or x in infinite) for ids, x in pairs)

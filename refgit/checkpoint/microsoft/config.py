@@ -159,12 +159,11 @@ def _compare(config: Mapping[str, Any], settings: MicrosoftSettings, source: str
         if said not in (None, value):
             raise ValueError(f"{key} is {said} after {source}, and {value} after the tensors.")
     if settings.image_encoder_type is not None:
-        encoder = ENCODERS[settings.image_encoder_type]
-        for key in ("patch_size", "hidden_size", "num_hidden_layers"):
-            if getattr(encoder, key) != vision[key]:
+        for key, value in ENCODERS[settings.image_encoder_type].items():
+            if value != vision[key]:
                 raise ValueError(
                     f"image_encoder_type is {settings.image_encoder_type} after {source}, whose "
-                    f"{key} is {getattr(encoder, key)}; the tensors' is {vision[key]}."
+                    f"{key} is {value}; the tensors' is {vision[key]}."
                 )
     if settings.test_respect_ratio_max is not None and frames:
         raise ValueError(

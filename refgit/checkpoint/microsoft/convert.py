@@ -6,6 +6,7 @@ names.py, the settings in settings.py, the config in config.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,14 @@ from refgit.checkpoint.microsoft.settings import (
 from refgit.checkpoint.microsoft.yaml import read_parameters
 from refgit.checkpoint.torch.file import read_torch
 from refgit.errors import CheckpointError, first_of
+from refgit.validation import expect
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 PARAMETERS = "parameter.yaml"
 DTYPES = ("float32", "float16", "as-is")
 # What training on several GPUs puts in front of every name, once or more often.
-_PREFIX = "module."
+_PREFIXES = re.compile(r"^(module\.)+")
 _WORDS, _HEAD = "git.embeddings.word_embeddings.weight", "output.weight"
 
 
@@ -87,8 +89,7 @@ def read_microsoft(
         or the settings contradict each other or the tensors. The message names what it is.
     """
     file = Path(path)
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}.")
+    expect("dtype", dtype, dtype in DTYPES, f"one of {', '.join(DTYPES)}")
     settings, source, notes = _settings(file, name, parameters)
     state, others = _state_dict(file)
     if others:
@@ -121,10 +122,9 @@ def _settings(
     path = Path(parameters) if parameters is not None else _beside(file)
     if path is None:
         return known, f"the name {name}", notes
+    entries = read_parameters(path)
     try:
-        said, strangers = settings_in(read_parameters(path))
-    except CheckpointError:
-        raise
+        said, strangers = settings_in(entries)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if strangers:
@@ -195,13 +195,10 @@ def _state_dict(file: Path) -> tuple[Arrays, list[str]]:
                 f"{file}: entry {key!r} is not a tensor ({type(x).__name__}); expected names with "
                 'tensors, by themselves or under "model".'
             )
-        plain = key
-        while plain.startswith(_PREFIX):
-            plain = plain.removeprefix(_PREFIX)
+        plain = _PREFIXES.sub("", key)
         if plain in state:
             raise CheckpointError(
-                f"{file} holds {plain} twice, with and without {_PREFIX} in front; expected it "
-                "once."
+                f"{file} holds {plain} twice, with and without module. in front; expected it once."
             )
         state[plain] = x
     return state, others

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 from refgit.checkpoint.microsoft.yaml import Scalar
 from refgit.errors import CheckpointError
-from refgit.validation import is_integer
+from refgit.validation import expect, integer
 
 
 @dataclass(frozen=True)
@@ -44,32 +44,22 @@ class MicrosoftSettings:
     num_image_with_embedding: int | None = None
 
     def __post_init__(self) -> None:
-        if self.image_encoder_type not in (None, *ENCODERS):
-            raise ValueError(
-                f"image_encoder_type is {self.image_encoder_type!r}; expected one of "
-                f"{', '.join(ENCODERS)}."
-            )
+        encoder = self.image_encoder_type
+        known = encoder in (None, *ENCODERS)
+        expect("image_encoder_type", encoder, known, f"one of {', '.join(ENCODERS)}")
         for name in KEYS[1:]:
             value, least = getattr(self, name), int(name != "num_image_with_embedding")
-            if value is not None and not is_integer(value, least):
-                raise ValueError(f"{name} is {value!r}; expected an integer of at least {least}.")
+            if value is not None:
+                integer(name, value, least)
 
 
 KEYS = tuple(f.name for f in fields(MicrosoftSettings))
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """One of CLIP's vision transformers: side P of a patch, width D, layers."""
-
-    patch_size: int
-    hidden_size: int
-    num_hidden_layers: int
-
-
+# CLIP's vision transformers: side P of a patch, width D, layers.
 ENCODERS = {
-    "CLIPViT_B_16": Encoder(patch_size=16, hidden_size=768, num_hidden_layers=12),
-    "CLIPViT_L_14": Encoder(patch_size=14, hidden_size=1024, num_hidden_layers=24),
+    "CLIPViT_B_16": {"patch_size": 16, "hidden_size": 768, "num_hidden_layers": 12},
+    "CLIPViT_L_14": {"patch_size": 14, "hidden_size": 1024, "num_hidden_layers": 24},
 }
 
 

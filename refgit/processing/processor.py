@@ -46,11 +46,10 @@ def load_image_processor(directory: str | Path) -> ImageProcessor:
         If the file is missing or invalid, or names another image processor.
     """
     path, config = read_image_settings(directory)
-    kind = type_of(config)
-    if kind is None or kind in CLIPImageProcessor.TYPES:
-        return CLIPImageProcessor.from_pretrained(directory)
-    if kind in VideoMAEImageProcessor.TYPES:
-        return VideoMAEImageProcessor.from_pretrained(directory)
+    kind = type_of(config) or CLIPImageProcessor.TYPES[0]
+    for processor in (CLIPImageProcessor, VideoMAEImageProcessor):
+        if kind in processor.TYPES:
+            return processor.from_pretrained(directory)
     names = ", ".join(CLIPImageProcessor.TYPES + VideoMAEImageProcessor.TYPES)
     raise CheckpointError(f"{path}: The image processor type is {kind!r}; expected one of {names}.")
 

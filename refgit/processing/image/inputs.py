@@ -6,6 +6,7 @@ Everything about Pillow modes, EXIF, channel order and nesting is here; `steps.p
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -17,8 +18,6 @@ from refgit.validation import expect
 from refgit_backends import to_numpy
 
 Layout: TypeAlias = Literal["channels_first", "channels_last"]
-
-LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +120,7 @@ def read_array(image: Any, layout: Layout | None) -> Picture:
 
 def check_layout(name: str, layout: Any) -> None:
     """Refuse what is neither None nor the name of a layout."""
-    known = layout is None or layout in LAYOUTS
+    known = layout in (None, "channels_first", "channels_last")
     expect(name, layout, known, '"channels_first", "channels_last" or None')
 
 
@@ -150,7 +149,8 @@ def _flatten(images: Any, name: str) -> Iterator[tuple[str, Any]]:
         else:
             yield name, array
     else:
-        hint = " Open files with refgit.processing.load_image." if _is_path(images) else ""
+        is_path = isinstance(images, (str, bytes, os.PathLike))
+        hint = " Open files with refgit.processing.load_image." if is_path else ""
         raise TypeError(
             f"{name} is of type {type(images).__name__}; expected a PIL image, an array, "
             f"or a list of them.{hint}"
@@ -159,10 +159,6 @@ def _flatten(images: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def _is_array(value: Any) -> bool:
     return any(hasattr(value, f"__{way}__") for way in _ARRAY_WAYS)
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, (str, bytes)) or hasattr(value, "__fspath__")
 
 
 def _to_array(value: Any, name: str) -> NDArray[Any]:

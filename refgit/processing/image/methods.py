@@ -5,7 +5,7 @@ They take and return one array, its channels first or last; the arithmetic is in
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class ImageMethods:
     (C, H, W) here, C 1 or 3; pixels are finite.
     """
 
-    RESAMPLE: ClassVar[int] = 3  # what `resize` uses unless told otherwise
+    resample: int  # what `resize` uses unless told otherwise: the default of the class
 
     def resize(
         self,
@@ -67,7 +67,7 @@ class ImageMethods:
             If the image or a value has the wrong form.
         """
         wanted = size_of("size", size, square=False)
-        resample = resample_of(self.RESAMPLE if resample is None else resample)
+        resample = resample_of(type(self).resample if resample is None else resample)
         picture = _read(image, data_format, input_data_format)
         height, width = steps.size_for(picture.pixels.shape[0], picture.pixels.shape[1], wanted)
         return _written(steps.resize(picture.pixels, height, width, resample), picture, data_format)

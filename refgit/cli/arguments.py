@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 STDIN = "-"  # an image on standard input
-DTYPES = ("float16", "bfloat16", "float32", "float64")
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +24,21 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="what computes: numpy (the processor) or cupy (an NVIDIA graphics card); by default "
         "what the environment variable REFGIT_BACKEND says, else numpy",
     )
-    parser.add_argument(
-        "--dtype",
-        default="float32",
-        choices=DTYPES,
-        help="the type of number to compute in (default: float32; float16 takes half the memory, "
+    add_dtype(
+        parser,
+        "the type of number to compute in (default: float32; float16 takes half the memory, "
         "float64 is for comparisons; NumPy has no bfloat16 and computes it in float32)",
     )
+
+
+def add_dtype(parser: argparse.ArgumentParser, text: str) -> None:
+    """Declare the type of number that a command computes in; `text` is the option's help."""
+    parser.add_argument("--dtype", default="float32", choices=_DTYPES, help=text)
+
+
+def add_max_length(parser: argparse.ArgumentParser, text: str) -> None:
+    """Declare how long texts may become; `text` is the option's help."""
+    parser.add_argument("--max-length", type=count_of(2), default=50, metavar="N", help=text)
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:

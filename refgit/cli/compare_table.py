@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from refgit.cli.output import one_line, put
+from refgit.cli.table import aligned
 from refgit.cli.terminal import is_terminal
 from refgit.parity.comparison.row import Row
 
@@ -28,18 +29,13 @@ def print_table(rows: Sequence[Row]) -> None:
     table = [_HEADER, *(_cells(row) for row in rows)]
     room = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
     table, legend = fitted(table, room)
-    left = [name in _LEFT for name in table[0]]
-    widths = _widths(table)
-    for row, line in zip([None, *rows], table, strict=True):
-        cells = (
-            cell.ljust(width) if flush else cell.rjust(width)
-            for cell, width, flush in zip(line, widths, left, strict=True)
-        )
-        put("  ".join(cells).rstrip())
-        if row is not None:
-            remarks = _remarks(row)
-            if remarks:
-                put(f"{' ' * (widths[0] + 2)}  {remarks}")
+    header, *lines = aligned(table, [name not in _LEFT for name in table[0]])
+    put(header)
+    for row, line in zip(rows, lines, strict=True):
+        put(line)
+        remarks = _remarks(row)
+        if remarks:
+            put(f"     {remarks}")
     for note in legend:
         put(note)
 
@@ -80,12 +76,8 @@ def fitted(
     return lines, told
 
 
-def _widths(table: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*table, strict=True)]
-
-
 def _width(table: Sequence[Sequence[str]]) -> int:
-    widths = _widths(table)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return sum(widths) + 2 * (len(widths) - 1)
 
 

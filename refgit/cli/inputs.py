@@ -7,10 +7,11 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO
 
 from refgit.cli.arguments import STDIN
-from refgit.cli.output import say
+from refgit.cli.output import one_line, say
 from refgit.cli.terminal import waiting
 from refgit.demo import FOR_PHOTOGRAPHS, NAME, find_model
 from refgit.errors import MediaFileError
@@ -53,12 +54,7 @@ def refuse_stdin_twice(names: Sequence[str]) -> None:
         )
 
 
-def is_one_image(names: Sequence[str]) -> bool:
-    """Whether the names are one image, so that results need not say which it is."""
-    return len(names) == 1 and not os.path.isdir(names[0])
-
-
-def sources_of(names: Sequence[str], *, videos: bool) -> list[tuple[str, str | Exception]]:
+def sources_of(names: Sequence[str], *, videos: bool) -> list[tuple[str, str | Exception, str]]:
     """Return name and source of each image: of the files named, and of those in directories.
 
     Parameters
@@ -69,8 +65,9 @@ def sources_of(names: Sequence[str], *, videos: bool) -> list[tuple[str, str | E
 
     Returns
     -------
-    list of (str, str or Exception)
-        The name twice, or with the error for a directory that has none or cannot be read.
+    list of (str, str or Exception, str)
+        The name twice, or with the error for a directory that has none or cannot be read; and
+        what a line about it begins with: the name and a tab, or nothing if it is the only image.
     """
     found: list[tuple[str, str | Exception]] = []
     for name in names:
@@ -84,7 +81,22 @@ def sources_of(names: Sequence[str], *, videos: bool) -> list[tuple[str, str | E
             found.append((name, MediaFileError(text)))
         except OSError as error:
             found.append((name, error))
-    return found
+    single = len(names) == 1 and not os.path.isdir(names[0])
+    return [(file, source, "" if single else f"{one_line(file)}\t") for file, source in found]
+
+
+def check_target(option: str, file: Path) -> None:
+    """Find out before the work whether the file that an option names could be written.
+
+    Raises
+    ------
+    ValueError
+        It is a directory, or would be in one that does not exist.
+    """
+    if file.is_dir():
+        raise ValueError(f"{option} is {file}, which is a directory; expected the name of a file.")
+    if not file.parent.is_dir():
+        raise ValueError(f"{option} is {file}; there is no directory {file.parent}. Make it first.")
 
 
 class _StandardInput(io.BytesIO):

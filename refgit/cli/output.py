@@ -111,6 +111,14 @@ def one_line(text: str) -> str:
     )
 
 
+def human_bytes(count: int, digits: str = ".4g") -> str:
+    """Return a number of bytes as people say it."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= 0.9995 * size:
+            return f"{count / size:{digits}} {unit}"
+    return f"{count} B"
+
+
 def print_json(**entries: Any) -> None:
     """Print one JSON object on one line."""
     put(json.dumps(entries))  # ASCII, so one line on every terminal

@@ -42,14 +42,22 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         return
     if title:
         put(title)
-    widths = [max(len(row[i]) for row in (header, *lines)) for i in range(len(header))]
-    for row in (list(header), *lines):
+    for line in aligned([header, *lines], right):
+        put(("  " if title else "") + line)
+    put()
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    """Return each row as a line of columns, which are flush right where `right` says so."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
         cells = (
             cell.rjust(width) if flush_right else cell.ljust(width)
             for cell, width, flush_right in zip(row, widths, right, strict=True)
         )
-        put(("  " if title else "") + "  ".join(cells).rstrip())
-    put()
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def _is_number(cell: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from refgit.bench.checkpoint import default_model
 from refgit.bench.peers import Peer, parse_peers
 from refgit.bench.report import legend, table
 from refgit.bench.run import Plan, measure_plan
-from refgit.cli.arguments import DTYPES, add_output_options, count_of
-from refgit.cli.output import one_line, put, say
+from refgit.cli.arguments import add_dtype, add_output_options, count_of
+from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.table import print_table
 from refgit.cli.terminal import waiting
 from refgit.demo import find_model
@@ -51,12 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "random weights of git-base's size by default (707 MB, written once to a cache folder)",
     )
     parser.add_argument("--backend", help="numpy (default), cupy ...")
-    parser.add_argument(
-        "--dtype",
-        default="float32",
-        choices=DTYPES,
-        help="what to compute in (default: float32)",
-    )
+    add_dtype(parser, "what to compute in (default: float32)")
     parser.add_argument(
         "--peers",
         default="",
@@ -103,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     data, failed = _measure(arguments, peers, threads)
     data = {"machine": facts, "busy": busy, **data}
     if arguments.json:
-        put(json.dumps(data))
+        print_json(**data)
     else:
         put(f"{facts['cpu']}, {facts['cores']} cores, {threads} threads, {facts['date']}")
         clock = ", seconds of the processor" if arguments.clock == "processor" else ""

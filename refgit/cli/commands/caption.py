@@ -6,15 +6,15 @@ import argparse
 import os
 from pathlib import Path
 
-from refgit.cli.arguments import add_images, add_model_options, add_output_options, count_of
-from refgit.cli.inputs import (
-    is_one_image,
-    load_captioner,
-    opened,
-    refuse_stdin_twice,
-    sources_of,
+from refgit.cli.arguments import (
+    add_images,
+    add_max_length,
+    add_model_options,
+    add_output_options,
+    count_of,
 )
-from refgit.cli.output import Failures, one_line, print_as_it_comes, print_json
+from refgit.cli.inputs import load_captioner, opened, refuse_stdin_twice, sources_of
+from refgit.cli.output import Failures, print_as_it_comes, print_json
 from refgit.cli.terminal import progress
 
 DESCRIPTION = "Say in words what is on each image or video."
@@ -40,10 +40,6 @@ inputs of a job only. docs/scale.md says more.
 exit codes: 0 all well, 1 some images failed, 2 nothing could be started or written, 130 interrupted
 """
 
-
-_JOB_DEFAULTS = {
-    "batch_size": None, "workers": None, "column": None, "recursive": False, "restart": False
-}  # fmt: skip
 _COLUMN = "image"
 
 
@@ -51,13 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_images(parser)
     add_model_options(parser)
-    parser.add_argument(
-        "--max-length",
-        type=count_of(2),
-        default=50,
-        metavar="N",
-        help="longest caption, in tokens, which are words or pieces of words, the token that "
-        "opens every text included (default: 50)",
+    add_max_length(
+        parser,
+        "longest caption, in tokens, which are words or pieces of words, the token that opens "
+        "every text included (default: 50)",
     )
     add_output_options(parser)
     add_job_options(parser)
@@ -114,8 +107,8 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
     ValueError
         An option or an input belongs to jobs, and there is no --out.
     """
-    for name, default in _JOB_DEFAULTS.items():
-        if getattr(arguments, name) != default:
+    for name in ("batch_size", "workers", "column", "recursive", "restart"):
+        if getattr(arguments, name) not in (None, False):
             option = "--" + name.replace("_", "-")
             raise ValueError(
                 f"{option} belongs to a job, which writes a file; expected --out as well, such as "
@@ -140,14 +133,13 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_stdin_twice(arguments.images)
     captioner = load_captioner(arguments, max_length=arguments.max_length)
     sources = sources_of(arguments.images, videos=captioner.frames is not None)
-    single = is_one_image(arguments.images)
     failures = Failures(arguments)
-    for file, source in progress(sources, len(sources), "captioning"):
+    for file, source, before in progress(sources, len(sources), "captioning"):
         with failures.tolerated(file, image=file):
             texts = captioner.stream(opened(source))
             if arguments.json:
                 *_, text = texts
                 print_json(image=file, caption=text)
             else:
-                print_as_it_comes(texts, "" if single else f"{one_line(file)}\t")
+                print_as_it_comes(texts, before)
     return failures.exit_code

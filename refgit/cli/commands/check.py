@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from tempfile import TemporaryDirectory
 
 from refgit.cli.arguments import add_output_options
-from refgit.cli.output import one_line, put, say
+from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 from refgit.parity.kit.files import write_kit
 from refgit.parity.kit.grading import Grading, grade
@@ -51,9 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Grade and print."""
     grading = _grading(arguments.results, arguments.kit)
     if arguments.json:
-        put(json.dumps(grading.to_dict()))
+        print_json(**grading.to_dict())
     else:
-        for line in (*grading.table().splitlines(), "", *_conclusion(grading)):
+        notes = [f"note: {note}" for note in grading.notes]
+        advice = [grading.advice] if grading.advice else []
+        below = (*notes, *advice, grading.badge, grading.markdown)
+        for line in (*grading.table().splitlines(), "", *below):
             put(one_line(line))
     return 0 if grading.ok else 1
 
@@ -66,10 +68,3 @@ def _grading(results: str, kit: str | None) -> Grading:
     with TemporaryDirectory() as folder, waiting("making the kit and grading"):
         write_kit(folder)
         return grade(results, folder)
-
-
-def _conclusion(grading: Grading) -> list[str]:
-    """What is below the table."""
-    lines = [f"note: {note}" for note in grading.notes]
-    lines += [grading.advice] if grading.advice else []
-    return [*lines, grading.badge, grading.markdown]

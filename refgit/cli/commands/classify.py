@@ -11,13 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from refgit.cli.arguments import add_images, add_model_options, add_output_options, count_of
-from refgit.cli.inputs import (
-    is_one_image,
-    load_captioner,
-    opened,
-    refuse_stdin_twice,
-    sources_of,
-)
+from refgit.cli.inputs import load_captioner, opened, refuse_stdin_twice, sources_of
 from refgit.cli.output import Failures, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 from refgit.generation.classification.labels import LabelSet
@@ -79,11 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
     captioner = load_captioner(arguments)
     prompt = captioner.prompt(arguments.prompt, "--prompt")
     labels = prepared(lines, arguments.labels, captioner, prompt)
-    single = is_one_image(arguments.images)
     sources = sources_of(arguments.images, videos=captioner.frames is not None)
     failures = Failures(arguments)
     with waiting("classifying") as bar:
-        for i, (file, source) in enumerate(sources):
+        for i, (file, source, before) in enumerate(sources):
 
             def progress(done: float, total: float, i: int = i) -> None:
                 bar.advance(i + done / total, len(sources))
@@ -97,20 +90,19 @@ def run(arguments: argparse.Namespace) -> int:
                     batch_size=arguments.batch_size,
                     progress=progress,
                 )
-                print_ranking(file, found, arguments, single=single)
+                print_ranking(file, found, arguments, before)
     return failures.exit_code
 
 
 def print_ranking(
-    file: str, found: Sequence[RankedLabel], arguments: argparse.Namespace, *, single: bool
+    file: str, found: Sequence[RankedLabel], arguments: argparse.Namespace, before: str
 ) -> None:
-    """Print the best labels of one file, whose name is left out where it is the only one."""
+    """Print the best labels of one file, in lines that begin with `before`."""
     if arguments.json:
         print_json(image=file, labels=[asdict(ranked) for ranked in found])
         return
     for ranked in found:
         shown = f"{ranked.share if arguments.share else ranked.probability:.4g}"
-        before = "" if single else f"{one_line(file)}\t"
         put(f"{before}{shown}\t{one_line(ranked.label)}")
 
 

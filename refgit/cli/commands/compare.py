@@ -12,6 +12,7 @@ from pathlib import Path
 
 from refgit.cli.arguments import add_output_options
 from refgit.cli.compare_table import print_table
+from refgit.cli.inputs import check_target
 from refgit.cli.output import one_line, print_json, put, say
 from refgit.cli.terminal import Bar, waiting
 from refgit.parity.comparison.row import Comparison, Row
@@ -112,7 +113,7 @@ def positive(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Compare, diagnose if something differs, and say what was found."""
     if arguments.html is not None:
-        check_page(Path(arguments.html))
+        check_target("--html", Path(arguments.html))
     with stages() as progress:
         found = compare_files(
             arguments.reference,
@@ -136,20 +137,6 @@ def run(arguments: argparse.Namespace) -> int:
         with waiting(f"writing {arguments.html}"):
             found.write_report(arguments.html)
     return 0 if found.ok else 1
-
-
-def check_page(page: Path) -> None:
-    """Find out before the work whether the report could be written.
-
-    Raises
-    ------
-    ValueError
-        It is a directory, or would be in one that does not exist.
-    """
-    if page.is_dir():
-        raise ValueError(f"--html is {page}, which is a directory; expected the name of a file.")
-    if not page.parent.is_dir():
-        raise ValueError(f"--html is {page}; there is no directory {page.parent}. Make it first.")
 
 
 @contextmanager

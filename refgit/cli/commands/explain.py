@@ -10,12 +10,12 @@ import os
 import shutil
 import sys
 
-from refgit.cli.arguments import STDIN, add_debug, add_image, add_model_options, count_of
+from refgit.cli.arguments import STDIN, add_debug, add_image, add_max_length, add_model_options
 from refgit.cli.inputs import load_captioner, opened
 from refgit.cli.output import one_line, put, say
 from refgit.cli.terminal import has_colours, waiting
 from refgit.demo import NAME
-from refgit.explain.explanation import Explanation, require_free
+from refgit.explain.explanation import require_free
 from refgit.explain.record import explain_pixels
 from refgit.explain.text import lacks_blocks
 
@@ -44,13 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text", metavar="TEXT", help="explain this text; by default what the model writes"
     )
     add_model_options(parser)
-    parser.add_argument(
-        "--max-length",
-        type=count_of(2),
-        default=50,
-        metavar="N",
-        help="longest text that the model writes, in tokens, the opening one included "
-        "(default: 50)",
+    add_max_length(
+        parser,
+        "longest text that the model writes, in tokens, the opening one included (default: 50)",
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -72,27 +68,24 @@ def run(arguments: argparse.Namespace) -> int:
         found = explain_pixels(
             captioner.model, captioner.processor, pixels, arguments.text, arguments.max_length
         )
-    if arguments.text_only:
-        put(_in_letters(found), end="")
+    if arguments.text_only:  # with the letters and colours that the terminal has
+        text = found.to_text(
+            width=shutil.get_terminal_size().columns,
+            ascii_only=lacks_blocks(getattr(sys.stdout, "encoding", None)),
+            colour=has_colours(sys.stdout),
+        )
+        put(text, end="")
         return 0
+    file = arguments.image
     found.save(
         arguments.out,
         model_name=_model_name(arguments.model),
-        image_name=_image_name(arguments.image),
+        image_name="standard input" if file == STDIN else os.path.basename(file),
     )
     put(one_line(found.text))
-    size = os.path.getsize(arguments.out) / 1000
-    say(f"wrote {arguments.out}, {size:,.0f} kB; open it in a browser.")
+    size = os.path.getsize(arguments.out)
+    say(f"wrote {arguments.out}, {size / 1000:,.0f} kB; open it in a browser.")
     return 0
-
-
-def _in_letters(found: Explanation) -> str:
-    """As wide as the terminal, and with the letters and colours that it has."""
-    return found.to_text(
-        width=shutil.get_terminal_size().columns,
-        ascii_only=lacks_blocks(getattr(sys.stdout, "encoding", None)),
-        colour=has_colours(sys.stdout),
-    )
 
 
 def _model_name(name: str | None) -> str:
@@ -100,7 +93,3 @@ def _model_name(name: str | None) -> str:
     if name is None:
         return NAME
     return os.path.basename(os.path.abspath(name)) if os.path.isdir(name) else name
-
-
-def _image_name(file: str) -> str:
-    return "standard input" if file == STDIN else os.path.basename(file)

@@ -10,14 +10,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from refgit.cli.arguments import add_output_options, count_of
-from refgit.cli.output import one_line, print_json, put
+from refgit.cli.arguments import add_dtype, add_output_options, count_of
+from refgit.cli.output import human_bytes, one_line, print_json, put
 from refgit.cli.table import print_table
 from refgit.demo import NAME, find_model
 from refgit.errors import CheckpointError
 from refgit.files import CONFIG_NAME
 from refgit.model.config import GitConfig
-from refgit.sizes.description import DTYPES, describe
+from refgit.sizes.description import describe
 
 DESCRIPTION = (
     "Describe a model: its architecture, its parameters part by part, its bytes on "
@@ -59,12 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens of the caption whose cost is counted, the one that ends it included "
         "(default: 20)",
     )
-    parser.add_argument(
-        "--dtype",
-        default="float32",
-        choices=DTYPES,
-        help="the type of number that a caption is computed in (default: float32)",
-    )
+    add_dtype(parser, "the type of number that a caption is computed in (default: float32)")
     add_output_options(parser, "print all of it as one JSON object")
 
 
@@ -106,8 +101,7 @@ def find_directory(name: str) -> Path:
 
 def print_description(found: dict[str, Any]) -> None:
     """Print what `describe` found as tables."""
-    put(one_line(str(found["model"])))
-    put()
+    put(one_line(str(found["model"])) + "\n")
     image, text = found["architecture"].values()
     names = [*dict.fromkeys((*image, *text))]
     rows = [[n.replace("_", " "), _shown(image.get(n, "")), _shown(text.get(n, ""))] for n in names]
@@ -138,14 +132,12 @@ def _print_parameters(found: dict[str, Any]) -> None:
     print_table("parameters", ("part", "tensors", "parameters", "share"), rows)
     for part in found["parts"]:
         if part["note"]:
-            put(f"{part['part']}: {part['note']}, and counted once, there.")
-            put()
+            put(f"{part['part']}: {part['note']}, and counted once, there.\n")
 
 
 def _print_weights(found: dict[str, Any] | None) -> None:
     if found is None:
-        put("weights on disk: there are none beside config.json; all of this is counted from it.")
-        put()
+        put("weights on disk: there are none beside config.json; all of this is counted from it.\n")
         return
     rows = [
         [dtype, f"{entry['numbers']:,}", human_bytes(entry["bytes"])]
@@ -154,15 +146,13 @@ def _print_weights(found: dict[str, Any] | None) -> None:
     rows.append(["files", "", human_bytes(found["file_bytes"])])
     print_table(f"weights on disk: {', '.join(found['files'])}", ("dtype", "numbers", "size"), rows)
     if found["difference"]:
-        put(f"The files and config.json disagree: {found['difference']}.")
-        put()
+        put(f"The files and config.json disagree: {found['difference']}.\n")
 
 
 def _print_memory(found: dict[str, Any]) -> None:
     rows = [[dtype, human_bytes(size)] for dtype, size in found["weights"].items()]
     print_table("weights in memory", ("computed in", "size"), rows)
-    put("NumPy has no bfloat16: there it is computed in float32 and takes as much.")
-    put()
+    put("NumPy has no bfloat16: there it is computed in float32 and takes as much.\n")
     caption = found["caption"]
     entries = [
         ("weights", caption["weights"]),
@@ -190,14 +180,6 @@ def _print_flops(found: dict[str, Any]) -> None:
         f"One text step takes {giga(found['first_text_step'])} GFLOP at the first token and "
         f"{giga(found['last_text_step'])} at the last."
     )
-
-
-def human_bytes(count: int) -> str:
-    """Return a number of bytes as people say it."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= 0.9995 * size:
-            return f"{count / size:.4g} {unit}"
-    return f"{count} B"
 
 
 def giga(count: int) -> str:

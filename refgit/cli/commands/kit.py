@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from refgit.cli.arguments import add_output_options
-from refgit.cli.output import one_line, print_json, put, say
+from refgit.cli.output import human_bytes, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 from refgit.parity.kit.files import write_kit
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(out=arguments.out, cases=len(index["cases"]), bytes=size)
     else:
         put(
-            f"{arguments.out}: {len(index['cases'])} cases, {size / 1e6:.1f} MB; "
+            f"{arguments.out}: {len(index['cases'])} cases, {human_bytes(size, '.1f')}; "
             f"see {Path(arguments.out) / 'README.md'}"
         )
     return 0

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from refgit.cli.arguments import add_output_options
 from refgit.cli.output import print_json, put
@@ -121,9 +121,8 @@ class Layer:
 
 def all_layers() -> dict[str, Layer]:
     """Every public function and class of refgit/layers by name, file by file."""
-    folder = _REFGIT / "layers"
     found = {}
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(_REFGIT.glob("layers/*.py")):
         if path.stem.startswith("_"):  # the namespace's gaps, and the choice of kernels
             continue
         module = importlib.import_module(f"refgit.layers.{path.stem}")
@@ -180,16 +179,16 @@ def kernels_for(name: str) -> dict[str, bool | None]:
 
 def uses_of(name: str) -> Iterator[str]:
     """Say which functions of the model call a layer, as refgit/model/vision.py:56 image_encoder."""
-    root = _REFGIT
-    files = [root / "model" / f"{part}.py" for part in ("vision", "decoder", "git", "causal_lm")]
-    for path in (*files, *sorted((root / "layers").glob("*.py"))):
+    files = [_REFGIT / f"model/{part}.py" for part in ("vision", "decoder", "git", "causal_lm")]
+    for path in (*files, *sorted(_REFGIT.glob("layers/*.py"))):
         text = path.read_text(encoding="utf-8")
         if name not in text:
             continue
         for function in _functions(ast.parse(text)):
-            lines = [node.lineno for node in ast.walk(function) if _means(node, name)]
+            names = (node for node in ast.walk(function) if isinstance(node, ast.Name))
+            lines = [node.lineno for node in names if node.id == name]
             if lines and function.name != name:
-                where = f"refgit/{path.relative_to(root).as_posix()}:{min(lines)}"
+                where = f"refgit/{path.relative_to(_REFGIT).as_posix()}:{min(lines)}"
                 yield f"{where} {function.name}"
 
 
@@ -200,18 +199,12 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
         yield from (part for part in inside if isinstance(part, ast.FunctionDef))
 
 
-def _means(node: ast.AST, name: str) -> TypeGuard[ast.expr]:
-    """Whether a piece of code names the layer."""
-    return isinstance(node, ast.Name) and node.id == name
-
-
 # ---- how it is printed
 
 
 def show(layer: Layer) -> None:
     """Print all of a layer."""
-    put(f"{layer.name}   {layer.place}")
-    put()
+    put(f"{layer.name}   {layer.place}\n")
     for line in layer.docstring.splitlines():
         put(f"    {line}".rstrip())
     put()

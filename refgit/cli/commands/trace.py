@@ -13,13 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from refgit.cli.arguments import (
-    add_model_options,
-    add_output_options,
-    count_of,
-)
-from refgit.cli.inputs import load_captioner, opened
-from refgit.cli.output import one_line, print_json, put, say
+from refgit.cli.arguments import add_model_options, add_output_options, count_of
+from refgit.cli.inputs import check_target, load_captioner, opened
+from refgit.cli.output import human_bytes, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.provenance import origin
@@ -43,11 +39,7 @@ again in other precisions. refgit compare judges by it.
 
 exit codes: 0 all well, 2 nothing could be started or written
 """  # noqa: E501  # a command that wraps cannot be copied
-_NOISE = {
-    "none": (),
-    "float32": ("float32",),
-    "all": ("float32", "float16", "bfloat16"),
-}
+_NOISE = {"none": (), "float32": ("float32",), "all": ("float32", "float16", "bfloat16")}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
@@ -100,15 +92,16 @@ def size(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Record, measure the noise floors, write and say what was written."""
     out = Path(arguments.out)
-    check_target(out)
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out is {out}; expected a name that ends in .safetensors.")
+    check_target("--out", out)
     captioner = load_captioner(arguments, photographs=False)
-    model = captioner.model
     pixels = captioner.read(opened(arguments.image))
     prompt = np.array([captioner.prompt(arguments.text)]) if arguments.text else None  # (1, T)
     started = time.perf_counter()
     with waiting("recording"):
         found = record(
-            model,
+            captioner.model,
             pixels,
             prompt,
             tokens=arguments.tokens,
@@ -120,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     precisions = _NOISE[arguments.noise]
     if precisions:
         with waiting("measuring the noise floors") as bar:
-            floors = NoiseFloor.measure(model, found, precisions, progress=bar.advance)
+            floors = NoiseFloor.measure(captioner.model, found, precisions, progress=bar.advance)
         found.meta["noise"] = floors.to_json()
     measured = time.perf_counter()
     with waiting(f"writing {one_line(str(out))}"):
@@ -143,27 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
     many = f"{arguments.tokens} decode step{'s' if arguments.tokens > 1 else ''}"
     steps = f", {many} included" if arguments.tokens else ""
     put(
-        f"{one_line(str(out))}: {len(found)} tensors{steps}, {megabytes(found.nbytes)}, "
+        f"{one_line(str(out))}: {len(found)} tensors{steps}, {human_bytes(found.nbytes, '.1f')}, "
         f"recorded in {recorded - started:.1f} s"
         + (f", noise floors in {measured - recorded:.1f} s" if precisions else "")
     )
     return 0
-
-
-def check_target(out: Path) -> None:
-    """Find out before the work whether the file could be written.
-
-    Raises
-    ------
-    ValueError
-        The name has another suffix, or there is no such directory.
-    """
-    if out.suffix != ".safetensors":
-        raise ValueError(f"--out is {out}; expected a name that ends in .safetensors.")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out is {out}; there is no directory {out.parent}. Make it first.")
-
-
-def megabytes(count: int) -> str:
-    """Return a number of bytes as people say it."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

@@ -26,7 +26,6 @@ def json_text(content: Mapping[str, Any], *, ascii_only: bool = True) -> str:
 
 
 def _for_json(value: Any) -> Any:
-    """Turn what JSON does not have into something that it has."""
     if isinstance(value, set | frozenset):
         return sorted(value)
     if hasattr(value, "tolist"):

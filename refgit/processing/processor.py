@@ -204,14 +204,11 @@ def _split_options(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Pass each option to the part that has it."""
     flat = dict(kwargs)
-    text_kwargs = dict(flat.pop("text_kwargs", {}))
-    images_kwargs = dict(flat.pop("images_kwargs", {}))
-    for part, names, options in (
-        ("text_kwargs", TEXT_OPTIONS, text_kwargs),
-        ("images_kwargs", image_options, images_kwargs),
-    ):
-        unknown = sorted(set(options) - names)
-        twice = sorted(set(options) & set(flat))
+    parts = {"text_kwargs": TEXT_OPTIONS, "images_kwargs": image_options}
+    given = {part: dict(flat.pop(part, {})) for part in parts}
+    for part, names in parts.items():
+        unknown = sorted(set(given[part]) - names)
+        twice = sorted(set(given[part]) & set(flat))
         if unknown:
             raise TypeError(
                 f"{part} has {', '.join(unknown)}; it takes {', '.join(sorted(names))}."
@@ -219,13 +216,11 @@ def _split_options(
         if twice:
             raise TypeError(f"{', '.join(twice)}: given both in {part} and by itself.")
     for name, value in flat.items():
-        if name in TEXT_OPTIONS:
-            text_kwargs[name] = value
-        elif name in image_options:
-            images_kwargs[name] = value
-        else:
+        owner = next((part for part, names in parts.items() if name in names), None)
+        if owner is None:
             raise TypeError(
                 f"{name} is not an option of the processor; options for text are "
                 f"{', '.join(sorted(TEXT_OPTIONS))}; for images {', '.join(sorted(image_options))}."
             )
-    return text_kwargs, images_kwargs
+        given[owner][name] = value
+    return given["text_kwargs"], given["images_kwargs"]

@@ -53,8 +53,6 @@ def load_image(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Image.Imag
     except FileNotFoundError as error:
         web = " Download it first." if name.startswith(("http:", "https:")) else ""
         raise ImageFileError(f"{name} does not exist; expected an image file.{web}") from error
-    except IsADirectoryError as error:
-        raise ImageFileError(f"{name} is a directory; expected an image file.") from error
     except UnidentifiedImageError as error:
         raise ImageFileError(
             f"{name} is not an image in a format that Pillow can read; "
@@ -95,7 +93,6 @@ def _describe(
 
 
 def _cause(error: Exception) -> str:
-    """Say in a few words why decoding failed."""
     text = str(error).strip().rstrip(".") or type(error).__name__
     if isinstance(error, EOFError) or "truncated" in text.lower():
         return f"the file is truncated ({text})"

@@ -211,7 +211,6 @@ class ImageSettings(ImageMethods):
         return np.ascontiguousarray(in_layout(image, layout), np.float32)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width that `size` gives a picture."""
         return steps.size_for(height, width, self.size)
 
     def _crops(self) -> bool:

@@ -278,8 +278,7 @@ class TextEncoder(BatchEncoder):
             differ as arrays.
         """
         names = self.model_input_names
-        side = self.padding_side if padding_side is None else padding_side
-        check_side("padding_side", side)
+        side = check_side("padding_side", default_to(padding_side, self.padding_side))
         lengths = settle_lengths(padding, False, max_length, self.model_max_length)
         return pad_features(
             encoded_inputs,

@@ -7,13 +7,15 @@ the encodings what a call returns.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from refgit.processing.text.inputs import as_batch
-from refgit.processing.text.lengths import Lengths, round_up, settle_lengths
+from refgit.processing.text.lengths import Lengths, settle_lengths
 from refgit.processing.text.truncation import cut_to
 from refgit.processing.text.vocabulary import Vocabulary, check_side
 from refgit.validation import expect, is_integer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,7 @@ class BatchEncoder(Vocabulary):
     def _checked(self, call: CallOptions) -> tuple[CallOptions, Lengths]:
         """Check the options of a call; fill in the tokenizer's own where there are none."""
         expect("stride", call.stride, is_integer(call.stride), "a whole number of at least 0")
-        side = self.padding_side if call.padding_side is None else call.padding_side
-        check_side("padding_side", side)
+        side = check_side("padding_side", default_to(call.padding_side, self.padding_side))
         split = default_to(call.split_special_tokens, self.split_special_tokens)
         lengths = settle_lengths(
             call.padding, call.truncation, call.max_length, self.model_max_length
@@ -79,15 +80,12 @@ class BatchEncoder(Vocabulary):
             firsts + seconds, is_pretokenized=words, add_special_tokens=False
         )
         pairs = iter(split[len(firsts) :])
-        rooms: dict[bool, int] = {}  # of a single text, and of a pair
         made = []
         for item, first in zip(batch, split, strict=False):  # the second texts come after
             second = next(pairs) if isinstance(item, tuple) else None
-            pair = second is not None
-            if pair not in rooms:
-                rooms[pair] = self._room(lengths.limit, pair, special)
+            room = self._room(lengths.limit, second is not None, special)
             side = self.truncation_side
-            cut_to(rooms[pair], first, second, lengths.truncation, call.stride, side)
+            cut_to(room, first, second, lengths.truncation, call.stride, side)
             made.append(self.backend.post_process(first, second, special))
         return made
 
@@ -104,10 +102,7 @@ class BatchEncoder(Vocabulary):
     def _pad(self, encodings: list[Any], call: CallOptions, lengths: Lengths) -> None:
         """Fill the shorter sequences, the overflowing ones among them."""
         pad_id, pad_token = self._padding_token()
-        length = lengths.padded
-        if length is None:
-            length = max(len(encoding) for encoding in encodings)
-        length = round_up(length, call.pad_to_multiple_of)
+        length = lengths.padded_to(map(len, encodings), call.pad_to_multiple_of)
         options = {"direction": call.padding_side, "pad_id": pad_id, "pad_token": pad_token}
         for encoding in encodings:
             if len(encoding) < length or call.return_overflowing_tokens:
@@ -120,6 +115,6 @@ class BatchEncoder(Vocabulary):
         return pad_id, pad_token
 
 
-def default_to(value: bool | None, default: bool) -> bool:
-    """Return a flag of a call, or what holds where it is None."""
+def default_to(value: T | None, default: T) -> T:
+    """Return an option of a call, or what holds where it is None."""
     return default if value is None else value

@@ -94,7 +94,6 @@ def _old_added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _added_tokens(added: Any, folder: Path) -> list[AddedToken]:
-    """Return the added tokens, lowest id first."""
     try:
         by_id = sorted((int(index), token) for index, token in added.items())
         return [AddedToken(**token) for _, token in by_id]

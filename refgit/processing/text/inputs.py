@@ -32,23 +32,21 @@ def as_batch(
     ValueError
         If the batch is empty, a text is not valid Unicode, or there are not as many second texts.
     """
-    if isinstance(text, str) and is_split_into_words:
+    words = is_split_into_words
+    if isinstance(text, str) and words:
         raise TypeError("is_split_into_words=True takes a list of words; found one string.")
     if not isinstance(text, (str, list, tuple)):
         raise TypeError(f"{called} is of type {type(text).__name__}; expected a string or a list.")
     second = called.replace("text", "text_pair")
-    if isinstance(text, str) or (is_split_into_words and not _holds_lists(text)):
-        first = _checked(text, called, is_split_into_words)
+    if isinstance(text, str) or (words and not _holds_lists(text)):
+        first = _checked(text, called, words)
         if text_pair is None or text_pair == "" or text_pair == []:
             return [first], True
-        return [(first, _checked(text_pair, second, is_split_into_words))], True
+        return [(first, _checked(text_pair, second, words))], True
     if not text:
         raise ValueError(f"{called} is an empty list; expected at least one text.")
     if text_pair is None:
-        return [
-            _checked_item(item, f"{called}[{i}]", is_split_into_words)
-            for i, item in enumerate(text)
-        ], False
+        return [_checked_item(x, f"{called}[{i}]", words) for i, x in enumerate(text)], False
     if not isinstance(text_pair, (list, tuple)):
         raise TypeError(
             f"{second} is of type {type(text_pair).__name__}; expected a list of as many texts as "
@@ -59,10 +57,7 @@ def as_batch(
             f"{called} has {len(text)} texts and {second} {len(text_pair)}; expected as many."
         )
     return [
-        (
-            _checked(a, f"{called}[{i}]", is_split_into_words),
-            _checked(b, f"{second}[{i}]", is_split_into_words),
-        )
+        (_checked(a, f"{called}[{i}]", words), _checked(b, f"{second}[{i}]", words))
         for i, (a, b) in enumerate(zip(text, text_pair, strict=True))
     ], False
 
@@ -97,11 +92,10 @@ def check_text(text: Any, name: str) -> None:
     """Refuse what is not a string or has no UTF-8 form; the library's errors would not name it."""
     if not isinstance(text, str):
         raise TypeError(f"{name} is of type {type(text).__name__}; expected a string.")
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{name} holds a lone surrogate at position {error.start}, which is not a "
-                "character; decode the text from its bytes again."
-            ) from error
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} holds a lone surrogate at position {error.start}, which is not a "
+            "character; decode the text from its bytes again."
+        ) from error

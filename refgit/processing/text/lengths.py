@@ -5,6 +5,7 @@ The rules are those of transformers 4.56.2, `_get_padding_truncation_strategies`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from refgit.validation import expect, is_size
@@ -38,6 +39,14 @@ class Lengths(NamedTuple):
     pads: bool
     padded: int | None
 
+    def padded_to(self, lengths: Iterable[int], multiple: int | None) -> int:
+        """Return the length to pad sequences of these lengths to, rounded up to a multiple."""
+        length = max(lengths) if self.padded is None else self.padded
+        if multiple is None:
+            return length
+        expect("pad_to_multiple_of", multiple, is_size(multiple), "a whole number of at least 1")
+        return -(-length // multiple) * multiple
+
 
 def settle_lengths(
     padding: bool | str, truncation: bool | str | None, max_length: int | None, model_limit: int
@@ -68,11 +77,3 @@ def settle_lengths(
         pads=pads,
         padded=limit if padding == "max_length" else None,
     )
-
-
-def round_up(length: int, multiple: int | None) -> int:
-    """Round a length up to a multiple, if there is one."""
-    if multiple is None:
-        return length
-    expect("pad_to_multiple_of", multiple, is_size(multiple), "a whole number of at least 1")
-    return -(-length // multiple) * multiple

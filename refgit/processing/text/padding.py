@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from refgit.processing.feature import BatchFeature, check_return_tensors, on_device
-from refgit.processing.text.lengths import Lengths, round_up
+from refgit.processing.text.lengths import Lengths
 from refgit_backends import to_numpy
 
 # What each entry, beside the ids, is padded with; other entries are not padded.
@@ -75,11 +75,9 @@ def pad_features(
     columns = {key: _to_lists(value) for key, value in entries.items()} if held_arrays else entries
     single = not isinstance(columns[name][0], (list, tuple))
     rows = _rows(columns, name, single)
-    length = lengths.padded if lengths.pads else None
-    if lengths.pads and length is None:
-        length = max(len(row[name]) for row in rows)
-    if length is not None:
-        length = round_up(length, multiple)
+    length = 0  # which is shorter than any, so that nothing is padded
+    if lengths.pads:
+        length = lengths.padded_to((len(row[name]) for row in rows), multiple)
     fillings = {**_FILLINGS, name: pad_id}
     padded = [_pad(row, name, length, side, fillings, masked) for row in rows]
     joined = {key: [row[key] for row in padded] for key in padded[0]}
@@ -141,16 +139,15 @@ def _rows(columns: Mapping[str, Any], name: str, single: bool) -> list[dict[str,
 def _pad(
     row: Mapping[str, Any],
     name: str,
-    length: int | None,
+    length: int,
     side: str,
     fillings: Mapping[str, int],
     masked: bool,
 ) -> dict[str, Any]:
-    """Bring the entries of one text to a length."""
     made = dict(row)
     if masked and "attention_mask" not in made:
         made["attention_mask"] = [1] * len(row[name])
-    missing = 0 if length is None else length - len(row[name])
+    missing = length - len(row[name])
     if missing <= 0:
         return made
     for key, filling in fillings.items():

@@ -83,7 +83,7 @@ class SpecialTokenId:
     def __get__(self, holder: SpecialTokens | None, owner: type) -> SpecialTokenId | int | None:
         if holder is None:
             return self
-        text = content_of(holder.config.get(self.token))
+        text = getattr(holder, self.token)
         return None if text is None else holder._id_of(text)
 
     def __set__(self, holder: SpecialTokens, index: int | None) -> None:
@@ -159,7 +159,7 @@ class SpecialTokens:
     @property
     def all_special_tokens(self) -> list[str]:
         """The special tokens, each once."""
-        found = dict(self.special_tokens_map)
+        found = self.special_tokens_map
         more = found.pop(MORE, [])
         return list(dict.fromkeys([*found.values(), *more]))
 

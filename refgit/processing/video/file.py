@@ -173,7 +173,6 @@ def _count_frames(av: Any, file: Path) -> int:
 
 
 def _decode(av: Any, file: Path) -> Iterator[Any]:
-    """Yield the frames of the first video stream."""
     try:
         with av.open(str(file)) as container:
             if not container.streams.video:

@@ -163,7 +163,6 @@ def _depth(value: Any) -> int:
 
 
 def _read_frame(frame: Any, name: str, layout: Layout | None) -> Picture:
-    """Turn one frame into (H, W, 3)."""
     if isinstance(frame, (list, tuple)):
         raise TypeError(f"{name} is a {type(frame).__name__}; expected a frame of a video.")
     # Three channels stay what they are, as in transformers, which converts no frame at all.

@@ -28,62 +28,56 @@ class KeyValueCache:
 
     def __init__(self, num_layers: int) -> None:
         self.num_layers = num_layers
-        self._image: list[tuple[Array, Array] | None] = [None] * num_layers
-        self._text: list[_Growing | None] = [None] * num_layers
+        self._image: dict[int, tuple[Array, Array]] = {}  # by layer, as the text
+        self._text: dict[int, _Growing] = {}
         self._text_mask: Array | None = None
 
     @property
     def image_length(self) -> int:
         """Image tokens N in the cache, 0 without an image."""
-        first = self._image[0]
-        return 0 if first is None else int(first[0].shape[2])
+        return int(self._image[0][0].shape[2]) if self._image else 0
 
     @property
     def text_length(self) -> int:
         """Text tokens T in the cache."""
-        first = self._text[0]
-        return 0 if first is None else first.length
+        return self._text[0].length if self._text else 0
 
     @property
     def batch_size(self) -> int | None:
         """Texts B (batch rows); None before any text."""
-        first = self._text[0]
-        return None if first is None else first.batch_size
+        return int(self._text[0].buffers[0].shape[0]) if self._text else None
 
     @property
     def num_images(self) -> int | None:
         """Images B'; None without an image."""
-        first = self._image[0]
-        return None if first is None else int(first[0].shape[0])
+        return int(self._image[0][0].shape[0]) if self._image else None
 
     @property
     def head_shape(self) -> tuple[int, int] | None:
         """Heads H and their width D/H; None while nothing is stored."""
-        image, text = self._image[0], self._text[0]
-        if image is None and text is None:
+        if not (self._image or self._text):
             return None
-        key = image[0] if text is None else text.buffers[0]  # type: ignore[index]
+        key, _ = self._image[0] if self._image else self._text[0].buffers
         return int(key.shape[1]), int(key.shape[3])
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
         """Undo what the block has stored if it raises."""
-        image, text, mask = list(self._image), list(self._text), self._text_mask
-        lengths = [0 if part is None else part.length for part in text]
+        image, text, mask = dict(self._image), dict(self._text), self._text_mask
+        length = self.text_length
         try:
             yield
         except BaseException:
             self._image, self._text, self._text_mask = image, text, mask
-            for part, length in zip(text, lengths, strict=True):
-                if part is not None:
-                    part.length = length
+            for part in text.values():
+                part.length = length
             raise
 
     def fork(self) -> KeyValueCache:
         """Return a cache that goes on from here by itself; the images are shared, not copied."""
         other = KeyValueCache(self.num_layers)
-        other._image = list(self._image)
-        other._text = [None if part is None else part.copy() for part in self._text]
+        other._image = dict(self._image)
+        other._text = {i: part.copy() for i, part in self._text.items()}
         other._text_mask = self._text_mask
         return other
 
@@ -96,18 +90,15 @@ class KeyValueCache:
             Row r continues what was row rows[r]. Images are not touched; R is a multiple of their
             number, and row r belongs to image r modulo that.
         """
-        for i, part in enumerate(self._text):
-            self._text[i] = None if part is None else part.selected(rows)
+        self._text = {i: part.selected(rows) for i, part in self._text.items()}
         if self._text_mask is not None:
             self._text_mask = array_namespace(rows).take(self._text_mask, rows, axis=0)
 
     def select_images(self, images: Array) -> None:
         """Keep some of the images, by index; select the rows that belong to them next."""
         xp = array_namespace(images)
-        for i, pair in enumerate(self._image):
-            if pair is not None:
-                key, value = pair
-                self._image[i] = (xp.take(key, images, axis=0), xp.take(value, images, axis=0))
+        for i, (key, value) in self._image.items():
+            self._image[i] = (xp.take(key, images, axis=0), xp.take(value, images, axis=0))
 
     def crop(self, length: int) -> None:
         """Forget all text tokens but the first `length`.
@@ -122,10 +113,12 @@ class KeyValueCache:
                 f"length is {length}; expected 0 to {self.text_length}, the text tokens in the "
                 "cache."
             )
-        mask = self._text_mask
-        self._text_mask = None if mask is None or length == 0 else mask[:, :length]
-        for i, part in enumerate(self._text):
-            self._text[i] = None if part is None or length == 0 else part.cropped(length)
+        if length == 0:
+            self._text, self._text_mask = {}, None
+            return
+        self._text = {i: part.cropped(length) for i, part in self._text.items()}
+        if self._text_mask is not None:
+            self._text_mask = self._text_mask[:, :length]
 
     def get_seq_length(self) -> int:
         """Text tokens in the cache, under transformers' name for it."""
@@ -137,8 +130,8 @@ class KeyValueCache:
     @property
     def nbytes(self) -> int:
         """Bytes the keys and values take, room for growth included."""
-        held = [part for pair in self._image if pair is not None for part in pair]
-        held += [part for text in self._text if text is not None for part in text.buffers]
+        pairs = (*self._image.values(), *(text.buffers for text in self._text.values()))
+        held = [part for pair in pairs for part in pair]
         return sum(
             int(part.size) * (array_namespace(part).finfo(part.dtype).bits // 8) for part in held
         )
@@ -151,7 +144,7 @@ class KeyValueCache:
         ValueError
             The layer has them already.
         """
-        if self._image[layer] is not None:
+        if layer in self._image:
             raise ValueError(
                 f"layer {layer} of the cache already holds an image; make a new KeyValueCache."
             )
@@ -159,16 +152,15 @@ class KeyValueCache:
 
     def append_text(self, layer: int, key: Array, value: Array) -> tuple[list[Array], list[Array]]:
         """Append text keys and values (B, H, Q, D/H); return all segments to attend to."""
-        text = self._text[layer]
-        if text is None:
-            text = self._text[layer] = _Growing(key, value)
+        if layer in self._text:
+            self._text[layer].append(key, value)
         else:
-            text.append(key, value)
-        text_key, text_value = text.in_use()
-        image = self._image[layer]
-        if image is None:
+            self._text[layer] = _Growing(key, value)
+        text_key, text_value = self._text[layer].in_use()
+        if layer not in self._image:
             return [text_key], [text_value]
-        return [image[0], text_key], [image[1], text_value]
+        image_key, image_value = self._image[layer]
+        return [image_key, text_key], [image_value, text_value]
 
     def text_mask(self, new: Array | None, batch: int, length: int) -> Array | None:
         """Join the padding mask of the text so far with that of the new tokens.
@@ -199,29 +191,21 @@ class KeyValueCache:
 class _Growing:
     """Text keys and values of one layer in buffers with room to grow, doubled when full."""
 
-    def __init__(self, key: Array, value: Array) -> None:
+    def __init__(self, key: Array, value: Array, length: int | None = None) -> None:
         self.buffers = (key, value)
-        self.length = int(key.shape[2])
-
-    @property
-    def batch_size(self) -> int:
-        return int(self.buffers[0].shape[0])
+        self.length = int(key.shape[2]) if length is None else length
 
     def append(self, key: Array, value: Array) -> None:
         stop = self.length + int(key.shape[2])
         if stop > self.buffers[0].shape[2]:
-            self.buffers = (
-                self._wider(self.buffers[0], 2 * stop),
-                self._wider(self.buffers[1], 2 * stop),
-            )
+            xp = array_namespace(key)
+            b, h, _, d = key.shape
+            room = filled((b, h, 2 * stop - self.length, d), 0, like=key)
+            old_key, old_value = self.in_use()
+            self.buffers = xp.concat([old_key, room], axis=2), xp.concat([old_value, room], axis=2)
         old_key, old_value = self.buffers
         self.buffers = write(old_key, self.length, key), write(old_value, self.length, value)
         self.length = stop
-
-    def _wider(self, old: Array, capacity: int) -> Array:
-        b, h, _, d = old.shape
-        room = filled((b, h, capacity - self.length, d), 0, like=old)
-        return array_namespace(old).concat([old[:, :, : self.length, :], room], axis=2)
 
     def copy(self) -> _Growing:
         key, value = self.in_use()
@@ -230,19 +214,15 @@ class _Growing:
 
     def selected(self, rows: Array) -> _Growing:
         """Rows by index, with the same room to grow."""
-        xp = array_namespace(self.buffers[0])
+        xp = array_namespace(rows)
         key, value = (xp.take(buffer, rows, axis=0) for buffer in self.buffers)
-        other = _Growing(key, value)
-        other.length = self.length
-        return other
+        return _Growing(key, value, self.length)
 
     def cropped(self, length: int) -> _Growing:
         """A copy of which less is in use, so that what is appended to it changes nothing here."""
         xp = array_namespace(self.buffers[0])
         key, value = (xp.asarray(buffer, copy=True) for buffer in self.buffers)
-        other = _Growing(key, value)
-        other.length = length
-        return other
+        return _Growing(key, value, length)
 
     def in_use(self) -> tuple[Array, Array]:
         """The part in use, as views (B, H, T, D/H)."""

@@ -40,41 +40,33 @@ def _is_activation(value: Any) -> bool:
     return callable(value) or (isinstance(value, str) and value in ACTIVATIONS)
 
 
-def _is_at_least_0(value: Any) -> bool:
-    return is_number(value, 0)
-
-
-def _is_probability(value: Any) -> bool:
-    return is_number(value, 0, 1)
-
-
+# Rules that several fields have.
+_POSITIVE = ("a positive integer", is_size)
+_AT_LEAST_0 = ("a number of at least 0", lambda value: is_number(value, 0))
+_PROBABILITY = ("a number from 0 to 1", lambda value: is_number(value, 0, 1))
 _TOKEN_ID = "a token id, which is an integer of at least 0"
 # What both configs have.
 _SHARED_RULES: tuple[Rule, ...] = (
-    (
-        "hidden_size intermediate_size num_hidden_layers num_attention_heads",
-        "a positive integer",
-        is_size,
-    ),
+    ("hidden_size intermediate_size num_hidden_layers num_attention_heads", *_POSITIVE),
     ("hidden_act", f"one of {', '.join(sorted(ACTIVATIONS))}", _is_activation),
-    ("layer_norm_eps initializer_range", "a number of at least 0", _is_at_least_0),
+    ("layer_norm_eps initializer_range", *_AT_LEAST_0),
 )
 _VISION_RULES: tuple[Rule, ...] = (
     *_SHARED_RULES,
-    ("num_channels image_size patch_size", "a positive integer", is_size),
-    ("attention_dropout", "a number from 0 to 1", _is_probability),
+    ("num_channels image_size patch_size", *_POSITIVE),
+    ("attention_dropout", *_PROBABILITY),
 )
 _TEXT_RULES: tuple[Rule, ...] = (
     *_SHARED_RULES,
-    ("vocab_size max_position_embeddings", "a positive integer", is_size),
+    ("vocab_size max_position_embeddings", *_POSITIVE),
     ("num_image_with_embedding", "None or a positive integer", or_none(is_size)),
     (
         "position_embedding_type",
         f"one of {', '.join(POSITION_EMBEDDINGS)}",
         lambda value: value in POSITION_EMBEDDINGS,
     ),
-    ("embedding_layer_norm_eps", "a number of at least 0", _is_at_least_0),
-    ("hidden_dropout_prob attention_probs_dropout_prob", "a number from 0 to 1", _is_probability),
+    ("embedding_layer_norm_eps", *_AT_LEAST_0),
+    ("hidden_dropout_prob attention_probs_dropout_prob", *_PROBABILITY),
     ("use_cache tie_word_embeddings", "True or False", is_flag),
     ("pad_token_id bos_token_id", _TOKEN_ID, or_none(is_integer)),
     ("eos_token_id", _TOKEN_ID, or_none(is_id_or_ids)),
@@ -105,14 +97,6 @@ def _expect_pruned_heads(config: GitConfig) -> None:
             f"GitConfig.pruned_heads is {stored!r}; expected a mapping of layers, 0 to "
             f"{layers - 1}, to lists of heads, 0 to {heads - 1}, that leaves each layer one."
         )
-
-
-def _split(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part a config.json's entries into fields of `cls` and the rest, to be kept as they are."""
-    names = {f.name for f in fields(cls)} - {"extra"}
-    known = {k: v for k, v in values.items() if k in names}
-    rest = {k: v for k, v in values.items() if k not in names and k != "model_type"}
-    return known, rest
 
 
 def _takes_further_options(cls: C) -> C:
@@ -149,7 +133,9 @@ class _JsonConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build a config from the entries of a config.json; unknown keys go to `extra`."""
         require_mapping(cls, values)
-        known, rest = _split(cls, values)
+        names = {f.name for f in fields(cls)} - {"extra"}  # type: ignore[arg-type]  # see to_dict
+        known = {k: v for k, v in values.items() if k in names}
+        rest = {k: v for k, v in values.items() if k not in names and k != "model_type"}
         return cls(**known, extra=rest)  # type: ignore[call-arg]  # see to_dict
 
     def to_dict(self) -> dict[str, Any]:

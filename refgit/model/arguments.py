@@ -36,7 +36,7 @@ def to_device(backend: Backend, dtype: str, given: Any, host: Host) -> Array:
 
 
 def check_pixels(
-    pixels: Host, config: GitVisionConfig, *, any_size: bool = False, frames: int | None = None
+    pixels: Host, config: GitVisionConfig, *, any_size: bool, frames: int | None = None
 ) -> None:
     """Refuse pixels that are not (B, C, S, S); warn of values that are not finite.
 
@@ -83,11 +83,8 @@ def check_pixels(
             f"pixel_values is {height} x {width} pixels, smaller than one patch of {patch} x "
             f"{patch}; expected at least one patch."
         )
-    if not np.issubdtype(pixels.dtype, np.floating):
-        raise TypeError(
-            f"pixel_values is of dtype {pixels.dtype}; expected floating point, rescaled and "
-            "normalised. Let GitProcessor prepare the image."
-        )
+    processed = "floating point, rescaled and normalised. Let GitProcessor prepare the image"
+    _require_kind("pixel_values", pixels, "f", processed)
     if not np.isfinite(whole).all():
         warnings.warn(
             "pixel_values holds NaN or infinite values; so will everything computed from them.",
@@ -143,7 +140,7 @@ class Arguments:
                 f"input_ids has shape {tuple(ids.shape)}; expected at least one row and one token "
                 "(a caption starts with the token of id config.bos_token_id)."
             )
-        _require_integers("input_ids", ids)
+        _require_kind("input_ids", ids, "iu", "integers")
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.config.vocab_size:
             found = low if low < 0 else high
@@ -162,8 +159,7 @@ class Arguments:
                 f"inputs_embeds has shape {shape}; expected (batch, tokens, {width}), the last "
                 "being config.hidden_size."
             )
-        if not np.issubdtype(host.dtype, np.floating):
-            raise TypeError(f"inputs_embeds is of dtype {host.dtype}; expected floating point.")
+        _require_kind("inputs_embeds", host, "f", "floating point")
         return to_device(self.backend, self.dtype, given, host)
 
     def position_ids(self, given: Any, batch: int, length: int, past: int) -> Array | None:
@@ -182,7 +178,7 @@ class Arguments:
                 f"position_ids has shape {tuple(ids.shape)}; expected ({batch}, {length}) or "
                 f"(1, {length}), one position for each text token."
             )
-        _require_integers("position_ids", ids)
+        _require_kind("position_ids", ids, "iu", "integers")
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.config.max_position_embeddings:
             raise ValueError(
@@ -204,10 +200,7 @@ class Arguments:
                 f"attention_mask has shape {tuple(mask.shape)}; expected {expected}: one value for "
                 "each text token, 1 for text and 0 for padding (image tokens are never masked)."
             )
-        if mask.dtype.kind not in "biuf":
-            raise TypeError(
-                f"attention_mask is of dtype {mask.dtype}; expected integers or booleans."
-            )
+        _require_kind("attention_mask", mask, "biuf", "integers or booleans")
         strange = mask[(mask != 0) & (mask != 1)]
         if strange.size:
             raise ValueError(
@@ -231,8 +224,7 @@ class Arguments:
                 f"head_mask has shape {tuple(mask.shape)}; expected ({heads},) or ({layers}, "
                 f"{heads}): 1 for heads of the text decoder that count, 0 for heads to silence."
             )
-        if mask.dtype.kind not in "biuf":
-            raise TypeError(f"head_mask is of dtype {mask.dtype}; expected numbers.")
+        _require_kind("head_mask", mask, "biuf", "numbers")
         whole = np.broadcast_to(mask, (layers, heads)).copy()
         return self.backend.asarray(whole, self.dtype)
 
@@ -248,7 +240,7 @@ class Arguments:
                 f"labels has shape {tuple(ids.shape)}; expected {shape}, one for each text token "
                 "(-100 for those that do not count)."
             )
-        _require_integers("labels", ids)
+        _require_kind("labels", ids, "iu", "integers")
         wrong = (ids != -100) & ((ids < 0) | (ids >= self.config.vocab_size))
         if wrong.any():
             raise ValueError(
@@ -328,6 +320,6 @@ def check_batches(text: int, images: int) -> None:
         )
 
 
-def _require_integers(name: str, x: Host) -> None:
-    if not np.issubdtype(x.dtype, np.integer):
-        raise TypeError(f"{name} is of dtype {x.dtype}; expected integers.")
+def _require_kind(name: str, x: Host, kinds: str, expected: str) -> None:
+    if x.dtype.kind not in kinds:
+        raise TypeError(f"{name} is of dtype {x.dtype}; expected {expected}.")

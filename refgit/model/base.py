@@ -51,8 +51,8 @@ class State:
     dtype : str
     operations : Operations
         The backend's, with the hooks that are installed.
-    on_call : callable, optional
-        Told of each call; None while a call runs, whose inner calls belong to it.
+    on_call : tuple of callable
+        Told of each call; empty while a call runs, whose inner calls belong to it.
     """
 
     config: Any
@@ -60,7 +60,7 @@ class State:
     backend: Backend
     dtype: str
     operations: Operations
-    on_call: OnCall | None = None
+    on_call: tuple[OnCall, ...] = ()
 
     @classmethod
     def on(
@@ -76,23 +76,24 @@ class State:
 
 
 def announced(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
-    """Tell the model's `on_call` hook of each call of a method; free where there is none."""
+    """Tell the model's `on_call` hooks of each call of a method; free where there are none."""
     signature = inspect.signature(method)
 
     @wraps(method)
     def call(self: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
         state = self._state
-        on_call = state.on_call
-        if on_call is None:
+        hooks = state.on_call
+        if not hooks:
             return method(self, *args, **kwargs)
         arguments = dict(signature.bind(self, *args, **kwargs).arguments)
         del arguments["self"]
-        on_call(arguments)
-        state.on_call = None
+        for on_call in hooks:
+            on_call(arguments)
+        state.on_call = ()
         try:
             return method(self, *args, **kwargs)
         finally:
-            state.on_call = on_call
+            state.on_call = hooks
 
     return call
 
@@ -147,7 +148,7 @@ class PretrainedModel(Generic[C]):
         """A model of its own that shares the arrays."""
         other = self.__class__.__new__(self.__class__)
         other.__dict__.update(self.__dict__)
-        other._attach(replace(self._state, on_call=None), self._root)
+        other._attach(replace(self._state, on_call=()), self._root)
         return other
 
     @property
@@ -207,14 +208,7 @@ class PretrainedModel(Generic[C]):
 
     @classmethod
     def _random(cls, config: Any, seed: int) -> Mapping[str, Any]:
-        vision = config.vision_config if isinstance(config, GitConfig) else config
-        drawn = random_parameters(
-            cls.shapes(config),
-            seed=seed,
-            std=config.initializer_range,
-            vision_std=vision.initializer_range,
-            pad_token_id=getattr(config, "pad_token_id", None),
-        )
+        drawn = random_parameters(cls.shapes(config), config, seed)
         return drawn | {name: drawn[other] for name, other in cls.tied(config).items()}
 
     @classmethod
@@ -362,7 +356,8 @@ class PretrainedModel(Generic[C]):
         state = self._state
         before = state.operations, state.on_call
         state.operations = state.operations.with_hook(hook)
-        state.on_call = _both(state.on_call, on_call)
+        if on_call is not None:
+            state.on_call += (on_call,)
         try:
             yield self
         finally:
@@ -380,17 +375,6 @@ class PretrainedModel(Generic[C]):
     def numbers(self, name: str, x: Any) -> np.ndarray[Any, Any]:
         """Return an argument on the host, for checks and bookkeeping."""
         return to_host(self.backend, name, x)
-
-
-def _both(first: OnCall | None, second: OnCall | None) -> OnCall | None:
-    if first is None or second is None:
-        return first or second
-
-    def both(arguments: Mapping[str, Any]) -> None:
-        first(arguments)
-        second(arguments)
-
-    return both
 
 
 def _float_name(dtype: Any) -> str:

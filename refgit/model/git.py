@@ -200,7 +200,7 @@ class GitModel(PretrainedModel[GitConfig]):
         config, state = self.config.replace(vocab_size=size), dict(flatten(self._state.parameters))
         words = f"{self._root}embeddings.word_embeddings.weight"
         names = [name for name in (words, "output.weight", "output.bias") if name in state]
-        self._replace(config, with_vocabulary(state, names, size))
+        self.config, self._state.parameters = config, nest(with_vocabulary(state, names, size))
         return self.get_input_embeddings()
 
     def prune_heads(self, heads_to_prune: Mapping[int, Any]) -> None:
@@ -219,15 +219,11 @@ class GitModel(PretrainedModel[GitConfig]):
         for layer, heads in checked_heads(self.config, heads_to_prune).items():
             whole = dict(flatten(self._state.parameters))
             state = without_heads(whole, self._root, self.config, layer, heads)
-            gone = {k: sorted(v) for k, v in self.config.pruned_heads.items()}
-            gone[layer] = sorted(heads | self.config.pruned_heads.get(layer, set()))
-            stored = {str(k): v for k, v in gone.items()}
+            gone = self.config.pruned_heads
+            gone[layer] = gone.get(layer, set()) | heads
+            stored = {str(k): sorted(v) for k, v in gone.items()}
             extra = {**self.config.extra, "pruned_heads": stored}
-            self._replace(self.config.replace(extra=extra), state)
-
-    def _replace(self, config: GitConfig, state: Mapping[str, Array]) -> None:
-        """Put another config and other parameters in place, in the whole model."""
-        self._state.config, self._state.parameters = config, nest(state)
+            self.config, self._state.parameters = self.config.replace(extra=extra), nest(state)
 
     def encode_image(
         self,

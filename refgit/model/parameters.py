@@ -102,13 +102,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def random_parameters(
-    shapes: Shapes, *, seed: int, std: float, vision_std: float, pad_token_id: int | None
+    shapes: Shapes, config: GitConfig | GitVisionConfig, seed: int
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Draw float32 weights as transformers does: normal, with zero biases and unit layer norms.
 
-    The time embeddings of a video and the embedding of the padding token are zero. `vision_std` is
-    the deviation inside the image encoder.
+    The time embeddings of a video and the embedding of the padding token are zero.
     """
+    vision = getattr(config, "vision_config", config)
+    pad_token_id = getattr(config, "pad_token_id", None)
     rng = np.random.default_rng(seed)
     drawn = {}
     for name, shape in shapes.items():
@@ -118,8 +119,8 @@ def random_parameters(
         elif name.endswith("bias") or "img_temperal_embedding" in name:
             value = np.zeros(shape, np.float32)
         else:
-            scale = vision_std if "vision_model." in name else std
-            value = rng.standard_normal(shape, np.float32) * np.float32(scale)
+            std = (vision if "vision_model." in name else config).initializer_range
+            value = rng.standard_normal(shape, np.float32) * np.float32(std)
         if name.endswith("word_embeddings.weight") and pad_token_id is not None:
             value[pad_token_id] = 0
         drawn[name] = value

@@ -110,6 +110,8 @@ class PretrainedModel(Generic[C]):
     config_class: ClassVar[type[GitConfig] | type[GitVisionConfig]]
     # Where a checkpoint of the whole model keeps what belongs to this one.
     prefix: ClassVar[str]
+    # Name and shape of every parameter of a model with a config.
+    shapes: ClassVar[staticmethod[[Any], Shapes]]
     _state: State
     # What the names of its parameters begin with in the whole model: "" or such as "git."
     _root: str
@@ -195,11 +197,6 @@ class PretrainedModel(Generic[C]):
     @operations.setter
     def operations(self, operations: Operations) -> None:
         self._state.operations = operations
-
-    @classmethod
-    def shapes(cls, config: Any) -> Shapes:
-        """Name and shape of every parameter of a model with this config."""
-        raise NotImplementedError
 
     @classmethod
     def tied(cls, config: Any) -> dict[str, str]:

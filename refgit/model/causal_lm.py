@@ -22,7 +22,7 @@ from refgit.model.cache import KeyValueCache
 from refgit.model.config import GitConfig
 from refgit.model.git import GitModel, all_or_nothing
 from refgit.model.outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from refgit.model.parameters import Shapes, causal_lm_shapes, nest
+from refgit.model.parameters import causal_lm_shapes, nest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +59,7 @@ class GitForCausalLM(PretrainedModel[GitConfig]):
 
     config_class = GitConfig
     prefix = ""
+    shapes = staticmethod(causal_lm_shapes)
     git: GitModel
 
     def _attach(self, state: State, root: str = "") -> None:
@@ -69,11 +70,6 @@ class GitForCausalLM(PretrainedModel[GitConfig]):
     def generation_config(self) -> GenerationConfig:
         """What `generate` does unless told otherwise: generation_config.json's, or the config's."""
         return GenerationConfig.of(self.config)
-
-    @classmethod
-    def shapes(cls, config: GitConfig) -> Shapes:
-        """Name and shape of every parameter of a model with this config."""
-        return causal_lm_shapes(config)
 
     @classmethod
     def tied(cls, config: GitConfig) -> dict[str, str]:

@@ -23,7 +23,7 @@ from refgit.model.cache import KeyValueCache
 from refgit.model.config import GitConfig
 from refgit.model.decoder import Options, continue_text, decode, read_image
 from refgit.model.outputs import BaseModelOutputWithPast
-from refgit.model.parameters import Shapes, flatten, model_shapes, nest
+from refgit.model.parameters import flatten, model_shapes, nest
 from refgit.model.surgery import checked_heads, with_vocabulary, without_heads
 from refgit.model.vision import GitVisionModel, image_encoder, visual_projection
 from refgit.validation import expect, is_integer
@@ -48,16 +48,12 @@ class GitModel(PretrainedModel[GitConfig]):
 
     config_class = GitConfig
     prefix = "git."
+    shapes = staticmethod(model_shapes)
     image_encoder: GitVisionModel
 
     def _attach(self, state: State, root: str = "") -> None:
         super()._attach(state, root)
         self.image_encoder = GitVisionModel._part(self, "image_encoder")
-
-    @classmethod
-    def shapes(cls, config: GitConfig) -> Shapes:
-        """Name and shape of every parameter of a model with this config."""
-        return model_shapes(config)
 
     @property
     def _arguments(self) -> Arguments:

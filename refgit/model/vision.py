@@ -25,7 +25,7 @@ from refgit.model.arguments import check_pixels, to_device
 from refgit.model.base import PretrainedModel, announced
 from refgit.model.config import GitVisionConfig
 from refgit.model.outputs import BaseModelOutput, run_layers
-from refgit.model.parameters import Shapes, vision_shapes
+from refgit.model.parameters import vision_shapes
 
 Parameters = Mapping[str, Any]
 
@@ -137,11 +137,7 @@ class GitVisionModel(PretrainedModel[GitVisionConfig]):
 
     config_class = GitVisionConfig
     prefix = "git.image_encoder."
-
-    @classmethod
-    def shapes(cls, config: GitVisionConfig) -> Shapes:
-        """Name and shape of every parameter of a model with this config."""
-        return vision_shapes(config)
+    shapes = staticmethod(vision_shapes)
 
     def get_input_embeddings(self) -> Array:
         """Return the patch embedding's weight, (D, C, P, P)."""

@@ -10,17 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from refgit.checkpoint.safetensors_file import save_safetensors
 from refgit.errors import TraceError
 from refgit.model.config import GitConfig
+from refgit.traces.files import Tensor as Tensor
 from refgit.traces.files import read_tensors
 from refgit.traces.names import is_wanted
-
-Tensor = np.ndarray[Any, Any]
 
 FORMAT = "refgit-trace/1"
 
@@ -161,11 +157,4 @@ class Trace(Mapping[str, Tensor]):
         TraceError
             The file is missing, truncated or none of these, or holds something else than numbers.
         """
-        found = read_tensors(Path(path))
-        return cls(
-            found.tensors,
-            order=found.order,
-            meta=found.meta,
-            order_known=found.order_known,
-            dtypes=found.dtypes,
-        )
+        return cls(**vars(read_tensors(Path(path))))

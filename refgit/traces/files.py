@@ -24,7 +24,6 @@ from refgit.traces.names import natural_order
 _ORDER_FILES = ("order.json", "names.txt")
 _META_FILE = "metadata.json"
 
-
 Tensor = np.ndarray[Any, Any]
 
 
@@ -93,17 +92,11 @@ def _read_npz(path: Path) -> Contents:
         raise TraceError(
             f"{path} is not a complete .npz file of plain numbers: {error}."
         ) from error
-    order = tensors.pop("order", None)
-    meta = {}
-    if order is not None and order.dtype.kind == "U":
-        names: list[str] | None = [str(name) for name in order.ravel()]
-    else:
-        names = list(tensors)
-        if order is not None:
-            tensors["order"] = order
-            names.append("order")
-    for name in [name for name, x in tensors.items() if x.dtype.kind == "U" and x.ndim == 0]:
-        meta[name] = str(tensors.pop(name))  # such as config or producer
+    names = list(tensors)
+    if "order" in tensors and tensors["order"].dtype.kind == "U":
+        names = [str(name) for name in tensors.pop("order").ravel()]
+    texts = [name for name, x in tensors.items() if x.dtype.kind == "U" and x.ndim == 0]
+    meta = {name: str(tensors.pop(name)) for name in texts}  # such as config or producer
     _check_numbers(tensors, path)
     listed, known = _order(tensors, names, path)
     return Contents(tensors, listed, known, meta)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Self
 
 # What a call may be given, in the order in which a trace holds it.
 INPUTS = (
@@ -100,14 +99,6 @@ class TensorName:
         """Whether it belongs to a layer of the text decoder."""
         return self.layer is not None and self.bare.startswith("encoder.")
 
-    def without_call(self) -> Self:
-        """Return the same tensor's name in the first call."""
-        return replace(self, call=None, step=None)
-
-    def with_call(self, call: int | None = None, step: int | None = None) -> Self:
-        """Return the same tensor's name in another call."""
-        return replace(self, call=call, step=step)
-
     def matches(self, pattern: str) -> bool:
         """Whether a pattern of `Trace.select` means this tensor, or a module that it belongs to."""
         names = (str(self), self.path)
@@ -153,22 +144,26 @@ class CallCounter:
     ----------
     call, step : int
         Of the last call; 0 for the first.
-    steps_of_first : int
-        Steps that continued the first call.
+    started : bool
+        Whether there was one.
+    meta : dict of str to str
+        What a trace tells of the first: the steps that continued it, and its text tokens.
     """
 
     def __init__(self) -> None:
-        self.call, self.step, self.steps_of_first = 0, 0, 0
-        self.started = False
+        self.call, self.step, self.started = 0, 0, False
+        self.meta = {"calls": "0", "prompt_length": "0"}
 
-    def count(self, *, continues: bool) -> None:
-        """Count one more call; the first one begins a text in any case."""
-        if self.started:
-            begins = not continues
-            self.call, self.step = self.call + begins, 0 if begins else self.step + 1
-        self.started = True
+    def count(self, length: int, *, continues: bool) -> None:
+        """Count one more call, of so many tokens; the first one begins a text in any case."""
+        if not self.started:
+            self.started, self.meta["prompt_length"] = True, str(length)
+        elif continues:
+            self.step += 1
+        else:
+            self.call, self.step = self.call + 1, 0
         if not self.call:
-            self.steps_of_first = self.step
+            self.meta["calls"] = str(self.step)
 
     @property
     def prefix(self) -> str:

@@ -154,8 +154,7 @@ class _Recorder:
                 "config": json.dumps(model.config.to_dict()),
                 "dtype": model.dtype,
                 "producer": f"refgit {__version__} {model.backend.name}",
-                "calls": "0",
-                "prompt_length": "0",
+                **self.calls.meta,
             }
         )
 
@@ -170,18 +169,16 @@ class _Recorder:
         """Start a call: find its prefix, and keep what it was given."""
         cache: KeyValueCache | None = arguments.get("past_key_values") or arguments.get("cache")
         past = 0 if cache is None else cache.image_length + cache.text_length
-        self.calls.count(continues=past > 0)
+        length = _text_length(arguments)
+        self.calls.count(length, continues=past > 0)
+        self.trace.meta |= self.calls.meta
         for name in INPUTS:
             if arguments.get(name) is not None:
                 self.keep(f"input.{name}", self._as_read(name, arguments[name]))
-        length = _length(arguments)
         absolute = getattr(self.model.config, "position_embedding_type", "") == "absolute"
         if absolute and length and arguments.get("position_ids") is None:
             first = 0 if cache is None else cache.text_length
             self.keep("input.position_ids", np.arange(first, first + length)[None])
-        self.trace.meta["calls"] = str(self.calls.steps_of_first)
-        if not self.calls.prefix:
-            self.trace.meta["prompt_length"] = str(length)
 
     def _as_read(self, name: str, x: Any) -> Tensor:
         """An argument as the model reads it: floating point in its own dtype."""
@@ -190,7 +187,6 @@ class _Recorder:
         return backend.to_numpy(backend.asarray(x, self.model.dtype if floating else None))
 
     def finish(self, max_bytes: int | None) -> None:
-        """Cut the trace down to size."""
         if max_bytes is not None:
             kept = capped(self.trace, max_bytes)
             left_out = [name for name in self.trace if name not in kept]
@@ -199,8 +195,7 @@ class _Recorder:
                 self.trace.meta["left_out"] = json.dumps(kinds(left_out))
 
 
-def _length(arguments: Mapping[str, Any]) -> int:
-    """Text tokens of a call."""
+def _text_length(arguments: Mapping[str, Any]) -> int:
     text: Any = arguments.get("input_ids")
     text = arguments.get("inputs_embeds") if text is None else text
     shape = getattr(text, "shape", None) or np.shape(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +66,7 @@ def test_the_parts_of_a_name_come_back(
 ) -> None:
     name = TensorName(call, step, module, layer, leaf)
     assert TensorName.parse(str(name)) == name
-    assert name.without_call().with_call(call, step) == name
+    assert replace(replace(name, call=None, step=None), call=call, step=step) == name
     assert name.block == f"{name.prefix}{module}.{layer}"
     assert name.kind == f"{module}.*" + (f".{leaf}" if leaf else "")
 

@@ -6,13 +6,14 @@ What hooks or graph nodes showed by name, in the order of execution, becomes a p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from refgit.traces.container import Tensor
 from refgit.traces.names import INPUTS, TensorName
 
-Tensor = np.ndarray[Any, Any]
+# Inputs with one entry for each text token.
+_TOKENS = ("input_ids", "inputs_embeds", "position_ids")
 
 
 def assembled(
@@ -63,12 +64,12 @@ def join_calls(name: str, values: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def text_rows(name: str, x: Tensor, count: int) -> Tensor:
-    """Keep the last `count` tokens of a decoder's tensor: those that a step adds.
+    """Keep the last `count` tokens of the decoder's tensors and inputs: those that a step adds.
 
     Tokens are the queries of (B, H, Q, K) and the second axis of (B, Q, D).
     """
     parsed = TensorName.parse(name)
-    if parsed.is_image or parsed.is_input:
+    if parsed.is_image or (parsed.is_input and parsed.leaf not in _TOKENS):
         return x
     if name.endswith((".scores", ".probabilities")):
         return x[..., -count:, :]

@@ -16,10 +16,8 @@ import numpy as np
 from refgit.errors import TraceError
 from refgit.traces.capture.call import assembled, tokens_last
 from refgit.traces.capture.graph import Graph
-from refgit.traces.container import FORMAT, Trace
+from refgit.traces.container import FORMAT, Tensor, Trace
 from refgit.traces.names import TensorName, is_wanted
-
-Tensor = np.ndarray[Any, Any]
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -85,9 +83,6 @@ def capture_onnx(
             proto.graph.output.append(onnx.ValueInfoProto(name=value))
     arrays, given = _run(runtime, proto, path, inputs, list(kept))
     is_step = TensorName.parse(prefix).step is not None
-    if is_step:
-        tokens = ("input_ids", "inputs_embeds", "position_ids")
-        given = {n: x[:, -1:] if n in tokens and x.ndim > 1 else x for n, x in given.items()}
     found: dict[str, list[Tensor]] = {f"input.{name}": [x] for name, x in given.items()}
     for value, x in arrays.items():
         for name in kept[value] if x.dtype.kind == "f" else ():
@@ -162,7 +157,6 @@ def _given(session: Any, path: Path, inputs: Mapping[str, Any]) -> dict[str, Ten
 
 
 def _meta(proto: Any, path: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """What a trace says about an ONNX file."""
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), "?")
     floats = [str(x.dtype) for name, x in tensors.items() if not name.startswith("input.")]
     ids = tensors.get("input.input_ids")

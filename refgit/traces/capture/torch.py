@@ -20,10 +20,8 @@ from refgit.model.config import GitConfig
 from refgit.traces.capture.attention import Attention, function_mode, is_cache, tensors_in
 from refgit.traces.capture.call import assembled, tokens_last
 from refgit.traces.capture.names import Names
-from refgit.traces.container import FORMAT, Trace
+from refgit.traces.container import FORMAT, Tensor, Trace
 from refgit.traces.names import CallCounter, is_wanted
-
-Tensor = np.ndarray[Any, Any]
 
 
 @contextmanager
@@ -155,7 +153,7 @@ class _Capture:
             for where, tensor in [] if is_cache(x) else tensors_in(self.torch, x):
                 whole = f"input.{name}.{where}" if where else f"input.{name}"
                 if not (self.calls.adds and name == "pixel_values"):
-                    self.found[whole] = [self.to_numpy(whole, self.calls.new(name, tensor))]
+                    self.found[whole] = [self.to_numpy(whole, tensor)]
         if kwargs.get("logits_to_keep") is not None:
             kwargs = {**kwargs, "logits_to_keep": 0}
         return kwargs
@@ -168,7 +166,7 @@ class _Capture:
         for name, x in found.items():
             dtype = "bfloat16" if name in self.narrow else None
             self.trace.add(prefix + name, np.ascontiguousarray(x), dtype)
-        self.trace.meta |= self.calls.meta()
+        self.trace.meta |= self.calls.counter.meta
         self.top, self.found = None, {}
 
 
@@ -182,10 +180,8 @@ class _Calls:
         self.new_tokens = 0
         self.text: Any = None  # the whole text of the last call, where no cache was used
         self.pixels: Any = None
-        self.prompt_length = 0
 
     def next(self, arguments: Mapping[str, Any]) -> None:
-        """Take up a new call's arguments."""
         text: Any = arguments.get("input_ids")
         text = arguments.get("inputs_embeds") if text is None else text
         length = int(text.shape[1]) if getattr(text, "ndim", 0) > 1 else 0
@@ -194,9 +190,7 @@ class _Calls:
         longer = not cached and self._longer(text, pixels)
         self.new_tokens = length - self.text.shape[1] if longer else length
         self.adds = self.is_git and self.counter.started and (cached or longer)
-        if not self.counter.started:
-            self.prompt_length = length
-        self.counter.count(continues=self.adds or not self.is_git)
+        self.counter.count(length, continues=self.adds or not self.is_git)
         self.text, self.pixels = (None, None) if cached else (_copy(text), _copy(pixels))
 
     def _longer(self, text: Any, pixels: Any) -> bool:
@@ -209,16 +203,6 @@ class _Calls:
         if pixels is None or self.pixels is None:
             return pixels is self.pixels
         return bool(self.same(pixels, self.pixels))
-
-    def new(self, name: str, x: Any) -> Any:
-        """Keep what a step adds of an argument with one entry a token."""
-        tokens = name in ("input_ids", "inputs_embeds", "position_ids")
-        return x[:, -self.new_tokens :] if self.adds and tokens and x.ndim > 1 else x
-
-    def meta(self) -> dict[str, str]:
-        """The numbers that a trace tells of its first call."""
-        steps = self.counter.steps_of_first
-        return {"calls": str(steps), "prompt_length": str(self.prompt_length)}
 
 
 # ---- looking into what torch modules are given and return
@@ -240,7 +224,6 @@ def _copy(x: Any) -> Any:
 
 
 def _arguments(module: Any, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by name."""
     signature = inspect.signature(module.forward)
     try:
         bound = dict(signature.bind_partial(*args, **kwargs).arguments)
@@ -253,7 +236,6 @@ def _arguments(module: Any, args: Any, kwargs: Mapping[str, Any]) -> dict[str, A
 
 
 def _meta(torch: Any, model: Any) -> dict[str, str]:
-    """What a trace says about a torch model."""
     meta = {"format": FORMAT, "producer": _producer(torch, model), "calls": "0"}
     floats = [p.dtype for p in model.parameters() if p.is_floating_point()]
     if floats:

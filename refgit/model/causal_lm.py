@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from refgit.generation import streaming
 from refgit.generation.api import generate
-from refgit.generation.classification.ranking import Classification, classify
+from refgit.generation.classification import ranking
 from refgit.generation.config import GenerationConfig
 from refgit.generation.results import transition_scores
-from refgit.generation.streaming import StreamedToken, stream
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Hook
 from refgit.layers.lm_head import lm_head
@@ -236,26 +236,12 @@ class GitForCausalLM(PretrainedModel[GitConfig]):
         ops = self._operations(hook)
         return ops.hook("output", lm_head(x, self.parameters["output"], ops=ops))
 
-    def generate(
-        self,
-        pixel_values: Any = None,
-        input_ids: Any = None,
-        **options: Any,
-    ) -> Any:
+    def generate(self, pixel_values: Any = None, input_ids: Any = None, **options: Any) -> Any:
         """Write texts below images; see `refgit.generation.api` for the options."""
         return generate(self, pixel_values, input_ids, **options)
 
-    def stream(
-        self, pixel_values: Any = None, input_ids: Any = None, **options: Any
-    ) -> Iterator[StreamedToken]:
-        """Write texts below images and show each token as it comes; see `generation.stream`."""
-        return stream(self, pixel_values, input_ids, **options)
-
-    def classify(
-        self, pixel_values: Any = None, labels: Any = (), prompt: Any = None, **options: Any
-    ) -> Classification:
-        """Rank labels by their probability as the text below images; see `generation.classify`."""
-        return classify(self, pixel_values, labels, prompt, **options)
+    stream = streaming.stream
+    classify = ranking.classify
 
     def compute_transition_scores(
         self,

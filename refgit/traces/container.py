@@ -47,8 +47,9 @@ class Trace(Mapping[str, Tensor]):
         order_known: bool = True,
         dtypes: Mapping[str, str] | None = None,
     ) -> None:
-        self._tensors: dict[str, Tensor] = dict(tensors or {})
-        self.order: list[str] = list(self._tensors if order is None else order)
+        given = tensors or {}
+        names = given if order is None else order
+        self._tensors: dict[str, Tensor] = {name: given[name] for name in names}
         self.meta: dict[str, str] = dict(meta or {})
         self.order_known = order_known
         self._dtypes = dict(dtypes or {})
@@ -57,14 +58,19 @@ class Trace(Mapping[str, Tensor]):
         return self._tensors[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.order)
+        return iter(self._tensors)
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self._tensors)
 
     def __repr__(self) -> str:
         producer = self.meta.get("producer", "an unknown producer")
         return f"<Trace of {len(self)} tensors, {self.nbytes} bytes, by {producer}>"
+
+    @property
+    def order(self) -> list[str]:
+        """All the names, first computed first."""
+        return list(self._tensors)
 
     @property
     def nbytes(self) -> int:
@@ -103,21 +109,14 @@ class Trace(Mapping[str, Tensor]):
 
     def restricted(self, names: Iterable[str]) -> Trace:
         """Keep these tensors only, in the order of the names."""
-        names = list(names)
-        return Trace(
-            {name: self[name] for name in names},
-            meta=self.meta,
-            order_known=self.order_known,
-            dtypes={name: self._dtypes[name] for name in names if name in self._dtypes},
-        )
+        kept = {name: self[name] for name in names}
+        return Trace(kept, meta=self.meta, order_known=self.order_known, dtypes=self._dtypes)
 
     def add(self, name: str, tensor: Tensor, dtype: str | None = None) -> None:
         """Add a tensor at the end, or put it in the place of the one of that name.
 
         `dtype` says what it was stored in, where NumPy has no such type.
         """
-        if name not in self._tensors:
-            self.order.append(name)
         self._tensors[name] = tensor
         if dtype is not None:
             self._dtypes[name] = dtype
@@ -126,7 +125,6 @@ class Trace(Mapping[str, Tensor]):
         """Take tensors out."""
         for name in set(names):
             del self._tensors[name]
-        self.order[:] = [name for name in self.order if name in self._tensors]
 
     def save(self, path: str | Path) -> None:
         """Write a .safetensors file with the order and `meta` in its metadata.
@@ -141,7 +139,7 @@ class Trace(Mapping[str, Tensor]):
             raise TraceError(f"a trace is written as .safetensors; found {path.name}.")
         meta = {**self.meta, "format": FORMAT, "order": json.dumps(self.order)}
         try:
-            save_safetensors(path, {name: self[name] for name in self}, meta)
+            save_safetensors(path, self._tensors, meta)
         except Exception as error:  # the library has several kinds for a full disk and the like
             raise TraceError(f"{path} cannot be written: {error}.") from error
 

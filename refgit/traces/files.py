@@ -139,7 +139,6 @@ def _listed_meta(path: Path) -> dict[str, str]:
 
 
 def _names_in(text: str | None, path: Path) -> list[str] | None:
-    """A JSON list of names."""
     if text is None:
         return None
     try:

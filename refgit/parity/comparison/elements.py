@@ -103,7 +103,6 @@ def without_mask(a: Tensor, b: Tensor, hidden: Tensor | None = None) -> tuple[Te
 def _numbers(
     a: Tensor, b: Tensor, floor: Floor, precision: str, multiple: float, *, exact: bool
 ) -> dict[str, Any]:
-    """All that is measured of two arrays of one shape."""
     a, b = np.atleast_1d(a).astype(np.float64), np.atleast_1d(b).astype(np.float64)
     bad = ~np.isfinite(a) & ~((a == b) | (np.isnan(a) & np.isnan(b)))
     both = np.isfinite(a) & np.isfinite(b)

@@ -117,7 +117,6 @@ class _Matcher:
             )
 
     def by_name(self) -> None:
-        """Match equal names."""
         for name in self.free()[0]:
             if name in self.theirs and name not in self.taken:
                 self.pair(name, name, BY_NAME)
@@ -144,8 +143,11 @@ class _Matcher:
 
         That is the last that fits, unless the values say otherwise.
         """
-        measured = ((name, self._unlikeness(ours, name)) for name in candidates)
-        errors = {name: error for name, error in measured if error is not None}
+        errors = {
+            name: min(unlikeness(self.theirs[name], self.ours[ours], layout) for layout in fitting)
+            for name in candidates
+            if (fitting := self._layouts(ours, name))
+        }
         if not errors:
             return candidates[-1]
         likely, nearest = list(errors)[-1], min(errors, key=errors.__getitem__)
@@ -154,12 +156,6 @@ class _Matcher:
     def _layouts(self, ours: str, theirs: str) -> tuple[Layout, ...]:
         a, b = self.theirs[theirs], self.ours[ours]
         return possible_layouts(a.shape, b.shape, _may_be_part(ours))
-
-    def _unlikeness(self, ours: str, theirs: str) -> float | None:
-        """How far theirs is from ours in the best layout; None where none fits."""
-        a, b = self.theirs[theirs], self.ours[ours]
-        errors = (unlikeness(a, b, layout) for layout in self._layouts(ours, theirs))
-        return min(errors, default=None)
 
     # ---- shapes, order and values
 
@@ -212,7 +208,6 @@ class _Matcher:
         return []
 
     def matching(self) -> Matching:
-        """Return what was found."""
         ours, theirs = self.free()
         misfits = {
             name: self.misfits[name]

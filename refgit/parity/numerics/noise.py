@@ -148,8 +148,7 @@ class NoiseFloor:
         for base in (precision, *_KIN.get(precision, ())):
             floor = self.floors.get(base, {}).get(name)
             if floor is not None:
-                ratio = UNIT_ROUNDOFF[precision] / UNIT_ROUNDOFF[base]
-                return Floor(floor.max * ratio, floor.rms * ratio)
+                return floor.times(UNIT_ROUNDOFF[precision] / UNIT_ROUNDOFF[base])
         return scaled_floor(reference, precision, *_ESTIMATE, measured=False)
 
     def has(self, precision: str) -> bool:

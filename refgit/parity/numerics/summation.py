@@ -35,7 +35,6 @@ class _InOrder:
         return getattr(np, name)
 
     def own(self, x: Any) -> Tensor:
-        """Return `x` as an array with this namespace."""
         return cast(Tensor, np.asarray(x).view(self.array_type))
 
     def runs(self, n: int) -> list[Any]:
@@ -61,7 +60,6 @@ class _InOrder:
         return self.own(total)
 
     def sum(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """Like `numpy.sum`."""
         x = np.asarray(x)
         if not x.size:
             return self.own(np.sum(x, axis, keepdims=keepdims))
@@ -73,7 +71,6 @@ class _InOrder:
         return self.own(total)
 
     def mean(self, x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """Like `numpy.mean`."""
         n = np.size(x) if axis is None else np.shape(x)[axis]
         total = self.sum(x, axis, keepdims)
         return self.own(total / total.dtype.type(n))

@@ -28,9 +28,7 @@ from refgit.processing.media import is_video
 from refgit_backends import Backend
 
 Pixels: TypeAlias = NDArray[np.float32]
-# A path, an encoded image (bytes or a binary stream), a PIL image, an array, the frames of a video,
-# or the error for which there is none of these.
-Source: TypeAlias = Any
+Source: TypeAlias = Any  # see `Captioner`
 
 
 class Captioner:

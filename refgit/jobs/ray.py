@@ -117,8 +117,7 @@ class CaptionActor:
         self._check_columns(batch.column_names)
         named = [content_of(value) for value in batch.column(self.column).to_pylist()]
         found = self._captions([content for _, content in named])
-        pairs = zip((name for name, _ in named), found, strict=True)
-        rows = [row_of(i, *pair) for i, pair in enumerate(pairs)]
+        rows = [*map(row_of, range(len(named)), (name for name, _ in named), found)]
         table = batch.drop_columns([self.column])
         for name in _ADDED:
             table = table.append_column(name, pa.array([row[name] for row in rows], pa.string()))

@@ -58,7 +58,7 @@ def run_job(
         warnings.simplefilter("ignore")
         waiting = decode_ahead(
             items(parts, journal.rows),
-            captioner.read,
+            captioner.read_or_error,
             workers,
             lambda: 2 * batch_size.now + workers,
         )
@@ -71,7 +71,7 @@ def run_job(
 
 def decode_ahead(
     items: Iterable[Item],
-    read: Callable[[str | bytes | Exception], Pixels],
+    read: Callable[[str | bytes | Exception], Pixels | Exception],
     workers: int,
     ahead: Callable[[], int],
 ) -> Generator[Decoded, None, None]:
@@ -81,7 +81,7 @@ def decode_ahead(
     ----------
     items : iterable of Item
     read : callable
-        Decodes one.
+        Decodes one, or returns what is wrong with it.
     workers : int
         Threads.
     ahead : callable
@@ -98,7 +98,7 @@ def decode_ahead(
         The image is not to blame.
     """
     pool = ThreadPoolExecutor(workers, "refgit-decode")
-    waiting: deque[tuple[Item, Future[Pixels]]] = deque()
+    waiting: deque[tuple[Item, Future[Pixels | Exception]]] = deque()
     try:
         for item in items:
             waiting.append((item, pool.submit(read, item.content)))
@@ -110,15 +110,11 @@ def decode_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _result(item: Item, future: Future[Pixels]) -> Decoded:
+def _result(item: Item, future: Future[Pixels | Exception]) -> Decoded:
     try:
         return item, future.result()
-    except ImportError:
-        raise
     except MemoryError as error:
         raise JobError(f"there is not enough memory to decode {item.name}.") from error
-    except Exception as error:
-        return item, error
 
 
 def _caption(batch: list[Decoded], captioner: Captioner, batch_size: BatchSize) -> list[Row]:

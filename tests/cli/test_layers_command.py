@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import json
 from collections.abc import Callable
@@ -69,7 +70,8 @@ def test_a_layer_is_shown_with_equation_shapes_and_code(name: str, run: Run) -> 
 def test_the_code_that_is_shown_is_the_code_that_runs(name: str) -> None:
     layer = command.all_layers()[name]
     shown = ast.parse(layer.code).body[0]
-    real = ast.parse(inspect.getsource(layer.object)).body[0]
+    module = importlib.import_module(layer.file.removesuffix(".py").replace("/", "."))
+    real = ast.parse(inspect.getsource(getattr(module, name))).body[0]
     assert isinstance(shown, ast.FunctionDef | ast.ClassDef)
     assert isinstance(real, ast.FunctionDef | ast.ClassDef)
     assert ast.get_docstring(real)

@@ -191,28 +191,26 @@ def save_processor(model: MicrosoftModel, tokenizer: BertTokenizer | None, folde
     folder : Path
     """
     size = model.config["vision_config"]["image_size"]
-    owner = "GitProcessor"
+    images: VideoMAEImageProcessor | CLIPImageProcessor
     if model.config["num_image_with_embedding"]:
-        VideoMAEImageProcessor(
+        images = VideoMAEImageProcessor(
             size=size, crop_size=size, resample=3, image_mean=CLIP_MEAN, image_std=CLIP_STD
-        ).save_pretrained(folder, processor_class=owner)
+        )
     else:
         longest = model.settings.test_respect_ratio_max
-        CLIPImageProcessor(size=size, crop_size=size, respect_ratio_max=longest).save_pretrained(
-            folder, processor_class=owner
-        )
+        images = CLIPImageProcessor(size=size, crop_size=size, respect_ratio_max=longest)
+    owner = "GitProcessor"
+    images.save_pretrained(folder, processor_class=owner)
+    # GIT's decoder takes no token types, whatever BERT's own files say.
+    inputs = {"model_input_names": ["input_ids", "attention_mask"]}
     if tokenizer is not None:
-        # GIT's decoder takes no token types, whatever BERT's own files say.
-        tokenizer.config["model_input_names"] = ["input_ids", "attention_mask"]
+        tokenizer.config |= inputs
         tokenizer.save_pretrained(folder, processor_class=owner)
     else:
-        settings = {
-            "do_lower_case": True,
-            "model_input_names": ["input_ids", "attention_mask"],
-            "processor_class": owner,
-            "tokenizer_class": "BertTokenizer",
-        }
-        write_json(folder / "tokenizer_config.json", settings)
+        settings = {"do_lower_case": True, "tokenizer_class": "BertTokenizer"}
+        write_json(
+            folder / "tokenizer_config.json", {**settings, **inputs, "processor_class": owner}
+        )
 
 
 # ---- the directory

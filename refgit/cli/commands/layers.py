@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from refgit.cli.arguments import add_output_options
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         for layer in layers.values():
             print_json(**entries(layer))
         return 0
-    rows = [[layer.name, layer.summary, layer.place] for layer in layers.values()]
+    rows = [[x.name, x.summary, f"{x.file}:{x.line}"] for x in layers.values()]
     print_table("", ("name", "what it does", "where"), rows)
     put(f"{len(rows)} layers; refgit layers NAME shows one.")
     return 0
@@ -72,15 +73,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """A public function or class of refgit/layers."""
+    """A public function or class of refgit/layers.
+
+    Attributes
+    ----------
+    name : str
+    file : str
+        As in refgit/layers/softmax.py.
+    line : int
+        Of the file, with its name, below a decorator.
+    docstring : str
+        Equation, shapes and source.
+    source : str
+        Its code, docstring included.
+    """
 
     name: str
-    object: Any
-
-    @property
-    def docstring(self) -> str:
-        """Equation, shapes and source, as the function has them."""
-        return inspect.getdoc(self.object) or ""
+    file: str
+    line: int
+    docstring: str
+    source: str
 
     @property
     def summary(self) -> str:
@@ -88,31 +100,10 @@ class Layer:
         return self.docstring.partition("\n")[0].rstrip(".")
 
     @property
-    def file(self) -> Path:
-        """The file that holds it."""
-        return Path(inspect.getfile(self.object))
-
-    @property
-    def line(self) -> int:
-        """The line of the file with its name, below a decorator."""
-        return inspect.getsourcelines(self.object)[1] + ast.parse(self.source).body[0].lineno - 1
-
-    @property
-    def place(self) -> str:
-        """Its file and line."""
-        return f"refgit/layers/{self.file.name}:{self.line}"
-
-    @property
-    def source(self) -> str:
-        """Its code, docstring included."""
-        return inspect.getsource(self.object)
-
-    @property
     def code(self) -> str:
         """Its code without the docstring."""
-        text = self.source
-        node = ast.parse(text).body[0]
-        lines = text.splitlines()
+        node = ast.parse(self.source).body[0]
+        lines = self.source.splitlines()
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
             first = node.body[0]
             del lines[first.lineno - 1 : first.end_lineno]
@@ -129,7 +120,11 @@ def all_layers() -> dict[str, Layer]:
         for name, thing in vars(module).items():
             ours = getattr(thing, "__module__", "") == module.__name__
             if ours and name[0] != "_" and (inspect.isfunction(thing) or inspect.isclass(thing)):
-                found[name] = Layer(name, thing)
+                code, first = inspect.getsourcelines(thing)
+                source = "".join(code)
+                line = first + ast.parse(source).body[0].lineno - 1
+                file = f"refgit/layers/{path.name}"
+                found[name] = Layer(name, file, line, inspect.getdoc(thing) or "", source)
     return found
 
 
@@ -158,7 +153,7 @@ def entries(layer: Layer) -> dict[str, Any]:
     return {
         "name": layer.name,
         "summary": layer.summary,
-        "file": f"refgit/layers/{layer.file.name}",
+        "file": layer.file,
         "line": layer.line,
         "docstring": layer.docstring,
         "kernels": kernels_for(layer.name),
@@ -204,10 +199,8 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
 
 def show(layer: Layer) -> None:
     """Print all of a layer."""
-    put(f"{layer.name}   {layer.place}\n")
-    for line in layer.docstring.splitlines():
-        put(f"    {line}".rstrip())
-    put()
+    put(f"{layer.name}   {layer.file}:{layer.line}\n")
+    put(indent(layer.docstring, "    ") + "\n")
     show_code(layer.code)
     put()
     kernels = kernels_for(layer.name)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.parity.diagnosis.resampling import Kernel, antialiased, cubic, interpolating, triangle
+from refgit.parity.numerics.resampling import Kernel, antialiased, cubic, interpolating, triangle
 from refgit.processing.image.steps import center_crop, resize, shortest_edge_size
 
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}

@@ -49,7 +49,7 @@ class Search:
             if left_out:
                 said = f"{left_out} of {len(trials)} hypotheses were left out as too costly"
                 finding.note = _and(finding.note, said)
-        finding.causes += signatures(local, self.graph, self.margin)
+        finding.causes += signatures(local, self.margin)
         finding.causes.sort(key=by_merit)
         if finding.causes:
             self.known.setdefault(kind, []).append(finding.causes[0].hypothesis)

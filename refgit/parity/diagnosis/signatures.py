@@ -8,8 +8,8 @@ after those in the list.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,62 +17,46 @@ from refgit.layers._array_api import Array
 from refgit.parity.diagnosis.local import Local, pair
 from refgit.parity.diagnosis.places import runs, tower
 from refgit.parity.diagnosis.result import Cause
-from refgit.parity.graph.graph import Graph, View
+from refgit.parity.graph.graph import View
 from refgit.parity.graph.nodes import JOINT
 from refgit.parity.numerics.floor import MULTIPLE, Floor, operation_floor
 from refgit.parity.numerics.precision import HALF, is_exact_in
 
 # Name, sentence, what is left of the error in multiples of the floor, and rank: see `Cause`.
-Sign: TypeAlias = tuple[str, str, float, int]
+Signs: TypeAlias = Iterator[tuple[str, str, float, int]]
 
 
-def signatures(local: Local, graph: Graph, limit: float) -> Iterator[Cause]:
+def signatures(local: Local, limit: float) -> Iterator[Cause]:
     """List what the error looks like; only what leaves at most `limit` multiples of the floor."""
-    if local.exact is None or local.floor is None or not np.isfinite(local.found).all():
+    e, f, floor = local.exact, local.found, local.floor
+    if e is None or floor is None or not np.isfinite(f).all() or not np.isfinite(e).all():
         return
-    if not np.isfinite(local.exact).all():
-        return
-    for name, text, residual, rank in (
-        *_scaled(local, graph),
-        *_dropped(local),
-        *_dropped_in_sum(local),
-        *_dropped_before(local),
-        *_shifted(local),
-        *_rows(local),
-        *_constant(local),
-        *_zeros(local),
-        *_few_bits(local),
-    ):
-        if residual <= min(limit, local.multiples / 2):
-            yield Cause(text, name, residual, local.node.name, rank)
+    for signs in _SIGNATURES:
+        for name, text, residual, rank in signs(local, e, f, floor):
+            if residual <= min(limit, local.multiples / 2):
+                yield Cause(text, name, residual, local.node.name, rank)
 
 
-def _parts(local: Local) -> tuple[Array, Array, Floor]:
-    """What is expected, what was found, and the floor; `signatures` has seen that all are there."""
-    assert local.exact is not None
-    assert local.floor is not None
-    return local.exact, local.found, local.floor
+# ---- each with what is expected (e), what was found (f), and the floor
 
 
-def _scaled(local: Local, graph: Graph) -> Iterator[Sign]:
-    e, f, floor = _parts(local)
+def _scaled(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
     square = float(np.sum(e * e))
     factor = float(np.sum(e * f)) / square if square else 0.0
     if factor == 0.0 or not math.isfinite(factor) or abs(factor - 1) < 1e-3:
         return
-    left = floor.multiples(f / factor - e)
     yield (
         f"scaled by {factor:.4g}",
-        f"its values are {factor:.5g} times what they should be{_known(factor, graph, local)}",
-        left,
+        f"its values are {factor:.5g} times what they should be{_meaning(factor, local)}",
+        floor.multiples(f / factor - e),
         5,
     )
 
 
-def _known(factor: float, graph: Graph, local: Local) -> str:
-    """What a factor may mean."""
-    vision = tower(local.node.where) == "image encoder"
-    config = graph.config.vision_config if vision else graph.config
+def _meaning(factor: float, local: Local) -> str:
+    config: Any = local.view.graph.config
+    if tower(local.node.where) == "image encoder":
+        config = config.vision_config
     d, h = config.hidden_size, config.num_attention_heads
     known = {
         "sqrt(D)": math.sqrt(d),
@@ -85,15 +69,12 @@ def _known(factor: float, graph: Graph, local: Local) -> str:
     }
     if local.node.kind in ("probabilities", "residual", "layer_norm"):  # where dropout is
         known |= {"1/(1 - 0.1): dropout's scale": 1 / 0.9, "1/(1 - 0.5): dropout's scale": 2.0}
-    for said, value in known.items():
-        if abs(factor / value - 1) < 1e-4:
-            return f" ({said})"
-    return ""
+    said = (f" ({name})" for name, value in known.items() if abs(factor / value - 1) < 1e-4)
+    return next(said, "")
 
 
-def _dropped(local: Local) -> Iterator[Sign]:
+def _dropped(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
     """Zeros among values that are otherwise right, or too large by one factor: dropout."""
-    e, f, floor = _parts(local)
     zero = (f == 0) & (np.abs(e) > MULTIPLE * floor.max)
     share = float(np.mean(zero))
     if not 0.01 < share < 0.95:
@@ -103,26 +84,20 @@ def _dropped(local: Local) -> Iterator[Sign]:
     left = floor.multiples(f[kept] / factor - e[kept]) if factor else math.inf
     if abs(factor - 1) < 0.02:
         text = f"{share:.0%} of its values are 0 that should not be; the rest is right"
-        yield ("zeros", text, left, 6)
-        return
-    yield (
-        "dropout",
-        f"{share:.0%} of its values are 0 and the rest {factor:.4g} times what they should be: "
-        "dropout is on",
-        left,
-        2,
-    )
+        yield "zeros", text, left, 6
+    else:
+        text = f"{share:.0%} of its values are 0 and the rest {factor:.4g} times what they should "
+        yield "dropout", f"{text}be: dropout is on", left, 2
 
 
-def _dropped_in_sum(local: Local) -> Iterator[Sign]:
+def _dropped_in_sum(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
     """A sum of which one or both parts passed a dropout: every value is 0 or scaled in each."""
-    _, f, floor = _parts(local)
     if local.node.kind != "residual":
         return
     a, b = (np.asarray(local.view[name]) for name in local.node.inputs)
     if a.shape != f.shape or b.shape != f.shape:
         return
-    for p in (0.1, 0.2, 0.3, 0.5):
+    for p in _DROPOUTS:
         scale = 1 / (1 - p)
         lost = np.abs(f - a) <= floor.max
         if not p / 2 < np.mean(lost) < 2 * p:
@@ -133,16 +108,15 @@ def _dropped_in_sum(local: Local) -> Iterator[Sign]:
             f"about {p:.0%} of the sub-layer's output is 0 and the rest {scale:.4g} times what it "
             "should be: dropout is on (model.eval() turns it off)"
         )
-        yield ("dropout", text, floor.multiples(left), 2)
+        yield "dropout", text, floor.multiples(left), 2
 
 
-def _dropped_before(local: Local) -> Iterator[Sign]:
+def _dropped_before(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
     """Dropout of the text embedding, seen through the linear map that reads it.
 
     The joint sequence is not a tensor of a trace. What the map was given follows from
     what it put out: x = W^-1 (y - b), well enough to tell zeros from the rest.
     """
-    e, f, floor = _parts(local)
     if local.node.kind != "linear" or not any(name.endswith(JOINT) for name in local.gap):
         return
     weight = local.view.weight(f"{local.node.parameters}.weight")
@@ -151,7 +125,7 @@ def _dropped_before(local: Local) -> Iterator[Sign]:
     x = np.asarray(local.view[local.node.inputs[0]])
     seen = x + np.linalg.solve(weight, (f - e)[..., None])[..., 0]
     wrong = np.max(np.abs(f - e), axis=-1, keepdims=True) > MULTIPLE * floor.max  # (B, L, 1)
-    for p in (0.1, 0.2, 0.3, 0.5):
+    for p in _DROPOUTS:
         lost = np.abs(seen) < np.abs(seen - x / (1 - p))
         likely = np.where(wrong, np.where(lost, 0, x / (1 - p)), x)
         text = (
@@ -159,41 +133,31 @@ def _dropped_before(local: Local) -> Iterator[Sign]:
             "what it should be: dropout is on (model.eval() turns it off)"
         )
         left = floor.multiples(f - e - (likely - x) @ weight.T)
-        yield ("dropout of the embedding", text, left, 2)
+        yield "dropout of the embedding", text, left, 2
 
 
-def _shifted(local: Local) -> Iterator[Sign]:
-    e, f, floor = _parts(local)
-    axis = -2
-    if e.ndim < 2 or e.shape[axis] < 3:
+def _shifted(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
+    if e.ndim < 2 or e.shape[-2] < 3:
         return
-    count = e.shape[axis]
-    for shift, side in ((1, "late"), (-1, "early")):
-        here = np.arange(max(shift, 0), count + min(shift, 0))
-        left = floor.multiples(np.take(f, here, axis) - np.take(e, here - shift, axis))
-        yield (f"tokens one {side}", f"its tokens are shifted: each is one place {side}", left, 5)
+    for side, ours, theirs in (
+        ("late", e[..., :-1, :], f[..., 1:, :]),
+        ("early", e[..., 1:, :], f[..., :-1, :]),
+    ):
+        text = f"its tokens are shifted: each is one place {side}"
+        yield f"tokens one {side}", text, floor.multiples(theirs - ours), 5
 
 
-def _rows(local: Local) -> Iterator[Sign]:
-    e, f, floor = _parts(local)
+def _rows(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
     if e.ndim < 2 or not 1 < e.shape[0] <= 64:
         return
-    order = []
-    for row in f:
-        left = [floor.multiples(row - other) for other in e]
-        order.append(int(np.argmin(left)))
+    order = [int(np.argmin([floor.multiples(row - other) for other in e])) for row in f]
     if order != list(range(len(order))):
         said = ", ".join(map(str, order))
-        yield (
-            "rows in another order",
-            f"the sequences of the batch are mixed up: it holds the sequences {said}",
-            floor.multiples(e[order] - f),
-            5,
-        )
+        text = f"the sequences of the batch are mixed up: it holds the sequences {said}"
+        yield "rows in another order", text, floor.multiples(e[order] - f), 5
 
 
-def _constant(local: Local) -> Iterator[Sign]:
-    e, f, floor = _parts(local)
+def _constant(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
     if local.node.kind not in ("linear", "head", "layer_norm", "residual", "patch", "sum"):
         return
     if e.ndim != 3 or e.shape[0] * e.shape[1] < 3:
@@ -207,33 +171,38 @@ def _constant(local: Local) -> Iterator[Sign]:
     )
 
 
-def _zeros(local: Local) -> Iterator[Sign]:
-    e, f, _ = _parts(local)
+def _zeros(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
     if e.any() and not f.any():
-        yield ("all zeros", "it is all zeros", 0.0, 1)
+        yield "all zeros", "it is all zeros", 0.0, 1
 
 
-def _few_bits(local: Local) -> Iterator[Sign]:
+def _few_bits(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
     """Values of float16 or bfloat16 in a tensor that should have more bits."""
-    _, f, _ = _parts(local)
     if not any(is_exact_in(f, p) for p in HALF):
         return  # float16 is slow on a CPU: not computed for nothing
-    for precision, floor in _half_floors(local):
+    for precision, half in _half_floors(local, e):
         if is_exact_in(f, precision) and np.any(f):
             text = f"its values are rounded to {precision}"
-            yield (f"{precision} values", text, floor.multiples(f - local.exact), 2)
+            yield f"{precision} values", text, half.multiples(f - e), 2
 
 
-def _half_floors(local: Local) -> Iterator[tuple[str, Floor]]:
+_DROPOUTS = (0.1, 0.2, 0.3, 0.5)
+_SIGNATURES: tuple[Callable[[Local, Array, Array, Floor], Signs], ...] = (
+    _scaled, _dropped, _dropped_in_sum, _dropped_before, _shifted, _rows, _constant, _zeros,
+    _few_bits,
+)  # fmt: skip
+
+
+def _half_floors(local: Local, exact: Array) -> Iterator[tuple[str, Floor]]:
     """What half precision would do to a tensor that should have more bits."""
-    if local.precision not in ("float32", "float64"):
+    if local.precision in HALF:
         return
-    e, f, _ = _parts(local)
     for precision in HALF:
         half = View(local.view.graph, local.view.values, precision)
-        both = pair(local.node, np.asarray(half.recompute(local.node.name), np.float64), f)
-        if both is not None and both[0].shape == e.shape:
-            yield precision, operation_floor(both[0], e, precision)
+        made = half.recompute(local.node.name).astype(np.float64)
+        both = pair(local.node, made, local.found)
+        if both is not None and both[0].shape == exact.shape:
+            yield precision, operation_floor(both[0], exact, precision)
 
 
 def size_note(local: Local) -> str:
@@ -245,7 +214,7 @@ def size_note(local: Local) -> str:
     error = local.found - local.exact
     if np.mean(np.abs(error) > local.floor.max) < 0.5:
         return ""  # rounding touches nearly all
-    for precision, floor in _half_floors(local):
+    for precision, floor in _half_floors(local, local.exact):
         multiples = floor.multiples(error)
         if 0.3 < multiples < 2:
             return (
@@ -263,11 +232,9 @@ def whereabouts(local: Local, limit: float) -> str:
     e, f = local.exact, local.found
     if e is None or local.floor is None:
         return ""
-    broken = int(np.sum(~np.isfinite(f) & np.isfinite(e)))
+    broken = np.argwhere(~np.isfinite(f) & np.isfinite(e)).tolist()
     if broken:
-        place = np.unravel_index(int(np.argmax(~np.isfinite(f) & np.isfinite(e))), f.shape)
-        at = ", ".join(str(int(i)) for i in place)
-        return f"{broken} of its {f.size} values are not finite, the first at [{at}]"
+        return f"{len(broken)} of its {f.size} values are not finite, the first at {broken[0]}"
     with np.errstate(invalid="ignore"):
         wrong = np.nan_to_num(np.abs(f - e)) > limit * local.floor.max
     axes = {3: ("token", "channel"), 4: ("head", "query", "key")}.get(f.ndim)

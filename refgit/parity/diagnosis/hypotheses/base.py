@@ -65,14 +65,12 @@ Mistake: TypeAlias = tuple[str, str, Make] | tuple[str, str, Make, int]
 
 def on_node(make: Make, node: Node, view: View) -> Array:
     """Call `make` as the recipe itself."""
-    result: Array = make(node, view)
-    return result
+    return make(node, view)
 
 
 def on_inputs(make: Make, node: Node, view: View) -> Array:
     """Call `make` with the node's inputs."""
-    result: Array = make(*(view[name] for name in node.inputs))
-    return result
+    return make(*(view[name] for name in node.inputs))
 
 
 def mistakes(

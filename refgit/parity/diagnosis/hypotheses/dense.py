@@ -41,8 +41,7 @@ NAMES = {
 
 def _on_operands(make: Make, node: Node, view: View) -> Array:
     """Call `make` with input, weight and bias."""
-    result: Array = make(view[node.inputs[0]], *weight_and_bias(node, view))
-    return result
+    return make(view[node.inputs[0]], *weight_and_bias(node, view))
 
 
 def of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:

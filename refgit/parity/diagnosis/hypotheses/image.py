@@ -91,8 +91,7 @@ def _by_column(patches: Array, pixels: Array, side: int) -> Array:
 def _on_class_token(make: Make, node: Node, view: View) -> Array:
     """Call `make` with patches (B, n, D), class token (1, 1, D) and positions (N, D)."""
     first = view.weight(f"{node.parameters}.class_embedding")[None, None, :]
-    result: Array = make(view[node.inputs[0]], first, recipes.positions_for(node, view))
-    return result
+    return make(view[node.inputs[0]], first, recipes.positions_for(node, view))
 
 
 def _joined(x: Array, first: Array) -> Array:
@@ -135,8 +134,7 @@ def _on_frames(make: Make, node: Node, view: View) -> Array:
     x, count = view[node.inputs[0]], view[node.inputs[1]].shape[1]
     times = np.concatenate([t[0] for t in recipes.times_of(node, view)])
     y = make(x.reshape(-1, count, *x.shape[1:]), times)
-    result: Array = y.reshape(y.shape[0], -1, y.shape[-1])
-    return result
+    return y.reshape(y.shape[0], -1, y.shape[-1])
 
 
 def _timed(x: Array, times: Array) -> Array:

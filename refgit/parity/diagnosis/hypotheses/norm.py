@@ -43,14 +43,12 @@ def _norm(
 def _affine(make: Make, node: Node, view: View) -> Array:
     """What `make` gives, times the weight, plus the bias."""
     weight, bias = weight_and_bias(node, view)
-    result: Array = make(node, view) * weight + bias
-    return result
+    return make(node, view) * weight + bias
 
 
 def _with_parameters(make: Make, node: Node, view: View) -> Array:
     """The right norm; `make` applies weight and bias."""
-    result: Array = make(_norm(node, view), *weight_and_bias(node, view))
-    return result
+    return make(_norm(node, view), *weight_and_bias(node, view))
 
 
 def of_norm(node: Node, graph: Graph) -> Iterator[Hypothesis]:

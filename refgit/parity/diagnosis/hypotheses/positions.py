@@ -11,10 +11,10 @@ from refgit.layers._array_api import Array
 from refgit.layers.patch_embedding import prepend_class_token
 from refgit.layers.position import bicubic_weights, interpolate_positions
 from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis, Make, mistakes
-from refgit.parity.diagnosis.resampling import antialiased, cubic, interpolating, triangle
 from refgit.parity.graph import recipes
 from refgit.parity.graph.graph import Graph, MissingTensorError, View
 from refgit.parity.graph.nodes import Node
+from refgit.parity.numerics.resampling import antialiased, cubic, interpolating, triangle
 
 
 def _with_positions(fit: Make, node: Node, view: View) -> Array:

@@ -17,6 +17,7 @@ from PIL import Image
 from refgit.parity.kit.case import TextCase
 from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.precision import UNIT_ROUNDOFF
+from refgit.parity.numerics.resampling import antialiased, cubic, triangle
 from refgit.processing import CLIPImageProcessor, VideoMAEImageProcessor
 from refgit.processing.image.steps import center_crop, min_max_size, size_for
 from refgit.traces.container import Tensor
@@ -102,7 +103,6 @@ def _case(
     pixels = np.asarray(processor(images, return_tensors="np")["pixel_values"])
     exact = np.stack([by_formula(np.array(image), processor) for image in images])
     noise = float(np.abs(pixels - exact.reshape(pixels.shape)).max())
-    resized = processor.do_resize
     return TextCase(
         name,
         "preprocess",
@@ -112,7 +112,7 @@ def _case(
         {"pixel_values": pixels},
         processor.to_dict(),
         {"pixel_values": max(noise, UNIT_ROUNDOFF["float32"] * float(np.abs(pixels).max()))},
-        RESIZE_MARGIN if resized else MULTIPLE,
+        RESIZE_MARGIN if processor.do_resize else MULTIPLE,
         {file: _png(picture) for file, picture in pictures.items()},
     )
 
@@ -133,36 +133,12 @@ def by_formula(image: Tensor, settings: CLIPImageProcessor | VideoMAEImageProces
             height, width = size_for(height, width, settings.size)
         else:
             height, width = min_max_size(height, width, settings.size["shortest_edge"], longest)
-        rows = resampling_weights(x.shape[0], height, settings.resample)
-        columns = resampling_weights(x.shape[1], width, settings.resample)
+        bilinear = settings.resample == Image.Resampling.BILINEAR  # else bicubic
+        kernel = triangle if bilinear else cubic(-0.5)
+        rows = antialiased(x.shape[0], height, kernel)
+        columns = antialiased(x.shape[1], width, kernel)
         x = np.clip(np.einsum("ri,ijc,sj->rsc", rows, x, columns), 0, 255)
     if settings.do_center_crop and longest is None:
         x = center_crop(x, settings.crop_size["height"], settings.crop_size["width"])
     x = (x * settings.rescale_factor - settings.image_mean) / np.asarray(settings.image_std)
     return np.moveaxis(x, -1, 0)
-
-
-def resampling_weights(n_in: int, n_out: int, resample: int) -> Tensor:
-    r"""Return the matrix (n_out, n_in) of an antialiased resize.
-
-    .. math:: W_{o,i} \propto c\!\left(\frac{i + \tfrac12 - u_o}{s}\right), \qquad
-              u_o = (o + \tfrac12) \frac{n_{in}}{n_{out}}, \quad s = \max(1, n_{in} / n_{out})
-
-    with c the triangle (resample 2, bilinear) or the cubic of a = -0.5 (resample 3, bicubic).
-    """
-    scale = max(1.0, n_in / n_out)
-    u = (np.arange(n_out) + 0.5) * n_in / n_out
-    d = np.abs((np.arange(n_in) + 0.5 - u[:, None]) / scale)
-    if resample == Image.Resampling.BILINEAR:
-        weights = np.maximum(0.0, 1.0 - d)
-    else:
-        near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
-        weights = np.where(d < 1, near, np.where(d < 2, far, 0.0))
-    # Pillow takes the pixels whose middle lies within the support, counted in whole pixels.
-    support = scale * (1.0 if resample == Image.Resampling.BILINEAR else 2.0)
-    first = np.maximum(0, np.floor(u - support + 0.5))[:, None]
-    stop = np.minimum(n_in, np.floor(u + support + 0.5))[:, None]
-    i = np.arange(n_in)
-    weights = np.where((i >= first) & (i < stop), weights, 0.0)
-    normed: Tensor = weights / weights.sum(axis=1, keepdims=True)
-    return normed

@@ -42,7 +42,11 @@ def interpolating(n_in: int, n_out: int, kernel: Kernel, at: Array | None = None
 
 
 def antialiased(n_in: int, n_out: int, kernel: Kernel) -> Array:
-    """Weights of a kernel that widens when it makes smaller."""
+    r"""Weights of a kernel c that widens when it makes smaller.
+
+    .. math:: W_{o,i} \propto c\!\left(\frac{i + \tfrac12 - u_o}{s}\right), \qquad
+              u_o = (o + \tfrac12) \frac{n_{in}}{n_{out}}, \quad s = \max(1, n_{in} / n_{out})
+    """
     scale = max(n_in / n_out, 1.0)
     centre = (np.arange(n_out) + 0.5) * n_in / n_out
     weights = kernel(np.abs((np.arange(n_in)[None, :] + 0.5 - centre[:, None]) / scale))

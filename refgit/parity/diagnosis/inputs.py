@@ -9,7 +9,7 @@ import numpy as np
 
 from refgit.layers._array_api import Array
 from refgit.parity.diagnosis.result import Cause, Finding
-from refgit.parity.numerics.precision import EPSILON, rounded, tensor_precision
+from refgit.parity.numerics.precision import EPSILON, is_exact_in, tensor_precision
 from refgit.traces.names import TensorName
 
 
@@ -35,8 +35,10 @@ def input_findings(
             continue
         step = _step_of_ids(name)
         if step is None:
-            makers = _of_pixels if name.endswith("pixel_values") else _of_numbers
-            yield Finding(name, error, list(makers(name, right, wrong)))
+            what = name.rpartition(".")[2]
+            pixels = what == "pixel_values"
+            signs = _of_pixels(right, wrong) if pixels else _of_numbers(what, right, wrong)
+            yield Finding(name, error, [Cause(text, sign, 0.0, name) for sign, text in signs])
         elif step.call not in others_since:
             others_since.add(step.call)
             note = f"from decoding step {step.step} on your tokens differ: feed the same tokens"
@@ -115,59 +117,51 @@ def _difference(right: Array, wrong: Array, eps: float) -> float:
     return float(np.max(np.abs(a - b), initial=0.0)) / (2 * eps * top)
 
 
-def _cause(name: str, hypothesis: str, text: str, residual: float = 0.0) -> Cause:
-    return Cause(text, hypothesis, residual, name)
-
-
-def _of_numbers(name: str, right: Array, wrong: Array) -> Iterator[Cause]:
-    """Integer inputs: an offset, a shift, another padding."""
-    what = name.rpartition(".")[2]
+def _of_numbers(what: str, right: Array, wrong: Array) -> Iterator[tuple[str, str]]:
+    """Integer inputs, by name and sentence: an offset, a shift, another padding."""
     offset = wrong.astype(np.float64) - right.astype(np.float64)
     if offset.size > 1 and np.all(offset == offset.flat[0]):
-        yield _cause(name, "offset", f"every one of your {what} is {int(offset.flat[0]):+d} off")
+        yield "offset", f"every one of your {what} is {int(offset.flat[0]):+d} off"
     if right.ndim == 2 and right.shape[1] > 1:
         if np.array_equal(wrong[:, 1:], right[:, :-1]):
-            yield _cause(name, "shifted right", f"your {what} are shifted by one to the right")
+            yield "shifted right", f"your {what} are shifted by one to the right"
         if np.array_equal(wrong[:, :-1], right[:, 1:]):
-            yield _cause(name, "shifted left", f"your {what} are shifted by one to the left")
+            yield "shifted left", f"your {what} are shifted by one to the left"
     if set(np.unique(right)) <= {0, 1} and np.array_equal(wrong, 1 - right):
-        yield _cause(name, "inverted", f"your {what} is inverted")
+        yield "inverted", f"your {what} is inverted"
 
 
-def _of_pixels(name: str, right: Array, wrong: Array) -> Iterator[Cause]:
+def _of_pixels(right: Array, wrong: Array) -> Iterator[tuple[str, str]]:
     """Pixels that the right ones give by one formula a channel: colours, rescaling, mean, std."""
     axis = right.ndim - 3
-    half, said_half, tolerance = "", "", 1e-3
-    for half in ("bfloat16", "float16"):
-        if np.array_equal(rounded(wrong, half), wrong):
-            said_half, tolerance = f", and rounded to {half}", 4 * EPSILON[half]
-            break
-    if said_half and np.all(np.abs(wrong - right) <= EPSILON[half] * np.abs(right)):
-        yield _cause(name, f"pixels of {half}", f"your pixels are rounded to {half}")
-        return
-    colours = np.moveaxis(right.astype(np.float64), axis, 0).reshape(right.shape[axis], -1)
-    theirs = np.moveaxis(wrong.astype(np.float64), axis, 0).reshape(right.shape[axis], -1)
+    said_half, tolerance = "", 1e-3
+    half = next((p for p in ("bfloat16", "float16") if is_exact_in(wrong, p)), None)
+    if half is not None:
+        said_half, tolerance = f", and rounded to {half}", 4 * EPSILON[half]
+        if np.all(np.abs(wrong - right) <= EPSILON[half] * np.abs(right)):
+            yield f"pixels of {half}", f"your pixels are rounded to {half}"
+            return
+    colours, theirs = (
+        np.moveaxis(x.astype(np.float64), axis, 0).reshape(x.shape[axis], -1)
+        for x in (right, wrong)
+    )
     for order, said in ((slice(None), ""), (slice(None, None, -1), " and the colours are BGR")):
         fits = [_line(x, y) for x, y in zip(colours[order], theirs, strict=True)]
         if any(left > tolerance for _, _, left in fits):
             continue
         same = np.abs(colours[order] - theirs).max() <= tolerance / 4 * np.abs(theirs).max()
         if same and said:
-            yield _cause(
-                name, "channels reversed", "your colours are BGR; they should be RGB" + said_half
-            )
+            yield "channels reversed", "your colours are BGR; they should be RGB" + said_half
         elif not same:
-            text = (
-                f"each channel is a x + b of the right one, with {_numbers(fits)}{said}{said_half}"
-                ": mean, std or rescale differ"
-            )
-            yield _cause(name, "affine pixels", text)
+            a, b = (", ".join(f"{fit[i]:.4g}" for fit in fits) for i in (0, 1))
+            text = f"each channel is a x + b of the right one, with a = {a} and b = {b}{said}"
+            yield "affine pixels", f"{text}{said_half}: mean, std or rescale differ"
     if np.allclose(wrong, np.swapaxes(right, -1, -2), atol=tolerance):
-        yield _cause(name, "image transposed", "rows and columns of your image are swapped")
+        yield "image transposed", "rows and columns of your image are swapped"
     if np.allclose(wrong, right[..., ::-1], atol=tolerance):
-        yield _cause(name, "image mirrored", "your image is mirrored")
+        yield "image mirrored", "your image is mirrored"
     if np.allclose(wrong, right[..., ::-1, :], atol=tolerance):
-        yield _cause(name, "image upside down", "your image is upside down")
+        yield "image upside down", "your image is upside down"
 
 
 def _line(x: Array, y: Array) -> tuple[float, float, float]:
@@ -178,9 +172,3 @@ def _line(x: Array, y: Array) -> tuple[float, float, float]:
     a = float(np.mean((x - x.mean()) * (y - y.mean()))) / spread**2
     b = float(y.mean() - a * x.mean())
     return a, b, float(np.max(np.abs(a * x + b - y))) / max(float(np.std(y)), 1e-30)
-
-
-def _numbers(fits: list[tuple[float, float, float]]) -> str:
-    a = ", ".join(f"{fit[0]:.4g}" for fit in fits)
-    b = ", ".join(f"{fit[1]:.4g}" for fit in fits)
-    return f"a = {a} and b = {b}"

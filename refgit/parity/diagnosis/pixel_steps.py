@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from refgit.processing.image.steps import center_crop, resize, shortest_edge_siz
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+Weights: TypeAlias = Callable[[int, int], Array]  # the matrix (n_out, n_in) of n_in and n_out
 
 
 @dataclass(frozen=True)
@@ -58,38 +59,39 @@ def geometries_of(processor: Any) -> Iterator[Way]:
 
         return make
 
-    yield Way("", "", through(), 0)
+    plain = through()
+    yield Way("", "", plain, 0)
     for number, name in FILTERS.items():
         if name != own:
-            yield Way(f"resize {name}", f"your resize is {name}; it should be {own}",
-                           through(resample=number))  # fmt: skip
+            text = f"your resize is {name}; it should be {own}"
+            yield Way(f"resize {name}", text, through(resample=number))
     yield Way("no resize", "your picture is not resized", through(do_resize=False))
     yield Way("no crop", "your picture is not cropped", through(do_center_crop=False))
     for name, text, weights, rounds in _RESIZES:
-        yield Way(
-            name,
-            text,
-            lambda x, w=weights, r=rounds: center_crop(  # type: ignore[misc]
-                _matrix_resize(x, _size(x, processor), w, r), *crop
-            ),
-            near=True,
-        )
+
+        def by_matrix(x: Array, weights: Weights = weights, rounds: bool = rounds) -> Array:
+            size = processor._resized(*x.shape[:2])
+            return center_crop(_matrix_resize(x, size, weights, rounds), *crop)
+
+        yield Way(name, text, by_matrix, near=True)
 
     def resized(x: Array, height: int, width: int) -> Array:
         return resize(x, height, width, int(processor.resample))
 
-    yield Way("squashed", "your picture is resized to a square; the short side should be "
-                   "resized and the rest cropped", lambda x: resized(x, *crop))  # fmt: skip
+    def uncropped(x: Array) -> Array:
+        return resized(x, *processor._resized(*x.shape[:2]))
+
+    yield Way("squashed", "your picture is resized to a square; the short side should be resized "
+              "and the rest cropped", lambda x: resized(x, *crop))  # fmt: skip
     yield Way("crop first", "your picture is cropped to a square before it is resized",
-                   lambda x: resized(_middle_square(x), *crop))  # fmt: skip
-    yield Way("crop from the corner", "your crop is the top left corner; it should be the "
-                   "middle",
-                   lambda x: resized(x, *_size(x, processor))[: crop[0], : crop[1]])  # fmt: skip
+              lambda x: resized(_middle_square(x), *crop))  # fmt: skip
+    yield Way("crop from the corner", "your crop is the top left corner; it should be the middle",
+              lambda x: uncropped(x)[: crop[0], : crop[1]])  # fmt: skip
     for name, rounding in (("up", math.ceil), ("to even", round)):
         yield Way(
             f"crop rounds {name}",
             f"the start of your crop is rounded {name}; it should be rounded down",
-            lambda x, r=rounding: _cropped(resized(x, *_size(x, processor)), crop, r),  # type: ignore[misc]
+            lambda x, r=rounding: _cropped(uncropped(x), crop, r),  # type: ignore[misc]
         )
         yield Way(
             f"long side rounds {name}",
@@ -104,23 +106,15 @@ def geometries_of(processor: Any) -> Iterator[Way]:
                 f"{processor.size['shortest_edge']}",
                 through(size={"shortest_edge": side}),
             )
-    plain = through()
     yield Way("mirrored", "your picture is mirrored", lambda x: plain(x)[:, ::-1])
     yield Way("upside down", "your picture is upside down", lambda x: plain(x)[::-1])
     yield Way("transposed", "rows and columns of your picture are swapped",
-                   lambda x: np.swapaxes(plain(x), 0, 1))  # fmt: skip
+              lambda x: np.swapaxes(plain(x), 0, 1))  # fmt: skip
 
 
 def _middle_square(picture: Array) -> Array:
     side = min(picture.shape[:2])
     return center_crop(picture, side, side)
-
-
-def _size(picture: Array, processor: Any) -> tuple[int, int]:
-    """The size after resizing."""
-    height, width = picture.shape[:2]
-    found: tuple[int, int] = processor._resized(height, width)
-    return found
 
 
 def _rounded_size(
@@ -144,25 +138,22 @@ def _cropped(x: Array, crop: tuple[int, int], rounding: Callable[[float], int]) 
     return x[starts[0] : starts[0] + crop[0], starts[1] : starts[1] + crop[1]]
 
 
-def _matrix_resize(
-    picture: Array, size: tuple[int, int], weights: Callable[[int, int], Array], rounds: bool
-) -> Array:
-    """Resize by a matrix for the rows and one for the columns."""
+def _matrix_resize(picture: Array, size: tuple[int, int], weights: Weights, rounds: bool) -> Array:
     x = picture.astype(np.float64)
     x = np.einsum("ri,iwc->rwc", weights(picture.shape[0], size[0]), x)
     x = np.einsum("sj,rjc->rsc", weights(picture.shape[1], size[1]), x)
     return np.clip(np.round(x), 0, 255) if rounds else x
 
 
-def _narrow(kernel: Kernel) -> Callable[[int, int], Array]:
+def _narrow(kernel: Kernel) -> Weights:
     return lambda n_in, n_out: interpolating(n_in, n_out, kernel)
 
 
-def _wide(kernel: Kernel) -> Callable[[int, int], Array]:
+def _wide(kernel: Kernel) -> Weights:
     return lambda n_in, n_out: antialiased(n_in, n_out, kernel)
 
 
-_RESIZES: tuple[tuple[str, str, Callable[[int, int], Array], bool], ...] = (
+_RESIZES: tuple[tuple[str, str, Weights, bool], ...] = (
     ("bicubic without antialias", "your bicubic resize does not antialias (a = -0.75)",
      _narrow(cubic(-0.75)), True),
     ("bicubic -0.5 without antialias", "your bicubic resize does not antialias (a = -0.5)",
@@ -194,11 +185,9 @@ def values_of(processor: Any) -> Iterator[Way]:
     if not processor.do_normalize:
         mean, std = np.zeros(3), np.ones(3)
 
-    def first(x: Array) -> Array:
-        return np.moveaxis(x, -1, 0)  # (h, w, 3) -> (3, h, w)
-
     def at(name: str, text: str, make: Callable[[Array], Array], cost: int = 1) -> Way:
-        return Way(name, text, lambda x: first(make(x.astype(np.float64))), cost)
+        # (h, w, 3) -> (3, h, w)
+        return Way(name, text, lambda x: np.moveaxis(make(x.astype(np.float64)), -1, 0), cost)
 
     def normal(x: Array, m: Any = mean, s: Any = std) -> Array:
         return (x - np.asarray(m)) / np.asarray(s)

@@ -51,7 +51,7 @@ def diagnose_pixels(image: Any, processor: Any, other_pixels: Any) -> Diagnosis:
     processor = getattr(processor, "image_processor", processor)
     if isinstance(image, (str, Path)):
         image = load_image(image)
-    picture = _bytes_of(image)
+    picture = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
     found = np.asarray(other_pixels, np.float64)
     found = found[0] if found.ndim == 4 and found.shape[0] == 1 else found
     if found.ndim != 3:
@@ -61,18 +61,13 @@ def diagnose_pixels(image: Any, processor: Any, other_pixels: Any) -> Diagnosis:
         )
     right = processor(image, return_tensors="np")["pixel_values"][0].astype(np.float64)
     level = _level(processor)
-    if found.shape == right.shape and _levels(right - found, level)[1] <= EXACT:
-        return Diagnosis([], checked=1)
-    causes = sorted(_causes(picture, processor, found, level), key=lambda c: (c.rank, c.residual))
+    error, note = math.inf, f"its shape is {found.shape}; expected {right.shape}"
     if found.shape == right.shape:
         error, note = _levels(right - found, level)[1], ""
-    else:
-        error, note = math.inf, f"its shape is {found.shape}; expected {right.shape}"
+    if error <= EXACT:
+        return Diagnosis([], checked=1)
+    causes = sorted(_causes(picture, processor, found, level), key=lambda c: (c.rank, c.residual))
     return Diagnosis([Finding(NAME, error, causes, [], note)], checked=1)
-
-
-def _bytes_of(image: Any) -> Array:
-    return image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
 
 
 def _level(processor: Any) -> Array:
@@ -95,15 +90,15 @@ def _causes(picture: Array, processor: Any, found: Array, level: Array) -> Itera
     ways = list(values_of(processor))
     for geometry in geometries_of(processor):
         try:
-            bytes_ = geometry.make(picture)
+            bytes_ = np.asarray(geometry.make(picture), np.float32)
         except ValueError:
             continue
         for values in ways:
             cost = geometry.cost + values.cost
-            pixels = values.make(np.asarray(bytes_, np.float32)).astype(np.float64)
+            pixels = values.make(bytes_).astype(np.float64)
             if cost == 0 or pixels.shape != found.shape:
                 continue
-            scale = level * max(1e-12, values_scale(values, processor))
+            scale = level * max(1e-12, _scale(values, level))
             rms, largest = _levels(pixels - found, scale)
             exact = largest <= EXACT
             if exact or (geometry.near and rms <= NEAR_RMS and largest <= NEAR_MAX):
@@ -112,11 +107,11 @@ def _causes(picture: Array, processor: Any, found: Array, level: Array) -> Itera
                 yield Cause(text, name, largest, NAME, cost + (0 if exact else 1))
 
 
-def values_scale(values: Way, processor: Any) -> float:
+def _scale(values: Way, level: Array) -> float:
     """How large a level is after these values, against the right ones."""
     ramp = np.zeros((1, 2, 3), np.float32)
     ramp[0, 1] = 1.0
     made = values.make(ramp).astype(np.float64)
     axis = -1 if made.shape[0] == 3 else 1
     step = np.abs(np.take(made, 1, axis) - np.take(made, 0, axis)).mean()
-    return float(step / _level(processor).mean())
+    return float(step / level.mean())

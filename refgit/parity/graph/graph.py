@@ -140,9 +140,8 @@ class Graph:
     ) -> None:
         self.parameters = dict(flatten(parameters))
         self.config = config
-        self.nodes: dict[str, Node] = {}
-        for node in all_nodes(config, {name: np.shape(x) for name, x in inputs.items()}):
-            self.nodes[node.name] = node
+        shapes = {name: np.shape(x) for name, x in inputs.items()}
+        self.nodes: dict[str, Node] = {node.name: node for node in all_nodes(config, shapes)}
         self._readers: dict[str, list[str]] = {}
         for node in self.nodes.values():
             for name in node.inputs:

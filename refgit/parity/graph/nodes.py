@@ -68,7 +68,7 @@ def all_nodes(config: GitConfig, shapes: Mapping[str, tuple[int, ...]]) -> Itera
             length = _text_length(prefix, shapes)
             if length is not None:
                 chain, lengths = [*chain, prefix], [*lengths, length]
-                yield from _call_nodes(config, shapes, tuple(chain), tuple(lengths))
+                yield from _call_nodes(config, shapes, _Call(tuple(chain), tuple(lengths)))
 
 
 def _text_length(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -80,9 +80,17 @@ def _text_length(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int | No
 
 @dataclass(frozen=True)
 class _Call:
-    """Makes the nodes of one call, from paths without its prefix."""
+    """Makes the nodes of one call, from paths without its prefix.
 
-    prefix: str
+    `calls` are the prefixes of its chain so far, its own the last, with the lengths of their texts.
+    """
+
+    calls: tuple[str, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def prefix(self) -> str:
+        return self.calls[-1]
 
     def __call__(
         self, path: str, kind: str, *inputs: str, parameters: str = "", **options: Any
@@ -95,23 +103,18 @@ class _Call:
 
 
 def _call_nodes(
-    config: GitConfig,
-    shapes: Mapping[str, tuple[int, ...]],
-    calls: tuple[str, ...],
-    lengths: tuple[int, ...],
+    config: GitConfig, shapes: Mapping[str, tuple[int, ...]], node: _Call
 ) -> Iterator[Node]:
-    """All nodes of one call; `calls` are the calls of its chain so far, itself the last."""
-    node = _Call(calls[-1])
     pixels = shapes.get(f"{node.prefix}input.pixel_values")
     if pixels is not None:
         yield from _image_nodes(config, node, video=len(pixels) == 5)
-    yield from _text_nodes(config, node, f"{node.prefix}input.input_ids" in shapes, lengths)
+    yield from _text_nodes(config, node, f"{node.prefix}input.input_ids" in shapes)
     x = "git.embeddings.LayerNorm"
     if pixels is not None:
         x = JOINT
         yield node(x, "join", f"{PROJECTION}.1", "git.embeddings.LayerNorm")
     for i in range(config.num_hidden_layers):
-        yield from _decoder_block(config, i, x, calls, lengths)
+        yield from _decoder_block(config, i, x, node)
         x = f"git.encoder.layer.{i}.output.LayerNorm"
     yield node("output", "head", x, parameters="output")
 
@@ -144,8 +147,9 @@ def _vision_block(config: GitConfig, i: int, x: str, node: _Call) -> Iterator[No
     eps, inside, mlp = vision.layer_norm_eps, f"{block}.self_attn", f"{block}.mlp"
     attend: dict[str, Any] = {
         "head_width": vision.hidden_size // vision.num_attention_heads,
-        "relative": None, "masked": False, "prefix": node.prefix, "layer": i,
-    }  # fmt: skip
+        "relative": None,
+        "masked": False,
+    }
     q, k, v = (f"{inside}.{name}" for name in ("q_proj", "k_proj", "v_proj"))
     scores, probabilities, context, out, residual = (
         f"{inside}.{name}"
@@ -166,31 +170,27 @@ def _vision_block(config: GitConfig, i: int, x: str, node: _Call) -> Iterator[No
     yield node(block, "residual", residual, f"{mlp}.fc2")
 
 
-def _text_nodes(
-    config: GitConfig, node: _Call, has_ids: bool, lengths: tuple[int, ...]
-) -> Iterator[Node]:
+def _text_nodes(config: GitConfig, node: _Call, has_ids: bool) -> Iterator[Node]:
     root, ids = "git.embeddings", "input.input_ids"
     x = f"{root}.word_embeddings" if has_ids else "input.inputs_embeds"
     if has_ids:
         yield node(x, "embedding", ids, parameters=x)
     if config.position_embedding_type == "absolute":
         positions, told = f"{root}.position_embeddings", "input.position_ids"
-        yield node(positions, "position", told, parameters=positions, lengths=lengths)
+        yield node(positions, "position", told, parameters=positions, lengths=node.lengths)
         yield node(f"{root}.sum", "sum", x, positions)
         x = f"{root}.sum"
     yield node(f"{root}.LayerNorm", "layer_norm", x, eps=config.embedding_layer_norm_eps)
 
 
-def _decoder_block(
-    config: GitConfig, i: int, x: str, calls: tuple[str, ...], lengths: tuple[int, ...]
-) -> Iterator[Node]:
+def _decoder_block(config: GitConfig, i: int, x: str, node: _Call) -> Iterator[Node]:
     """The nodes of a post-norm block that reads `x`; keys and values of earlier calls join in."""
-    node, block, eps = _Call(calls[-1]), f"git.encoder.layer.{i}", config.layer_norm_eps
+    block, eps = f"git.encoder.layer.{i}", config.layer_norm_eps
     relative = config.position_embedding_type
     attend: dict[str, Any] = {
         "head_width": config.hidden_size // config.num_attention_heads,
         "relative": None if relative == "absolute" else relative,
-        "masked": True, "prefix": node.prefix, "layer": i, "calls": calls, "lengths": lengths,
+        "masked": True, "calls": node.calls, "lengths": node.lengths,
     }  # fmt: skip
     inside, attended = f"{block}.attention.self", f"{block}.attention.output"
     mlp, last = f"{block}.intermediate", f"{block}.output"
@@ -201,7 +201,7 @@ def _decoder_block(
     for name in (query, key, value):
         yield node(name, "linear", x)
     here = node.prefix
-    keys, values = (tuple(call + name for call in calls) for name in (key, value))
+    keys, values = (tuple(call + name for call in node.calls) for name in (key, value))
     yield Node(here + scores, "scores", (here + query, *keys), inside, attend)
     yield node(probabilities, "probabilities", scores, **attend)
     yield Node(here + context, "context", (here + probabilities, *values), "", attend)

@@ -86,8 +86,7 @@ def class_position(node: Node, view: ViewLike) -> Array:
 
 def times_of(node: Node, view: ViewLike) -> list[Array]:
     """The time vectors of a video model, (1, 1, D) each."""
-    count = node.options["times"]
-    return [view.weight(f"{node.parameters}.{i}") for i in range(count)]
+    return [view.weight(f"{node.parameters}.{i}") for i in range(node.options["times"])]
 
 
 def frames(node: Node, view: ViewLike) -> Array:
@@ -231,10 +230,10 @@ def probabilities(node: Node, view: ViewLike) -> Array:
 
 def silenced(node: Node, view: ViewLike, p: Array) -> Array:
     """Probabilities with the heads of the head mask set to 0."""
-    mask = view.get(f"{node.options['prefix']}input.head_mask")
+    mask = view.get(f"{node.where.prefix}input.head_mask")
     if mask is None or not node.options["masked"]:
         return p
-    rows = mask if mask.ndim == 1 else mask[node.options["layer"]]
+    rows = mask if mask.ndim == 1 else mask[node.where.layer]
     return p * rows[None, :, None, None]
 
 

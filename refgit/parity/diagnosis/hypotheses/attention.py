@@ -68,12 +68,12 @@ def _scores(
     keys = [split(view[name], width) for name in order(list(node.inputs[1:]))]
     positions = recipes.relative_positions(node, view, keys, query.shape[2])
     positions = None if positions is None else change(positions)
+    correction = _from_the_last if last else relative_scores
     parts, first = [], 0
     for key in keys:
         part = attention_scores(query, key) * scale
         if positions is not None:
-            of = _from_the_last if last else relative_scores
-            part = part + of(query, key, positions, first_key=first) * relative_scale
+            part = part + correction(query, key, positions, first_key=first) * relative_scale
         parts.append(part)
         first += key.shape[2]
     return array_namespace(query).concat(parts, axis=-1)

@@ -32,9 +32,6 @@ def of_patches(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         w = weight(v.weight(f"{n.parameters}.weight"))
         return linear(patches(patchify(x, side), x), np.ascontiguousarray(w).reshape(len(w), -1))
 
-    def on_pixels(make: Make, n: Node, v: View) -> Array:
-        return made(n, v, pixels=make)
-
     yield from mistakes(
         node,
         ("channels reversed", "your image has its colours as BGR; they should be RGB",
@@ -50,19 +47,15 @@ def of_patches(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     )  # fmt: skip
     yield from mistakes(
         node,
-        (
-            "image transposed",
-            "rows and columns of your image are swapped",
-            lambda x: np.swapaxes(x, 2, 3),
-            2,
-        ),
+        ("image transposed", "rows and columns of your image are swapped",
+         lambda x: np.swapaxes(x, 2, 3), 2),
         ("image mirrored", "your image is mirrored", lambda x: x[..., ::-1], 2),
         ("image upside down", "your image is upside down", lambda x: x[..., ::-1, :], 2),
         ("rescaled again", "your pixels are multiplied by 1/255 again", lambda x: x / 255, 2),
         ("rescale missing", "your pixels are 255 times what they should be", lambda x: x * 255, 2),
         ("pixels wide", "the pixels' memory is read with the channels last", _read_wide, 2),
-        call=on_pixels,
-    )
+        call=lambda make, n, v: made(n, v, pixels=make),
+    )  # fmt: skip
 
 
 def _read_wide(pixels: Array) -> Array:

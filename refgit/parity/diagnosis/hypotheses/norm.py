@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from refgit.layers._array_api import Array, array_namespace
-from refgit.parity.diagnosis.hypotheses.base import (
-    Family,
-    Hypothesis,
-    Make,
-    mistakes,
-    twice,
-)
+from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis, Make, mistakes, twice
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
 from refgit.parity.graph.recipes import weight_and_bias
@@ -33,10 +27,8 @@ def _norm(
     x = view[node.inputs[0]]
     xp = array_namespace(x)
     eps = node.options["eps"] if eps is None else eps
-    h = x - xp.mean(x, axis=axis, keepdims=True)
-    n = x.shape[axis]
-    variance = xp.sum((h if centre else x) ** 2, axis=axis, keepdims=True) / max(n - ddof, 1)
-    h = h if centre else x
+    h = x - xp.mean(x, axis=axis, keepdims=True) if centre else x
+    variance = xp.sum(h**2, axis=axis, keepdims=True) / max(x.shape[axis] - ddof, 1)
     return h / (xp.sqrt(variance) + eps) if outside else h / xp.sqrt(variance + eps)
 
 

@@ -21,8 +21,7 @@ def _with_positions(fit: Make, node: Node, view: View) -> Array:
     """Patches with a class token in front and the positions `fit(table, rows, columns)`."""
     table = view.weight(f"{node.parameters}.position_embedding.weight")
     first = view.weight(f"{node.parameters}.class_embedding")
-    positions: Array = fit(table, *recipes.grid(node, view))
-    return prepend_class_token(view[node.inputs[0]], first) + positions
+    return prepend_class_token(view[node.inputs[0]], first) + fit(table, *recipes.grid(node, view))
 
 
 def of_interpolation(node: Node, graph: Graph) -> Iterator[Hypothesis]:

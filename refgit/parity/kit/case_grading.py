@@ -44,11 +44,10 @@ class TensorGrade:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what --json prints; null means infinity."""
-        finite = math.isfinite(self.multiple)
         return {
             "name": self.name,
             "ok": self.ok,
-            "multiple": self.multiple if finite else None,
+            "multiple": self.multiple if math.isfinite(self.multiple) else None,
             "error": self.error,
             "message": self.message,
         }
@@ -118,13 +117,9 @@ def grade_case(
         Failed where a tensor is wrong or a required one missing. The message names the first in
         the order of computation.
     """
-    grades, absent = [], []
-    for name, spec in entry["tensors"].items():
-        if name in found:
-            rows = expected.get(spec.get("counts", ""))
-            grades.append(_grade(name, spec, expected[name], found[name], rows, entry))
-        elif spec["required"]:
-            absent.append(name)
+    specs = entry["tensors"]
+    grades = [_grade(name, entry, expected, found[name]) for name in specs if name in found]
+    absent = [name for name in specs if name not in found and specs[name]["required"]]
     message = next((grade.message for grade in grades if not grade.ok), "")
     if not message and absent:
         there = ", ".join(sorted(found)) or "nothing"
@@ -134,27 +129,26 @@ def grade_case(
 
 
 def _grade(
-    name: str,
-    spec: Mapping[str, Any],
-    expected: Any,
-    found: Any,
-    rows: Tensor | None,
-    entry: Mapping[str, Any],
+    name: str, entry: Mapping[str, Any], expected: Mapping[str, Any], found: Any
 ) -> TensorGrade:
     """Grade one tensor by its kind."""
+    spec, wanted = entry["tensors"][name], expected[name]
     if spec["dtype"] == "json":
-        return _grade_json(name, expected, found)
+        return _grade_json(name, wanted, found)
     if name == "sequences":
-        return _grade_sequences(name, expected, found, entry["arguments"])
+        return _grade_sequences(name, wanted, found, entry["arguments"])
     try:
         x = np.asarray(found)
     except ValueError:
         return _wrong(name, "is a list of rows of different lengths")
     if x.dtype.kind not in "fiub":
         return _wrong(name, f"holds {x.dtype}, not numbers")
+    wrong_shape = _shape_message(wanted.shape, x.shape)
+    if wrong_shape:
+        return _wrong(name, wrong_shape)
     if "tolerance" not in spec:
-        return _grade_integers(name, expected, x)
-    return _grade_floats(name, expected, x, rows, spec["tolerance"])
+        return _grade_integers(name, wanted, x)
+    return _grade_floats(name, wanted, x, expected.get(spec.get("counts")), spec["tolerance"])
 
 
 def _wrong(name: str, what: str) -> TensorGrade:
@@ -178,9 +172,6 @@ def _shape_message(wanted: tuple[int, ...], found: tuple[int, ...]) -> str:
 def _grade_floats(
     name: str, expected: Tensor, found: Tensor, rows: Tensor | None, tolerance: float
 ) -> TensorGrade:
-    wrong_shape = _shape_message(expected.shape, found.shape)
-    if wrong_shape:
-        return _wrong(name, wrong_shape)
     x, y = (np.asarray(a, np.float64).reshape(expected.shape) for a in (expected, found))
     if rows is not None:  # 1 where a row counts, over the first axes
         x, y = x[rows != 0], y[rows != 0]
@@ -206,9 +197,6 @@ def _grade_floats(
 
 
 def _grade_integers(name: str, expected: Tensor, found: Tensor) -> TensorGrade:
-    wrong_shape = _shape_message(expected.shape, found.shape)
-    if wrong_shape:
-        return _wrong(name, wrong_shape)
     differs = np.asarray(found != expected)
     if not differs.any():
         return TensorGrade(name, 0.0, 0.0)

@@ -8,6 +8,7 @@ expected values computed in float64, and a tolerance for each tensor from measur
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,15 +83,14 @@ def write_kit(directory: str | Path, *, model: str | Path | None = None) -> dict
             if own is None or case.checkpoint is not own:
                 raise
             left_out.append({"id": case.id, "reason": str(error)})
-    order = list(LEVELS)
-    entries.sort(key=lambda entry: order.index(entry["level"]))  # stable within a level
+    entries.sort(key=lambda entry: list(LEVELS).index(entry["level"]))  # stable within a level
+    cases = Counter(entry["level"] for entry in entries)
     index = {
         "format": FORMAT,
         "refgit": __version__,
         "margin": MULTIPLE,
         "levels": [
-            {"name": name, "look_at": hint, "cases": _count(entries, name)}
-            for name, hint in LEVELS.items()
+            {"name": name, "look_at": hint, "cases": cases[name]} for name, hint in LEVELS.items()
         ],
         "cases": entries,
         "left_out": left_out,
@@ -129,10 +129,6 @@ def _with_evaluations(
         yield case, [every[name] for name in names]
 
 
-def _count(entries: list[dict[str, Any]], level: str) -> int:
-    return sum(entry["level"] == level for entry in entries)
-
-
 # ---- files
 
 
@@ -165,50 +161,42 @@ def _write_case(folder: Path, case: Case, float32: list[Evaluation]) -> dict[str
             "required": name in case.required,
         }
         if name in noise:
-            tensors[name] |= {
-                "tolerance": tolerance_of(noise[name], x),
-                "noise": rounded_up(noise[name]),
-                "largest": rounded_up(float(np.max(np.abs(x), initial=0.0))),
-            }
+            tensors[name] |= _tolerated(x, noise[name], tolerance_of(noise[name], x))
+            expected[name] = x.astype(np.float32)
         if name in case.counts:
             tensors[name]["counts"] = f"{name}.counts"
-    stored = {
-        name: x.astype(np.float32) if name in noise else x for name, x in expected.items()
-    } | {f"{name}.counts": x for name, x in case.counts.items()}
-    return _entry(folder, case, case.inputs, stored, tensors) | {"weights": _weights(case)}
+    stored = expected | {f"{name}.counts": x for name, x in case.counts.items()}
+    return _entry(folder, case, stored, tensors) | {"weights": _weights(case)}
 
 
 def _write_text_case(folder: Path, case: TextCase) -> dict[str, Any]:
     tensors: dict[str, Any] = {}
     for name, x in case.expected.items():
-        tensors[name] = {"required": True}
+        tensors[name] = {"required": True, "dtype": "json"}
         if name in case.noise:
-            tensors[name] |= {
-                "dtype": str(x.dtype),
-                "shape": list(x.shape),
-                "tolerance": rounded_up(case.margin * case.noise[name]),
-                "noise": rounded_up(case.noise[name]),
-                "largest": rounded_up(float(np.abs(x).max())),
-            }
-        else:
-            tensors[name] |= {"dtype": "json"}
+            tensors[name] |= {"dtype": str(x.dtype), "shape": list(x.shape)}
+            noise = case.noise[name]
+            tensors[name] |= _tolerated(x, noise, rounded_up(case.margin * noise))
     for name, data in case.pictures.items():
         (folder / "pictures" / name).write_bytes(data)
-    entry = _entry(folder, case, case.inputs, case.expected, tensors)
+    entry = _entry(folder, case, case.expected, tensors)
     pictures = [f"pictures/{name}" for name in case.pictures]
     return entry | ({"pictures": pictures} if pictures else {})
 
 
+def _tolerated(x: Tensor, noise: float, tolerance: float) -> dict[str, float]:
+    largest = float(np.max(np.abs(x), initial=0.0))
+    return {
+        "tolerance": tolerance, "noise": rounded_up(noise), "largest": rounded_up(largest)
+    }  # fmt: skip
+
+
 def _entry(
-    folder: Path,
-    case: Case | TextCase,
-    inputs: Mapping[str, Any],
-    expected: Mapping[str, Any],
-    tensors: dict[str, Any],
+    folder: Path, case: Case | TextCase, expected: Mapping[str, Any], tensors: dict[str, Any]
 ) -> dict[str, Any]:
     """Write inputs and expected values, as safetensors or as JSON where they are not arrays."""
     files = {}
-    for kind, content in (("inputs", inputs), ("expected", expected)):
+    for kind, content in (("inputs", case.inputs), ("expected", expected)):
         arrays = all(isinstance(x, np.ndarray) for x in content.values())
         files[kind] = f"cases/{case.id}.{kind}.{'safetensors' if arrays else 'json'}"
         if arrays:

@@ -162,15 +162,9 @@ def grade(results: str | Path, kit: str | Path) -> Grading:
     folder, kit = Path(results), Path(kit)
     index = _read_index(kit)
     files, notes = _result_files(folder, [entry["id"] for entry in index["cases"]])
-    cases = []
-    for entry in index["cases"]:
-        found = files.get(entry["id"], [])
-        if not found:
-            cases.append(CaseGrade(entry["id"], entry["level"], MISSING))
-        else:
-            cases.append(_graded(entry, kit, found))
+    cases = tuple(_graded(entry, kit, files.get(entry["id"], [])) for entry in index["cases"])
     levels = tuple(level["name"] for level in index["levels"])
-    return Grading(index["refgit"], tuple(cases), levels, tuple(notes))
+    return Grading(index["refgit"], cases, levels, tuple(notes))
 
 
 def _read_index(kit: Path) -> dict[str, Any]:
@@ -218,19 +212,18 @@ def _result_files(folder: Path, known: list[str]) -> tuple[dict[str, list[Path]]
 
 
 def _graded(entry: Mapping[str, Any], kit: Path, files: list[Path]) -> CaseGrade:
-    """Grade a case; what cannot be read fails it."""
+    """Grade a case by the files of its results; what cannot be read fails it."""
+    if not files:
+        return CaseGrade(entry["id"], entry["level"], MISSING)
     expected = read_tensors(kit / entry["expected"])
     if len(files) > 1:
         names = " and ".join(path.name for path in files)
-        return _broken(entry, f"there are two files, {names}; expected one")
-    try:
-        found = read_tensors(files[0])
-    except CheckpointError as error:
-        return _broken(entry, str(error).rstrip("."))
-    return grade_case(entry, expected, found)
-
-
-def _broken(entry: Mapping[str, Any], message: str) -> CaseGrade:
+        message = f"there are two files, {names}; expected one"
+    else:
+        try:
+            return grade_case(entry, expected, read_tensors(files[0]))
+        except CheckpointError as error:
+            message = str(error).rstrip(".")
     return CaseGrade(entry["id"], entry["level"], FAILED, (), message, entry["look_at"])
 
 

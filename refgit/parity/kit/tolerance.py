@@ -59,7 +59,7 @@ def measure(case: Case, float32: list[Evaluation]) -> tuple[Tensors, dict[str, f
         Integers depend on the evaluation.
     """
     expected = case.run(REFERENCE)
-    noise = {name: 0.0 for name, x in expected.items() if _floating(x)}
+    noise = {name: 0.0 for name, x in expected.items() if x.dtype.kind == "f"}
     for evaluation in float32:
         found = case.run(evaluation)
         for name, x in expected.items():
@@ -94,7 +94,3 @@ def rounded_up(x: float) -> float:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(x)) - 1)
     return float(f"{math.ceil(x / unit - 1e-9) * unit:.1e}")
-
-
-def _floating(x: Tensor) -> bool:
-    return bool(np.issubdtype(x.dtype, np.floating))

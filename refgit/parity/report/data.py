@@ -31,23 +31,19 @@ _EXACT_FLOOR = 1e-9
 
 def chosen_detail(comparison: Comparison) -> tuple[int, int, int]:
     """How finely the pictures may be drawn for the file to stay small."""
-    sizes = [(_plane(row), row.ok) for row in comparison.rows]
+    rows = comparison.rows
     for detail in _DETAIL:
-        size = sum(_cells(plane, detail[1] if ok else detail[0]) for plane, ok in sizes)
-        if size * 4 / 3 + _PER_TENSOR * len(sizes) <= _BUDGET:
+        size = sum(_cells(row, detail[1] if row.ok else detail[0]) for row in rows)
+        if size * 4 / 3 + _PER_TENSOR * len(rows) <= _BUDGET:
             return detail
     return _DETAIL[-1]
 
 
-def _plane(row: Row) -> tuple[int, int]:
-    """Rows and columns of a row's heat map."""
-    shape = row.shape or (1,)
-    size = math.prod(shape[:1] + shape[2:]) if len(shape) == 4 else math.prod(shape)
-    return (size // shape[-1] if shape[-1] else 0), shape[-1]
-
-
-def _cells(plane: tuple[int, int], side: int) -> int:
-    return min(plane[0], side) * min(plane[1], side)
+def _cells(row: Row, side: int) -> int:
+    """Cells of a row's heat map, which has at most so many on a side."""
+    *others, width = row.shape or (1,)
+    height = math.prod(others[:1] + others[2:]) if len(others) == 3 else math.prod(others)
+    return min(height, side) * min(width, side)
 
 
 def data_block(
@@ -66,18 +62,15 @@ def data_block(
     detail : tuple of int
         From `chosen_detail`.
     """
-    first = comparison.first
+    first, rows = comparison.first, []
     located = {} if diagnosis is None else {f.name: _said(f) for f in diagnosis.findings}
-    rows = []
     places = _places(comparison)
     per_image = _tokens_per_image(reference)
     for i, row in enumerate(comparison.rows):
         fine = row is first or (diagnosis is not None and row.name == diagnosis.located)
         side = _DETAIL[0][0] if fine else detail[1] if row.ok else detail[0]
-        entry: dict[str, Any] = {
-            **_plain(row), **places[i], "times": times(row),
-            "level": level_of(row, comparison.multiple),
-        }  # fmt: skip
+        level = level_of(row, comparison.multiple)
+        entry: dict[str, Any] = {**_plain(row), **places[i], "times": times(row), "level": level}
         if row is first:
             entry["first"] = 1
         if row.name in located:
@@ -108,16 +101,13 @@ def _plain(row: Row) -> dict[str, Any]:
 
 def _places(comparison: Comparison) -> dict[int, dict[str, Any]]:
     """Section, layer and short name by row, and a number that rows of one layer share."""
-    found: dict[int, dict[str, Any]] = {}
-    number = 0
-    for section in sections(row.name for row in comparison.rows):
-        for layer in section.layers:
-            number += 1
-            for i, short in layer.rows:
-                found[i] = {
-                    "section": section.title, "layer": layer.title, "short": short, "in": number
-                }  # fmt: skip
-    return found
+    towers = sections(row.name for row in comparison.rows)
+    layers = [(section.title, layer) for section in towers for layer in section.layers]
+    return {
+        i: {"section": title, "layer": layer.title, "short": short, "in": number}
+        for number, (title, layer) in enumerate(layers, 1)
+        for i, short in layer.rows
+    }
 
 
 def _pictures(
@@ -135,8 +125,8 @@ def _pictures(
         found["values"] = pictures.value_histogram(ours, theirs)
         return found
     ours, theirs = both
-    if row.name.endswith(".scores"):
-        theirs = unmasked(ours, theirs)
+    if row.name.endswith(".scores"):  # those behind a mask are not compared
+        theirs = without_mask(theirs, ours)[0]
     error = pictures.error_of(ours, theirs, row.floor or _EXACT_FLOOR)
     folded = pictures.fold(row.name, error)
     found["values"] = pictures.value_histogram(ours, theirs)
@@ -176,11 +166,6 @@ def aligned(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor] | None:
     n = theirs.shape[axis]
     ends = [np.take(ours, range(n), axis), np.take(ours, range(-n, 0), axis)]
     return min(ends, key=lambda part: float(np.abs(part - theirs).sum())), theirs
-
-
-def unmasked(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Scores behind a mask are not compared: put ours in their place, as `compare` does."""
-    return without_mask(theirs, ours)[0]
 
 
 def _tokens_per_image(reference: Trace) -> int:

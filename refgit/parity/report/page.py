@@ -26,6 +26,11 @@ class Page:
     reference: Trace
     other: Trace
 
+    @property
+    def findings(self) -> list[Finding]:
+        """Tensors that are wrong by themselves."""
+        return [] if self.found is None else self.found.findings
+
     def verdict(self) -> str:
         """What the comparison says."""
         c = self.comparison
@@ -46,13 +51,12 @@ class Page:
         if self.found is None:
             return '<p class="quiet">No diagnosis was made: it needs the model (--model).</p>'
         lines = [_list(self.found.sentences, "said good" if self.found.ok else "said")]
-        rows = [row for finding in self.found.findings for row in _causes(finding)]
+        rows = [row for finding in self.findings for row in _causes(finding)]
         if rows:
             head = ("tensor", "own error", "cause", "made at", "left over", "note")
-            count = len(self.found.findings)
-            title = "1 tensor is wrong by itself"
-            if count > 1:
-                title = f"{count} tensors are wrong by themselves"
+            count = len(self.findings)
+            many = f"{count} tensors are wrong by themselves"
+            title = "1 tensor is wrong by itself" if count == 1 else many
             lines.append(
                 f"<details><summary>{title}: what reproduces them, best first, and what it leaves "
                 "over in noise floors</summary>"
@@ -86,13 +90,13 @@ class Page:
         """The table of the first call's inputs."""
         rows = [row for row in self.comparison.rows if is_input(row.name)]
         first = [row for row in rows if not TensorName.parse(row.name).prefix]
-        later = len(rows) - len(first)
+        later = [row for row in rows if TensorName.parse(row.name).prefix]
         if not rows:
             return '<p class="quiet">No inputs could be compared.</p>'
         more = ""
         if later:
-            wrong = sum(not row.ok for row in rows) - sum(not row.ok for row in first)
-            more = f"<p class='quiet'>{later} inputs of later calls: {wrong} differ.</p>"
+            wrong = sum(not row.ok for row in later)
+            more = f"<p class='quiet'>{len(later)} inputs of later calls: {wrong} differ.</p>"
         return _table(
             ("input", "yours", "shape", "stored in", "agrees", "largest difference"),
             [
@@ -115,7 +119,7 @@ class Page:
             for i, meaning in enumerate(levels(self.comparison.multiple))
         )
         marks = '<li><span class="swatch k2 first" aria-hidden="true"></span> first divergence</li>'
-        if self.found is not None and self.found.findings:
+        if self.findings:
             marks += (
                 '<li><span class="swatch k2 located" aria-hidden="true">◆</span> '
                 "wrong by itself (diagnosis)</li>"
@@ -129,17 +133,14 @@ class Page:
         )
 
     def _section(self, section: Section) -> str:
-        worst = self._worst([i for layer in section.layers for i, _ in layer.rows])
-        row = self.comparison.rows[worst]
-        first = self.comparison.first
-        holds_first = first is not None and any(
-            self.comparison.rows[i] is first for layer in section.layers for i, _ in layer.rows
-        )
+        rows = [i for layer in section.layers for i, _ in layer.rows]
+        row = self.comparison.rows[self._worst(rows)]
+        holds_first = any(self.comparison.rows[i] is self.comparison.first for i in rows)
         is_open = "" if section.step and not holds_first else " open"
         layers = "".join(self._layer(layer) for layer in section.layers)
         return (
             f"<details{is_open}><summary><span>{escape(section.title)}</span>"
-            f'<span class="worst">{self._sign(row)} {times(row)}</span></summary>'
+            f'<span class="worst">{_sign(row)} {times(row)}</span></summary>'
             f"<ul>{layers}</ul></details>"
         )
 
@@ -151,7 +152,7 @@ class Page:
         kind = level_of(row, self.comparison.multiple)
         return (
             f'<li><button class="layer k{kind}" data-i="{worst}" aria-label="{escape(label)}">'
-            f"<span>{escape(layer.title)}</span><span>{self._sign(row)} {times(row)}</span>"
+            f"<span>{escape(layer.title)}</span><span>{_sign(row)} {times(row)}</span>"
             f'</button><span class="cells">{cells}</span></li>'
         )
 
@@ -162,7 +163,7 @@ class Page:
         kind, sign, more = f"cell k{level}", SIGNS[level], ""
         if row is c.first:
             kind, more = f"{kind} first", ", first divergence"
-        if row.name in self.located():
+        if any(row.name == finding.name for finding in self.findings):
             kind, sign, more = f"{kind} located", "◆", f"{more}, wrong by itself"
         label = escape(f"{short}: {times(row)}, {_state(row)}{more}")
         return (
@@ -170,17 +171,10 @@ class Page:
             f"{sign}</button>"
         )
 
-    def located(self) -> set[str]:
-        """Tensors that are wrong by themselves."""
-        return set() if self.found is None else {finding.name for finding in self.found.findings}
-
     def _worst(self, indices: Sequence[int]) -> int:
         """The row that represents a layer: the first of the worst ones."""
         rows = self.comparison.rows
         return max(indices, key=lambda i: (not rows[i].ok, rows[i].nan > 0, rows[i].error, -i))
-
-    def _sign(self, row: Row) -> str:
-        return "✓" if row.ok else "✗"
 
     def table(self) -> str:
         """Every row with all its numbers."""
@@ -225,6 +219,10 @@ def _causes(finding: Finding) -> list[tuple[str, ...]]:
         )
         for cause in finding.causes[:8]
     ]
+
+
+def _sign(row: Row) -> str:
+    return "✓" if row.ok else "✗"
 
 
 def _state(row: Row) -> str:

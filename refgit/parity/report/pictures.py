@@ -118,12 +118,9 @@ def codes(error: Tensor) -> Tensor:
 
 def shrunk(x: Tensor, side: int) -> Tensor:
     """Return at most side by side cells, each the largest of its block."""
-    for axis in (0, 1):
-        n = x.shape[axis]
-        cells = min(n, side)
-        if cells < n:
-            starts = np.arange(cells) * n // cells
-            x = np.maximum.reduceat(x, starts, axis=axis)
+    for axis, n in enumerate(x.shape):
+        if side < n:
+            x = np.maximum.reduceat(x, np.arange(side) * n // side, axis=axis)
     return x
 
 
@@ -249,15 +246,12 @@ def worst_elements(ours: Tensor, theirs: Tensor, error: Tensor, count: int) -> l
     ]
 
 
-def short(x: Any) -> Any:
-    """Four digits; what is not finite as a word, since JSON has no such number."""
-    rounded = float(f"{float(x):.4g}")
+def short(x: Any, digits: int = 4) -> Any:
+    """So many digits; what is not finite as a word, since JSON has no such number."""
+    rounded = float(f"{float(x):.{digits}g}")
     return rounded if math.isfinite(rounded) else str(rounded)
 
 
 def exact(x: Any) -> Any:
     """As many digits as a float32 has."""
-    if np.asarray(x).dtype.kind in "iub":
-        return int(x)
-    rounded = float(f"{float(x):.9g}")
-    return rounded if math.isfinite(rounded) else str(rounded)
+    return int(x) if np.asarray(x).dtype.kind in "iub" else short(x, 9)

@@ -29,16 +29,19 @@ def of_interpolation(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     ways: tuple[tuple[str, str, Make, int], ...] = (
         ("positions cropped", "cropped to the top left of the learned grid", _cropped, 1),
         ("positions cut", "cut off, not interpolated", _cut, 1),
-        ("positions bilinear", "interpolated bilinearly; it should be bicubic", _bilinear, 1),
+        ("positions bilinear", "interpolated bilinearly; it should be bicubic",
+         _resampled(lambda side, n: interpolating(side, n, triangle)), 1),
         ("positions nearest", "taken from the nearest patch; it should be bicubic", _nearest, 1),
         ("positions bicubic -0.5",
-         "interpolated with a bicubic kernel of a = -0.5; it should be -0.75", _keys, 1),
+         "interpolated with a bicubic kernel of a = -0.5; it should be -0.75",
+         _resampled(lambda side, n: interpolating(side, n, cubic(-0.5))), 1),
         ("positions with + 0.1",
-         "interpolated with a scale of (size + 0.1) / side, an old trick", _plus_a_tenth, 1),
+         "interpolated with a scale of (size + 0.1) / side, an old trick",
+         _resampled(_plus_a_tenth), 1),
         ("positions aligned corners",
-         "interpolated with align_corners=True; it should be False", _aligned, 1),
-        ("positions antialiased",
-         "interpolated with antialiasing; it should be off", _antialiased, 1),
+         "interpolated with align_corners=True; it should be False", _resampled(_aligned), 1),
+        ("positions antialiased", "interpolated with antialiasing; it should be off",
+         _resampled(lambda side, n: antialiased(side, n, cubic(-0.5))), 1),
         ("positions transposed", "laid out with rows and columns swapped", _swapped, 2),
         ("positions of all interpolated",
          "interpolated together with the class token's, as one sequence", _in_line, 2),
@@ -57,40 +60,24 @@ def _square(table: Array) -> tuple[Array, Array, int]:
     return table[:1], table[1:].reshape(side, side, -1), side
 
 
-def _resampled(
-    table: Array, rows: int, columns: int, weights: Callable[[int, int], Array]
-) -> Array:
+def _resampled(weights: Callable[[int, int], Array]) -> Make:
     """The grid under the matrices `weights(side, n)` for its rows and its columns."""
-    first, grid, side = _square(table)
-    new = np.einsum("ri,sj,ijd->rsd", weights(side, rows), weights(side, columns), grid)
-    return np.concatenate([first, new.reshape(-1, table.shape[1])]).astype(table.dtype)
+
+    def fit(table: Array, rows: int, columns: int) -> Array:
+        first, grid, side = _square(table)
+        new = np.einsum("ri,sj,ijd->rsd", weights(side, rows), weights(side, columns), grid)
+        return np.concatenate([first, new.reshape(-1, table.shape[1])]).astype(table.dtype)
+
+    return fit
 
 
-def _bilinear(table: Array, rows: int, columns: int) -> Array:
-    return _resampled(table, rows, columns, lambda side, n: interpolating(side, n, triangle))
+def _plus_a_tenth(side: int, n: int) -> Array:
+    return interpolating(side, n, cubic(-0.75), (np.arange(n) + 0.5) * side / (n + 0.1) - 0.5)
 
 
-def _keys(table: Array, rows: int, columns: int) -> Array:
-    return _resampled(table, rows, columns, lambda side, n: interpolating(side, n, cubic(-0.5)))
-
-
-def _plus_a_tenth(table: Array, rows: int, columns: int) -> Array:
-    def weights(side: int, n: int) -> Array:
-        return interpolating(side, n, cubic(-0.75), (np.arange(n) + 0.5) * side / (n + 0.1) - 0.5)
-
-    return _resampled(table, rows, columns, weights)
-
-
-def _aligned(table: Array, rows: int, columns: int) -> Array:
-    def weights(side: int, n: int) -> Array:
-        at = np.arange(n, dtype=np.float64) * (side - 1) / max(n - 1, 1)
-        return interpolating(side, n, cubic(-0.75), at)
-
-    return _resampled(table, rows, columns, weights)
-
-
-def _antialiased(table: Array, rows: int, columns: int) -> Array:
-    return _resampled(table, rows, columns, lambda side, n: antialiased(side, n, cubic(-0.5)))
+def _aligned(side: int, n: int) -> Array:
+    at = np.arange(n, dtype=np.float64) * (side - 1) / max(n - 1, 1)
+    return interpolating(side, n, cubic(-0.75), at)
 
 
 def _cropped(table: Array, rows: int, columns: int) -> Array:

@@ -55,26 +55,31 @@ def _case(
     )
 
 
+def _run(function: Callable[..., Array], **options: Any) -> Function:
+    """One layer of all inputs, by their names."""
+    return lambda given, ops: {"y": ops.run(function, **given, **options)}
+
+
 def _normal(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
     return (np.random.RandomState(seed).standard_normal(shape) * scale).astype(np.float32)
 
 
 def _element_wise() -> list[Case]:
     """The two activations, over the range in which they bend."""
-    x = np.linspace(-8, 8, 161, dtype=np.float32)
+    x = {"x": np.linspace(-8, 8, 161, dtype=np.float32)}
     return [
         _case(
             "quick_gelu",
             "y = x * sigmoid(1.702 x): the activation of the image encoder.",
-            {"x": x},
-            lambda given, ops: {"y": ops.run(quick_gelu, given["x"])},
+            x,
+            _run(quick_gelu),
         ),
         _case(
             "gelu",
             "y = x/2 * (1 + erf(x / sqrt 2)): the activation of the text decoder, with the true "
             "error function; the tanh formula is not the same.",
-            {"x": x},
-            lambda given, ops: {"y": ops.run(gelu, given["x"])},
+            x,
+            _run(gelu),
         ),
     ]
 
@@ -95,7 +100,7 @@ def _row_wise() -> list[Case]:
             "y = (x - mean) / sqrt(variance + eps) * weight + bias over the last axis; the "
             f"variance is the mean square (over D, not D - 1), eps {eps:g} is inside the root.",
             norm,
-            lambda given, ops: {"y": ops.run(layer_norm, **given, eps=eps)},
+            _run(layer_norm, eps=eps),
             operation="layer_norm",
             eps=eps,
         )
@@ -107,21 +112,21 @@ def _row_wise() -> list[Case]:
             "linear",
             "y = x weight^T + bias: the rows of weight (outputs, inputs) are outputs.",
             given,
-            lambda given, ops: {"y": ops.run(linear, **given)},
+            _run(linear),
         ),
         _case(
             "softmax",
             "Over the last axis. One row is near 200, one has -inf, which gives 0.",
             {"x": scores},
-            lambda given, ops: {"y": ops.run(softmax, given["x"])},
+            _run(softmax),
         ),
     ]
 
 
 def _attentions() -> list[Case]:
     """The mask by itself, and attention with and without it."""
-    n_image, n_text = 5, 4
-    length = n_image + n_text
+    sizes = {"n_image": 5, "n_text": 4}
+    n_image, length = sizes["n_image"], sum(sizes.values())
     shape = (2, 3, length, 8)
     qkv = {"query": _normal(8, *shape), "key": _normal(9, *shape), "value": _normal(10, *shape)}
     padding = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], np.int64)
@@ -144,8 +149,7 @@ def _attentions() -> list[Case]:
             },
             ("sees",),
             "image_text_mask",
-            n_image=n_image,
-            n_text=n_text,
+            **sizes,
         ),
         _case(
             "attention_plain",
@@ -165,8 +169,7 @@ def _attentions() -> list[Case]:
             masked,
             wanted,
             "attention",
-            n_image=n_image,
-            n_text=n_text,
+            **sizes,
         ),
         _case(
             "attention_padding",
@@ -176,8 +179,7 @@ def _attentions() -> list[Case]:
             masked,
             wanted,
             "attention",
-            n_image=n_image,
-            n_text=n_text,
+            **sizes,
         ),
     ]
 
@@ -200,17 +202,23 @@ def _positions() -> list[Case]:
         "table": _normal(16, 2 * reach - 1, width),
     }
 
-    def relative(with_keys: bool) -> Function:
+    def relative(name: str, formula: str, with_keys: bool) -> Case:
         def function(given: dict[str, Array], _ops: Operations) -> dict[str, Array]:
             positions = RelativePositions(given["table"], with_keys=with_keys, first_query=0)
             found = relative_scores(given["query"], given["key"], positions, first_key=0)
             return {"y": found / math.sqrt(width)}
 
-        return function
+        return _case(
+            name,
+            f"Correction of the scores by distance: y[q, k] = ({formula}) / sqrt(D/H), row "
+            "M - 1 + q - k of the table (2 M - 1, D/H); it is added to the scores, which are "
+            "divided by sqrt(D/H) too.",
+            pair,
+            function,
+            operation="relative_scores",
+            with_keys=with_keys,
+        )
 
-    formula = "y[q, k] = ({}) / sqrt(D/H), row M - 1 + q - k of the table (2 M - 1, D/H); it is "
-    formula += "added to the scores, which are divided by sqrt(D/H) too."
-    both = "query_q . table + key_k . table"
     return [
         _case(
             "patch_embedding",
@@ -231,22 +239,8 @@ def _positions() -> list[Case]:
             rows=3,
             columns=6,
         ),
-        _case(
-            "relative_key",
-            "Correction of the scores by distance: " + formula.format("query_q . table"),
-            pair,
-            relative(False),
-            operation="relative_scores",
-            with_keys=False,
-        ),
-        _case(
-            "relative_key_query",
-            "Correction of the scores by distance: " + formula.format(both),
-            pair,
-            relative(True),
-            operation="relative_scores",
-            with_keys=True,
-        ),
+        relative("relative_key", "query_q . table", False),
+        relative("relative_key_query", "query_q . table + key_k . table", True),
     ]
 
 

@@ -145,8 +145,8 @@ def search_case(
     """Ids, with scores from beams."""
     beams = options.get("num_beams", 1) > 1
     config = checkpoint.config
-    ids = {"bos": config.bos_token_id, "eos": config.eos_token_id, "pad": config.pad_token_id}
-    defaults: dict[str, Any] = {"num_beams": 1, "length_penalty": 1.0, "num_return_sequences": 1}
+    ids = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    defaults = {"num_beams": 1, "length_penalty": 1.0, "num_return_sequences": 1}
 
     def computed(evaluation: Evaluation) -> Tensors:
         return _searched(checkpoint.model(evaluation), inputs, options)
@@ -159,7 +159,7 @@ def search_case(
         + (", and the score of each text." if beams else "."),
         inputs,
         computed,
-        {**defaults, **options, **{f"{k}_token_id": v for k, v in ids.items()}},
+        {**defaults, **options, **ids},
         checkpoint,
         "",
         ("sequences", "sequences_scores") if beams else ("sequences",),

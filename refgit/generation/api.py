@@ -118,7 +118,7 @@ def prepare(
             f"{shown_by} was asked for and num_beams is {config.num_beams}; beam search can revise "
             "tokens that were already emitted, so expected num_beams=1."
         )
-    prompts = read_prompts(model, request.input_ids, request.attention_mask, config, images.count)
+    prompts = read_prompts(model, request.input_ids, request.attention_mask, config, images.number)
     rules = rules_of(model, request, prompts, resolved.below)
     cache = images.read(request.head_mask)
     return search, Call(model, config, prompts, rules, cache, request.head_mask, request.seed)

@@ -106,32 +106,33 @@ class Decoding:
 
     def kept(self, parents: Ids) -> tuple[Layers | None, Layers | None]:
         """`attentions` and `hidden_states` of rows that continue rows of the last call."""
-        attentions, states = (
-            None if layers is None else tuple(x[parents] for x in layers)
-            for layers in (self.attentions, self.hidden_states)
+        attentions, states = self.attentions, self.hidden_states
+        return (
+            attentions and tuple(x[parents] for x in attentions),
+            states and tuple(x[parents] for x in states),
         )
-        return attentions, states
 
     def _gathered(self, scores: Sequence[Scores | None]) -> Scores:
         """Bring the batches' rows into the order of the search."""
-        live = [i for i, part in enumerate(scores) if part is not None]
+        live = [
+            batch for batch, part in zip(self._batches, scores, strict=True) if part is not None
+        ]
         found = [part for part in scores if part is not None]
-        self.attentions = self._joined([self._batches[i].attentions for i in live], keys=True)
-        self.hidden_states = self._joined([self._batches[i].hidden_states for i in live])
         if len(found) == 1:
+            self.attentions, self.hidden_states = live[0].attentions, live[0].hidden_states
             return found[0]
-        return np.concatenate(found)[self._order()]
+        # the place of each row when the batches are concatenated
+        order = np.argsort(np.argsort(self._batch_of, kind="stable"), kind="stable")
+        self.attentions = self._joined([batch.attentions for batch in live], order, keys=True)
+        self.hidden_states = self._joined([batch.hidden_states for batch in live], order)
+        return np.concatenate(found)[order]
 
-    def _order(self) -> Ids:
-        """The place of each row when the batches are concatenated."""
-        return np.argsort(np.argsort(self._batch_of, kind="stable"), kind="stable")
-
-    def _joined(self, parts: Sequence[Layers | None], *, keys: bool = False) -> Layers | None:
+    def _joined(
+        self, parts: Sequence[Layers | None], order: Ids, *, keys: bool = False
+    ) -> Layers | None:
         """Concatenate the layers of the batches, shorter ones padded with zeros."""
         if any(part is None for part in parts):
             return None
-        if len(parts) == 1:
-            return parts[0]
         n_image = self._batches[0].image_length
         layers = []
         for arrays in zip(*parts, strict=True):
@@ -148,7 +149,7 @@ class Decoding:
                 else:  # (R, Q, D)
                     wide[start:stop, shape[0] - x.shape[1] :] = x
                 start = stop
-            layers.append(wide[self._order()])
+            layers.append(wide[order])
         return tuple(layers)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,8 +12,7 @@ from refgit.generation.logits.scores import Ids, Mask
 from refgit.generation.protocol import Cache, CaptionModel
 
 
-@dataclass(frozen=True)
-class Prompts:
+class Prompts(NamedTuple):
     """What texts start with.
 
     Attributes
@@ -81,22 +79,21 @@ def _text_of(ids: Ids, config: GenerationConfig) -> Mask:
     return mask
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """The images of a call, checked and not yet read.
 
     Attributes
     ----------
     length : int
         Tokens of each, N; 0 without images.
-    count : int
+    number : int
         Images B', 1 without images.
     read : callable
         Reads them: a cache that holds them, or nothing, and no text. ``head_mask`` is an argument.
     """
 
     length: int
-    count: int
+    number: int
     read: Callable[[Any], Cache]
 
 

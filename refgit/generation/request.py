@@ -19,7 +19,7 @@ from refgit.validation import is_integer
 RIVALS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Request:
     """What the caller of `generate` gave, as it came; see there for each.
 

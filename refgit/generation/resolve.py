@@ -15,8 +15,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from refgit.generation.config import (
     DEFAULT_LENGTH,
@@ -29,7 +28,7 @@ from refgit.generation.config import (
 from refgit.generation.config.checks import CHANGES_THE_TEXT, NOT_HERE
 from refgit.generation.request import OBJECTS, RIVALS, Request
 from refgit.generation.search import choose
-from refgit.generation.search.base import HEEDED, Search
+from refgit.generation.search.base import BEAMS, HEEDED, Search
 from refgit.validation import plain
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -44,12 +43,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "renormalize_logits": True,  # the rule comes before the softmax there
     }
 }
-# Of a preset's settings, those without effect where there are no beams.
-_OF_BEAMS = ("length_penalty", "beam_scoring", "early_stopping")
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(NamedTuple):
     """What a call asks for, checked.
 
     Attributes
@@ -190,7 +186,7 @@ def with_preset(preset: str | None, arguments: Mapping[str, Any]) -> dict[str, A
     given = {k: v for k, v in arguments.items() if v is not None or k not in settings}
     beams = plain(given.get("num_beams"))
     if isinstance(beams, int) and beams == 1:
-        settings = {k: v for k, v in settings.items() if k not in _OF_BEAMS}
+        settings = {k: v for k, v in settings.items() if k not in BEAMS}
     if given.get("max_new_tokens") is not None:
         del settings["max_length"]
     return {**settings, **given}
@@ -269,7 +265,6 @@ def check_combination(
 
 
 def _check_names(asked: Mapping[str, Any]) -> None:
-    """Refuse what `generate` has no argument for, and what refgit cannot do."""
     for name in asked:
         if name not in NAMES and name not in NOT_HERE:
             near = difflib.get_close_matches(name, [*NAMES, *NOT_HERE, *OBJECTS], 1)

@@ -84,7 +84,7 @@ class GenerateBeamDecoderOnlyOutput(ModelOutput):
 Output = GenerateDecoderOnlyOutput | GenerateBeamDecoderOnlyOutput
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Step:
     """What a step of a search was decided by.
 

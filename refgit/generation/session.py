@@ -23,7 +23,7 @@ from refgit.generation.request import Request
 from refgit.generation.stopping import Criterion, build_stopping, done
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Rules:
     """What a text must keep to and where it ends: the processors and criteria of a prompt.
 
@@ -72,7 +72,11 @@ def rules_of(
     rules = []
     for b, prompt in enumerate(prompts.rows):
         config = settle(len(prompt))
-        apart = request.prefix_allowed_tokens_fn is not None or _looks_at_prompts(config)
+        apart = (  # what the processors do depends on what a prompt says
+            request.prefix_allowed_tokens_fn is not None
+            or config.encoder_repetition_penalty not in (None, 1)
+            or config.encoder_no_repeat_ngram_size
+        )
         key = (len(prompt), b if apart else None)
         if key not in made:
             made[key] = _rules(model, request, config, prompt, b)
@@ -83,40 +87,24 @@ def rules_of(
 def _rules(
     model: CaptionModel, request: Request, config: GenerationConfig, prompt: Ids, b: int
 ) -> Rules:
-    """Make the processors and criteria of prompt `b`; `config` has its lengths settled."""
-
     def without_image(ids: Ids) -> Scores:
         logits = model(ids, use_cache=False, return_dict=True).logits
-        scores: Scores = model.backend.to_numpy(logits[:, -1, :])
-        return scores
+        return model.backend.to_numpy(logits[:, -1, :])
 
     allowed = request.prefix_allowed_tokens_fn
     processors = build_processors(
         config,
-        prompt_length=len(prompt),
         prompt_ids=prompt[None],
         vocab_size=model.config.vocab_size,
         prefix_allowed_tokens_fn=None if allowed is None else lambda _, ids: allowed(b, ids),
         unconditional=without_image,
         user=request.logits_processor or (),
     )
-    criteria = build_stopping(
-        config,
-        max_length=config.max_length,
-        tokenizer=request.tokenizer,
-        user=request.stopping_criteria or (),
-    )
+    criteria = build_stopping(config, request.tokenizer, request.stopping_criteria or ())
     return Rules(processors, criteria, config.max_length)
 
 
-def _looks_at_prompts(config: GenerationConfig) -> bool:
-    """Whether processors depend on what a prompt says, and not only on its length."""
-    return bool(
-        config.encoder_repetition_penalty not in (None, 1) or config.encoder_no_repeat_ngram_size
-    )
-
-
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Call:
     """One call of `generate`, with everything checked and the images read.
 
@@ -212,7 +200,7 @@ def ended(rules: Sequence[Rules], owners: Ids, texts: Sequence[Ids], scores: Sco
 
 def _by_rules(rules: Sequence[Rules], texts: Ids) -> Iterator[tuple[Rules, Ids]]:
     """Sort rows by the rules of their texts: yields rules, and which rows are under them."""
-    if all(rule is rules[0] for rule in rules):
+    if len(set(rules)) == 1:
         yield rules[0], np.arange(len(texts))
         return
     for rule in dict.fromkeys(rules[text] for text in texts):

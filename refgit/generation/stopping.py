@@ -82,7 +82,6 @@ class StopStrings:
         return np.array([self._ends(row) for row in rows], bool)
 
     def _ends(self, ids: list[int]) -> bool:
-        """Whether the last of these tokens completes a stop string."""
         text, last = "", self._text(ids[-1])
         for token in map(self._text, ids):
             text = "" if token is None else text + token
@@ -102,8 +101,6 @@ class StopStrings:
 
 def build_stopping(
     config: GenerationConfig,
-    *,
-    max_length: int,
     tokenizer: Tokenizer | None = None,
     user: Iterable[Criterion] = (),
 ) -> list[Criterion]:
@@ -112,9 +109,7 @@ def build_stopping(
     Parameters
     ----------
     config : GenerationConfig
-        Of this call.
-    max_length : int
-        Where the texts of this call stop, prompt included.
+        Of this call, `max_length` as it holds for this prompt.
     tokenizer : BertTokenizer, optional
         Needed for `config.stop_strings`.
     user : iterable of callables
@@ -126,7 +121,7 @@ def build_stopping(
     ValueError
         There are stop strings and no tokenizer.
     """
-    made: list[Criterion] = [MaxLength(max_length)]
+    made: list[Criterion] = [MaxLength(config.max_length)]
     if config.max_time is not None:
         made.append(MaxTime(config.max_time))
     if config.stop_strings is not None:

@@ -292,7 +292,6 @@ def test_without_the_image_the_prompt_is_its_last_token() -> None:
 
     made = lp.build_processors(
         GenerationConfig(guidance_scale=2.0),
-        prompt_length=2,
         prompt_ids=np.array([[1, 5]]),
         vocab_size=9,
         unconditional=unconditional,
@@ -446,9 +445,7 @@ def test_of_equal_words_the_first_are_struck_out_by_top_p_and_kept_by_min_p() ->
 
 
 def names_of(config: GenerationConfig, **options: Any) -> list[str]:
-    made = lp.build_processors(
-        config, prompt_length=1, prompt_ids=np.array([[1]]), vocab_size=9, **options
-    )
+    made = lp.build_processors(config, prompt_ids=np.array([[1]]), vocab_size=9, **options)
     return [type(processor).__name__ for processor in made]
 
 
@@ -487,7 +484,6 @@ def test_the_callers_own_processor_takes_the_place_of_one_of_its_type() -> None:
     own = lp.RepetitionPenalty(3.0)
     made = lp.build_processors(
         GenerationConfig(repetition_penalty=1.1, suppress_tokens=[1]),
-        prompt_length=1,
         prompt_ids=np.array([[1]]),
         vocab_size=9,
         user=[Plain(), own],
@@ -504,7 +500,7 @@ def test_beams_keep_a_word_besides_the_end_tokens() -> None:
     scores, ids = np.array([[9.0, 1, 2, 3, 4]]), np.array([[1]])
     for ends, beams, kept in ((None, 1, 1), (None, 2, 2), (3, 2, 2), ([3, 4], 2, 3), ([3], 1, 1)):
         config = GenerationConfig(do_sample=True, top_k=1, eos_token_id=ends, num_beams=beams)
-        made = lp.build_processors(config, prompt_length=1, prompt_ids=ids, vocab_size=5)
+        made = lp.build_processors(config, prompt_ids=ids, vocab_size=5)
         assert np.isfinite(lp.process(made, ids, scores)).sum() == kept
 
 
@@ -676,21 +672,21 @@ def test_spaces_full_stops_and_special_tokens_are_part_of_the_text() -> None:
 
 
 def test_criteria_of_a_config_and_of_the_caller() -> None:
-    config = GenerationConfig(max_time=9.0, stop_strings="stop", eos_token_id=3)
+    config = GenerationConfig(max_length=7, max_time=9.0, stop_strings="stop", eos_token_id=3)
     own = MaxTime(5.0)
 
     def never(input_ids: Any, scores: Any) -> bool:
         return False
 
-    made = build_stopping(config, max_length=7, tokenizer=TOKENIZER, user=[never, own])
+    made = build_stopping(config, TOKENIZER, [never, own])
     assert made[1] is own
     assert made[4] is never
     assert [type(x) for x in made[:4]] == [MaxLength, MaxTime, StopStrings, EosToken]
     ids = np.array([[10, 5], [10, 3], [10, 10]])
     assert done(made, ids, None).tolist() == [True, True, False]
-    assert len(build_stopping(GenerationConfig(), max_length=7)) == 1
+    assert len(build_stopping(GenerationConfig(max_length=7))) == 1
     with pytest.raises(ValueError, match=r"stop_strings is 'stop'.*tokenizer="):
-        build_stopping(config, max_length=7)
+        build_stopping(config)
 
 
 @pytest.mark.parametrize("answer", [[True], 1, [0, 1, 0], None])

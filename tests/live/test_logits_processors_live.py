@@ -453,7 +453,6 @@ def test_the_processors_of_a_config(
         wanted = Oracle().processors(values, prompt, their_user, allowed if constrained else None)
     found = ours.build_processors(
         GenerationConfig(**values),
-        prompt_length=length,
         prompt_ids=prompt,
         vocab_size=9,
         prefix_allowed_tokens_fn=allowed if constrained else None,

@@ -158,7 +158,7 @@ def label_log_probabilities(
     start = _prompt(model, prompt)
     images = check_images(model, pixel_values, past_key_values, any_size=interpolate_pos_encoding)
     check_labels(trie, model.config, len(start), images.length)
-    walk = _Walk(model, trie, images.count, head_mask, int(batch_size), progress)
+    walk = _Walk(model, trie, images.number, head_mask, int(batch_size), progress)
     scores = walk.run(images.read(head_mask).fork(), start)  # (n, B')
     return model.backend.asarray(scores[trie.leaf].T.copy())
 

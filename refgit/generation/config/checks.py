@@ -23,14 +23,6 @@ from refgit.validation import (
 )
 
 
-def _is_one_of_the_stops(value: Any) -> bool:
-    return isinstance(value, bool) or value == "never"
-
-
-def _is_one_of_the_scorings(value: Any) -> bool:
-    return isinstance(value, str) and value in ("transformers", "microsoft")
-
-
 def _are_constraints(value: Any) -> bool:
     several = isinstance(value, list | tuple) and len(value) > 0
     return several and all(isinstance(x, Constraint) for x in value)
@@ -43,7 +35,7 @@ RULES: tuple[Rule, ...] = (
     ("min_length", "an integer of at least 0", is_integer),
     ("min_new_tokens top_k no_repeat_ngram_size encoder_no_repeat_ngram_size",
      "None or an integer of at least 0", or_none(is_integer)),
-    ("early_stopping", 'True, False or "never"', _is_one_of_the_stops),
+    ("early_stopping", 'True, False or "never"', lambda x: is_flag(x) or x == "never"),
     ("max_time temperature penalty_alpha diversity_penalty", "None or a number of at least 0",
      or_none(lambda x: is_number(x, 0))),
     ("top_p min_p typical_p", "None or a number from 0 to 1",
@@ -53,7 +45,8 @@ RULES: tuple[Rule, ...] = (
     ("repetition_penalty encoder_repetition_penalty", "None or a number above 0",
      or_none(is_positive)),
     ("length_penalty", "a number", is_number),
-    ("beam_scoring", '"transformers" or "microsoft"', _is_one_of_the_scorings),
+    ("beam_scoring", '"transformers" or "microsoft"',
+     lambda x: isinstance(x, str) and x in ("transformers", "microsoft")),
     ("guidance_scale", "None or a number", or_none(is_number)),
     ("stop_strings", "None, a string or a list of strings, none of them empty",
      or_none(are_strings)),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,14 +16,16 @@ from refgit.generation.stopping import name_of, with_users_own
 Processor = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class _Prompt:
+class _Prompt(NamedTuple):
     """What processors know of the prompts beside the config; see `build_processors`."""
 
-    length: int
     ids: Ids
     allowed: token.AllowedTokens | None
     unconditional: Callable[[Ids], Scores] | None
+
+    @property
+    def length(self) -> int:
+        return int(self.ids.shape[1])
 
 
 def _guidance(c: GenerationConfig, prompt: _Prompt) -> Processor:
@@ -103,7 +104,6 @@ _WARPERS: tuple[tuple[Any, Any], ...] = (
 def build_processors(
     config: GenerationConfig,
     *,
-    prompt_length: int,
     prompt_ids: Ids,
     vocab_size: int,
     prefix_allowed_tokens_fn: token.AllowedTokens | None = None,
@@ -116,10 +116,8 @@ def build_processors(
     ----------
     config : GenerationConfig
         Of this call, `max_length` and `min_length` as they hold for this prompt.
-    prompt_length : int
-        Tokens of the prompt, T0.
     prompt_ids : array (B, T0), int64
-        The prompts, once for each image.
+        The prompts, once for each image; T0 is their length.
     vocab_size : int
         V.
     prefix_allowed_tokens_fn : callable, optional
@@ -142,18 +140,16 @@ def build_processors(
         A token id is outside the vocabulary, or something is missing that an argument needs.
     """
     _check_tokens(config, vocab_size)
-    prompt = _Prompt(prompt_length, prompt_ids, prefix_allowed_tokens_fn, unconditional)
+    prompt = _Prompt(prompt_ids, prefix_allowed_tokens_fn, unconditional)
     made = [make(config, prompt) for asked, make in _PROCESSORS if asked(config, prompt)]
     processors = with_users_own(made, user)
     if config.do_sample:
         # several beams need a token besides the end tokens, with which to go on
         kept = (len(config.eos_ids) or 1) + 1 if config.num_beams > 1 else 1
         processors += [make(config, kept) for asked, make in _WARPERS if asked(config)]
-    return (
-        [*processors, distribution.LogitNormalization()]
-        if config.renormalize_logits
-        else processors
-    )
+    if config.renormalize_logits:
+        processors.append(distribution.LogitNormalization())
+    return processors
 
 
 def process(
@@ -182,7 +178,6 @@ def process(
 
 
 def _options_of(processor: Processor, options: dict[str, Any]) -> dict[str, Any]:
-    """Pick what a processor takes beside ids and scores."""
     try:
         taken = list(inspect.signature(processor).parameters.values())[2:]
     except ValueError:  # a function of C does not say
@@ -198,7 +193,6 @@ def _options_of(processor: Processor, options: dict[str, Any]) -> dict[str, Any]
 
 
 def _check_tokens(config: GenerationConfig, vocab_size: int) -> None:
-    """Refuse token ids that are outside the vocabulary."""
     forced, biases = config.forced_eos_token_id or 0, config.sequence_bias
     for name, sequences in (
         ("bad_words_ids", config.bad_words_ids or []),
@@ -213,7 +207,6 @@ def _check_tokens(config: GenerationConfig, vocab_size: int) -> None:
 
 
 def _phrases(force_words_ids: Iterable[Any]) -> list[list[int]]:
-    """Put alternatives beside the phrases."""
     phrases: list[list[int]] = []
     for entry in force_words_ids:
         several = isinstance(entry[0], list | tuple)

@@ -43,11 +43,8 @@ class MinNewTokens(MinLength):
     def __init__(
         self, prompt_length: int, min_new_tokens: int, eos_token_id: int | list[int]
     ) -> None:
-        start, new = (
-            integer("prompt_length", prompt_length),
-            integer("min_new_tokens", min_new_tokens),
-        )
-        super().__init__(start + new, eos_token_id)
+        start = integer("prompt_length", prompt_length)
+        super().__init__(start + integer("min_new_tokens", min_new_tokens), eos_token_id)
 
 
 class ForcedBos:

@@ -34,7 +34,7 @@ SAMPLING = frozenset(name for name, (_, needed) in HEEDED.items() if needed == _
 BEAMS = frozenset(name for name, (_, needed) in HEEDED.items() if needed == _HAS_BEAMS)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Search(ABC):
     """An entry of `SEARCHES`: a `TokenSearch` or a `BeamsSearch`.
 

@@ -21,7 +21,7 @@ from refgit.layers._array_api import Array
 NEVER = -1.0e9
 
 
-@dataclass
+@dataclass(eq=False)
 class Hypothesis:
     """A text, and where each of its tokens came from.
 
@@ -157,7 +157,7 @@ def run_beams(decoding: Decoding, texts: Sequence[Beams]) -> Iterator[Step]:
         parents = np.arange(len(logits))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class BeamsSearch(Search):
     """A search in which every text has as many rows as beams.
 

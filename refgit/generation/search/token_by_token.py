@@ -25,7 +25,7 @@ from refgit.layers._array_api import Array
 Choose = Callable[[Scores], Ids]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class TokenStep(Step):
     """One token more for each text that had not ended; its `rows` are those texts.
 
@@ -41,7 +41,7 @@ class TokenStep(Step):
     ended: Mask
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class TokenSearch(Search):
     """A search in which every text has one row, so that its tokens can be shown as they come.
 

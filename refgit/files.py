@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +95,8 @@ def whole_directory(target: Path) -> Iterator[Path]:
     CheckpointError
         The directory cannot be made.
     """
+    import shutil  # here, since every start would pay 2 ms for it
+
     partial = _beside(target)
     try:
         partial.mkdir(parents=True)

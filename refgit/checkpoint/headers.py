@@ -7,7 +7,6 @@ model is.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,10 @@ from typing import Any
 import numpy as np
 
 from refgit.checkpoint.loading import read_weights
-from refgit.checkpoint.safetensors_file import ITEMSIZE
+from refgit.checkpoint.safetensors_file import ITEMSIZE, read_entries
 from refgit.checkpoint.torch.file import read_torch, state_dict
 from refgit.checkpoint.torch.pickle import Storage
 from refgit.errors import CheckpointError
-
-_MOST_BYTES = 1 << 27  # of a header; a broken file may not fill the memory
 
 
 @dataclass(frozen=True)
@@ -87,19 +84,14 @@ def safetensors_header(path: Path) -> dict[str, TensorHeader]:
         The file is missing or cannot be read, or what it begins with is not a header.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(size - 8, _MOST_BYTES):
-                raise ValueError(f"its header would be {length} bytes long")
-            entries = json.loads(file.read(length))
-        return {name: _entry(entry) for name, entry in entries.items() if name != "__metadata__"}
+        entries, _ = read_entries(path)
+        return {name: _entry(entry) for name, entry in entries.items()}
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} ({size} bytes) is not a safetensors file: {error}. Was the download or copy "
-            "cut short?"
+            f"{path} ({path.stat().st_size} bytes) is not a safetensors file: {error}. Was the "
+            "download or copy cut short?"
         ) from error
 
 

@@ -1,8 +1,4 @@
-"""A directory of weights, compared with the list of parameters a model needs.
-
-Reads model.safetensors, or the shards that model.safetensors.index.json lists; where there are
-none, pytorch_model.bin, or the shards that pytorch_model.bin.index.json lists.
-"""
+"""A directory of weights, compared with the list of parameters a model needs."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ _DTYPES = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
+_MOST_BYTES = 1 << 27  # of a header; a broken file may not fill the memory
 # Bytes of a number, by the dtype's name in these files.
 ITEMSIZE = {name: np.dtype(kind).itemsize for name, kind in _DTYPES.items()} | {"BF16": 2}
 
@@ -52,17 +53,29 @@ def open_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         The file is missing, truncated or not a safetensors file, or holds an unknown dtype.
     """
     _validate(path)
-    with path.open("rb") as file:
-        header_length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(header_length))
-    data = _data(path, 8 + header_length)
+    entries, start = read_entries(path)
+    data = _data(path, start)
     tensors = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            first, stop = entry["data_offsets"]
-            raw = data[first:stop]
-            tensors[name] = typed_view(raw, entry["dtype"], entry["shape"], path, name)
+    for name, entry in entries.items():
+        raw = data[slice(*entry["data_offsets"])]
+        tensors[name] = typed_view(raw, entry["dtype"], entry["shape"], path, name)
     return tensors
+
+
+def read_entries(path: Path) -> tuple[dict[str, Any], int]:
+    """Read the header: dtype, shape and byte range of each tensor, and where the data begins.
+
+    Raises
+    ------
+    ValueError, AttributeError
+        What the file begins with is not a header.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(path.stat().st_size - 8, _MOST_BYTES):
+            raise ValueError(f"its header would be {length} bytes long")
+        entries = json.loads(file.read(length))
+    return {name: entry for name, entry in entries.items() if name != "__metadata__"}, 8 + length
 
 
 def _data(path: Path, start: int) -> np.ndarray[Any, Any]:

@@ -44,7 +44,6 @@ def save_weights_and_config(directory: Path, arrays: Arrays, config: Mapping[str
     """
     if config.get("num_image_with_embedding"):
         save_video_parameters(directory, arrays)
-        # Later versions take another config, which the one of all others names.
         later = {**config, "transformers_weights": LATER_INDEX}
         write_whole(directory / LATER_CONFIG, json_text(later))
         config = {**config, "configuration_files": [LATER_CONFIG]}

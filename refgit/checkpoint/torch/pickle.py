@@ -118,8 +118,6 @@ def run_pickle(file: io.BytesIO, path: Path, find: Find | Note) -> Any:
 
 
 class _Machine:
-    """Runs one pickle. `find` gives a storage's elements as an array of one axis, or takes note."""
-
     def __init__(self, path: Path, find: Find | Note) -> None:
         self.path = path
         self.find = find

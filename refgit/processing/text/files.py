@@ -6,7 +6,6 @@ tokenizer.json or vocab.txt holds the vocabulary; three more JSON files hold set
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,15 @@ SPECIAL_NAMES = (
 )
 
 
-@dataclass(frozen=True)
-class TokenizerFiles:
-    """What a directory says about its tokenizer: `backend` from tokenizer.json, else `vocab`."""
-
-    backend: Tokenizer | None
-    vocab: list[str]
-    config: dict[str, Any]
-    added_tokens: list[AddedToken]
-
-
-def read_tokenizer_files(directory: str | Path) -> TokenizerFiles:
+def read_tokenizer_files(
+    directory: str | Path,
+) -> tuple[Tokenizer | list[str], dict[str, Any], list[AddedToken]]:
     """Read whatever tokenizer files there are.
+
+    Returns
+    -------
+    tuple of Tokenizer or list of str, dict, and list of AddedToken
+        What tokenizer.json holds, else vocab.txt; the settings; the added tokens, lowest id first.
 
     Raises
     ------
@@ -54,9 +50,9 @@ def read_tokenizer_files(directory: str | Path) -> TokenizerFiles:
         added = _old_added_tokens(folder, config)
     tokens = _added_tokens(added, folder)
     if (folder / "tokenizer.json").exists():
-        return TokenizerFiles(_read_backend(folder / "tokenizer.json"), [], config, tokens)
+        return _read_backend(folder / "tokenizer.json"), config, tokens
     if (folder / "vocab.txt").exists():
-        return TokenizerFiles(None, _read_vocab(folder / "vocab.txt"), config, tokens)
+        return _read_vocab(folder / "vocab.txt"), config, tokens
     raise CheckpointError(f"{folder} has no tokenizer: expected tokenizer.json or vocab.txt in it.")
 
 

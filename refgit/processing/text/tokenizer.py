@@ -180,10 +180,10 @@ class BertTokenizer(TextEncoder):
         """
         directory = find_checkpoint(directory, weights=False, revision=revision, token=token)
         try:
-            files = read_tokenizer_files(directory)
-            if files.backend is not None:
-                return cls(files.backend, files.config, files.added_tokens)
-            return cls.from_vocab(files.vocab, files.config, files.added_tokens)
+            vocabulary, config, added_tokens = read_tokenizer_files(directory)
+            if isinstance(vocabulary, list):
+                return cls.from_vocab(vocabulary, config, added_tokens)
+            return cls(vocabulary, config, added_tokens)
         except CheckpointError:
             raise
         except (ValueError, TypeError) as error:

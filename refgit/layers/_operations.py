@@ -118,8 +118,20 @@ class Operations:
         return replace(self, path=f"{self.path}{name}.") if self.hooks else self
 
     def with_hook(self, hook: Hook | None) -> Operations:
-        """Return these operations with one more hook, called after those there are."""
-        return self if hook is None else replace(self, hooks=(*self.hooks, hook))
+        """Return these operations with one more hook, called after those there are.
+
+        Raises
+        ------
+        TypeError
+            A hook is not callable.
+        """
+        if hook is None:
+            return self
+        if not callable(hook):
+            raise TypeError(
+                f"hook is {hook!r}; expected a function of a name and an array, or None."
+            )
+        return replace(self, hooks=(*self.hooks, hook))
 
     def hook(self, name: str, array: Array) -> Array:
         """Call the hooks with an intermediate and return what to go on with.

@@ -51,8 +51,10 @@ class State:
     dtype : str
     operations : Operations
         The backend's, with the hooks that are installed.
-    on_call : tuple of callable
-        Told of each call; empty while a call runs, whose inner calls belong to it.
+    on_calls : tuple of callable
+        Told of each call.
+    in_call : bool
+        Whether a call has been told of that still runs: its inner calls belong to it.
     """
 
     config: Any
@@ -60,7 +62,13 @@ class State:
     backend: Backend
     dtype: str
     operations: Operations
-    on_call: tuple[OnCall, ...] = ()
+    on_calls: tuple[OnCall, ...] = ()
+    in_call: bool = False
+
+    def own(self) -> State:
+        """The same, for a model of its own: without hooks."""
+        operations = replace(self.operations, hooks=())
+        return replace(self, operations=operations, on_calls=(), in_call=False)
 
     @classmethod
     def on(
@@ -82,18 +90,17 @@ def announced(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M,
     @wraps(method)
     def call(self: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
         state = self._state
-        hooks = state.on_call
-        if not hooks:
+        if state.in_call or not state.on_calls:
             return method(self, *args, **kwargs)
         arguments = dict(signature.bind(self, *args, **kwargs).arguments)
         del arguments["self"]
-        for on_call in hooks:
+        for on_call in state.on_calls:
             on_call(arguments)
-        state.on_call = ()
+        state.in_call = True
         try:
             return method(self, *args, **kwargs)
         finally:
-            state.on_call = hooks
+            state.in_call = False
 
     return call
 
@@ -147,10 +154,10 @@ class PretrainedModel(Generic[C]):
         return part
 
     def __copy__(self) -> Self:
-        """A model of its own that shares the arrays."""
-        other = self.__class__.__new__(self.__class__)
+        """A model of its own that shares the arrays, without hooks."""
+        other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other._attach(replace(self._state, on_call=()), self._root)
+        other._attach(self._state.own(), self._root)
         return other
 
     @property
@@ -348,17 +355,21 @@ class PretrainedModel(Generic[C]):
         Returns
         -------
         context manager that gives the model
-            A model that `to` makes in the block has no hooks.
+            A copy, or a model that `to` makes, in the block has no hooks. Blocks may end in any
+            order. Threads that share a model share its hooks: give each a ``copy.copy(model)``.
         """
         state = self._state
-        before = state.operations, state.on_call
-        state.operations = state.operations.with_hook(hook)
+        before = state.operations
+        state.operations = installed = before.with_hook(hook)
         if on_call is not None:
-            state.on_call += (on_call,)
+            state.on_calls += (on_call,)
         try:
             yield self
         finally:
-            state.operations, state.on_call = before
+            now = state.operations
+            hooks = _without(now.hooks, hook)
+            state.operations = before if now is installed else replace(now, hooks=hooks)
+            state.on_calls = _without(state.on_calls, on_call)
 
     def _operations(self, hook: Hook | None) -> Operations:
         """The operations of a call that has a hook of its own, at this model's place."""
@@ -372,6 +383,12 @@ class PretrainedModel(Generic[C]):
     def numbers(self, name: str, x: Any) -> np.ndarray[Any, Any]:
         """Return an argument on the host, for checks and bookkeeping."""
         return to_host(self.backend, name, x)
+
+
+def _without(hooks: tuple[Any, ...], hook: Any) -> tuple[Any, ...]:
+    """Take out the last that is `hook`, if any is."""
+    last = max((i for i, known in enumerate(hooks) if known is hook), default=len(hooks))
+    return hooks[:last] + hooks[last + 1 :]
 
 
 def _float_name(dtype: Any) -> str:

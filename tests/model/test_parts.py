@@ -199,11 +199,44 @@ def test_what_an_installed_hook_returns_is_what_the_model_goes_on_with() -> None
     np.testing.assert_array_equal(whole(IDS, pixel_values=PIXELS).logits, plain)
 
 
-def test_a_model_made_inside_the_block_has_no_hooks() -> None:
+@pytest.mark.parametrize("make", [lambda m: m.to(dtype="float64"), copy.copy], ids=["to", "copy"])
+def test_a_model_made_inside_the_block_has_no_hooks(make: Any) -> None:
     whole, told = model(), list[Any]()
     with whole.hooked(lambda name, _: told.append(name), told.append):
-        whole.to(dtype="float64")(IDS)
+        make(whole)(IDS)
+        own = make(whole.git)
+    own(IDS)
     assert not told
+
+
+def test_blocks_may_end_in_any_order() -> None:
+    whole = model()
+    first, second = trace(whole), trace(whole)
+    early, late = first.__enter__(), second.__enter__()
+    first.__exit__(None, None, None)
+    whole(IDS)
+    second.__exit__(None, None, None)
+    whole(IDS)
+    assert (len(early), len(late)) == (0, len(record(whole, None, IDS)))
+
+
+def test_a_hook_that_is_installed_twice_is_taken_out_once() -> None:
+    whole, told = model(), list[Any]()
+    tell = told.append
+    with whole.hooked(on_call=tell):
+        with whole.hooked(on_call=tell):
+            whole(IDS)
+        whole(IDS)
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize("hook", [3, {}, "print"])
+def test_a_hook_that_cannot_be_called_is_refused(hook: Any) -> None:
+    whole = model()
+    with pytest.raises(TypeError, match=r"hook is .*; expected a function of a name and an array"):
+        whole(IDS, hook=hook)
+    with pytest.raises(TypeError, match=r"hook is .*; expected"), whole.hooked(hook):
+        pass
 
 
 def test_tying_a_model_leaves_its_copy_alone() -> None:

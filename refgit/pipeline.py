@@ -25,6 +25,7 @@ from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.processing import GitProcessor, VideoFileError, load_image, read_video
 from refgit.processing.media import is_video
+from refgit.validation import expect, is_integer
 from refgit_backends import Backend
 
 Pixels: TypeAlias = NDArray[np.float32]
@@ -64,6 +65,8 @@ class Captioner:
     def __init__(
         self, model: GitForCausalLM, processor: GitProcessor, max_length: int = 50
     ) -> None:
+        whole = is_integer(max_length, least=1)
+        expect("max_length", max_length, whole, "an integer of at least 1")
         self.model, self.processor = model, processor
         config = model.config
         self.max_length = min(max_length, config.text_room(config.num_image_tokens()))
@@ -129,7 +132,7 @@ class Captioner:
         ImportError
             It is a video and PyAV is not installed.
         ValueError, TypeError
-            The processor cannot take it.
+            The processor cannot take it, or it is several images.
         """
         if isinstance(source, Exception):
             raise source
@@ -144,6 +147,11 @@ class Captioner:
         pixels: Pixels = self.processor(images=source, return_tensors="np")["pixel_values"]
         if self.frames is not None and pixels.ndim == 4:  # a CLIP processor: frames are its batch
             pixels = pixels[None]  # (F, 3, H, W) -> (1, F, 3, H, W)
+        if len(pixels) != 1:
+            raise ValueError(
+                f"the source is {len(pixels)} images or videos; expected one. Pass several to "
+                "captions, a source each."
+            )
         return pixels
 
     def read_or_error(self, source: Source) -> Pixels | Exception:
@@ -194,6 +202,11 @@ class Captioner:
     def captions(self, sources: Iterable[Source]) -> list[str | Exception]:
         """Caption images and videos, those of equal size in one batch.
 
+        Parameters
+        ----------
+        sources : iterable
+            See `Captioner`.
+
         Returns
         -------
         list of str or Exception
@@ -203,7 +216,10 @@ class Captioner:
         ------
         ImportError, MemoryError
             As `read_or_error`; or there is not enough memory for a single image.
+        TypeError
+            `sources` is a single name.
         """
+        _refuse_single("sources", sources, "a list of images and videos")
         return self.write([self.read_or_error(source) for source in sources])
 
     def write(
@@ -423,7 +439,10 @@ class Captioner:
             A label has no tokens, or more than the model has positions for.
         ValueError
             The model has no end token.
+        TypeError
+            `texts` is a single text.
         """
+        _refuse_single("labels", texts, "a list of texts")
         before = self.prompt(None) if prompt is None else prompt
         tokens = self.model.config.num_image_tokens()
         return prepare_labels(self.model, self.processor.tokenizer, texts, before, tokens)
@@ -497,6 +516,12 @@ class RankedLabel:
     probability: float
     log_probability: float
     share: float
+
+
+def _refuse_single(name: str, values: Any, expected: str) -> None:
+    """Refuse a string, whose letters would be taken one by one, and what is not iterable."""
+    single = isinstance(values, str | bytes) or not isinstance(values, Iterable)
+    expect(name, values, not single, expected, error=TypeError)
 
 
 def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:

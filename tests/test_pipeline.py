@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,28 @@ def test_an_error_in_the_place_of_a_source_is_raised(captioner: Captioner) -> No
         captioner.caption(error)
     assert captioner.read_or_error(error) is error
     assert captioner.captions([error]) == [error]
+
+
+@pytest.mark.parametrize("several", [list, np.stack], ids=["list", "array"])
+def test_several_images_are_not_one_source(several: Any, captioner: Captioner) -> None:
+    image = SOURCES["array"]()
+    with pytest.raises(ValueError, match="the source is 2 images or videos; expected one"):
+        captioner.caption(several([image, image]))
+    assert captioner.captions(several([image, image])) == ["star", "star"]
+
+
+@pytest.mark.parametrize("single", ["star", b"star", None, 3])
+def test_a_single_name_is_not_taken_letter_by_letter(single: Any, captioner: Captioner) -> None:
+    with pytest.raises(TypeError, match=r"sources is (b?'star'|None|3); expected a list of images"):
+        captioner.captions(single)
+    with pytest.raises(TypeError, match=r"labels is (b?'star'|None|3); expected a list of texts"):
+        captioner.classify(STAR, single)
+
+
+@pytest.mark.parametrize("length", [0, -1, 2.5, "a", None])
+def test_a_longest_caption_has_at_least_a_token(length: Any, captioner: Captioner) -> None:
+    with pytest.raises(ValueError, match=r"max_length is .*; expected an integer of at least 1"):
+        Captioner(captioner.model, captioner.processor, length)
 
 
 def test_an_image_model_refuses_a_video_before_decoding(captioner: Captioner) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def test_a_model_is_found_by_name_or_is_the_bundled_one(tmp_path: Path) -> None:
     assert find_model(tmp_path) == tmp_path
 
 
-def test_media_are_found_by_their_names(tmp_path: Path) -> None:
+def test_media_are_found_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "inner").mkdir()
     for name in ("b.PNG", "a.jpg", "clip.mp4", "notes.txt", "inner/c.png"):
         (tmp_path / name).touch()
@@ -163,6 +164,8 @@ def test_media_are_found_by_their_names(tmp_path: Path) -> None:
     assert find_media(str(tmp_path), videos=False) == flat
     found = find_media(str(tmp_path), videos=True, recursive=True)
     assert found == [*flat, str(tmp_path / "clip.mp4"), str(tmp_path / "inner" / "c.png")]
+    monkeypatch.chdir(tmp_path)  # a directory's name stays as it was given
+    assert find_media("./inner", videos=False) == [os.path.join("./inner", "c.png")]
     assert (is_video("a.MP4"), is_video("a.png")) == (True, False)
     with pytest.raises(MediaFileError, match="holds no image files"):
         find_media(str(ROOT / "docs" / "reference"), videos=True)

@@ -48,15 +48,15 @@ def has_colours(stream: TextIO | None) -> bool:
 
 def rich_console(stream: TextIO | None) -> Any:
     """A console of rich on this stream, or None where plain text is to be written."""
-    if not (has_colours(stream) or is_terminal(stream)):
+    coloured = has_colours(stream)
+    if not (coloured or is_terminal(stream)):
         return None
     try:
         from rich.console import Console
     except ImportError:
         return None
-    if not has_colours(stream):
-        return Console(file=stream, color_system=None, highlight=False)
-    return Console(file=stream, force_terminal=True, no_color=False, highlight=False)
+    colours = {"force_terminal": True, "no_color": False} if coloured else {"color_system": None}
+    return Console(file=stream, highlight=False, **colours)
 
 
 # ---- bars
@@ -146,20 +146,14 @@ def _display(what: str) -> Any:
     console = rich_console(sys.stderr)
     if console is None:
         return _PlainLine(what)
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from rich import progress as rich_progress
 
-    found = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[pace]}", markup=False),
+    found = rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.TaskProgressColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("{task.fields[pace]}", markup=False),
         console=console,
         transient=True,
         redirect_stdout=False,

@@ -61,7 +61,6 @@ class BatchSize:
             self._decide()
 
     def _decide(self) -> None:
-        """Double the size, keep it, or halve it again."""
         rate = self._images / self._seconds
         grown, self._peak = peak_memory() - self._peak, peak_memory()
         if rate < self._best * GAIN:

@@ -171,7 +171,6 @@ class Journal:
         raise JobError(f"{self.out}.job exists and no job of refgit made it; move it away.")
 
     def _refuse_other(self, known: dict[str, Any]) -> None:
-        """Refuse to mix the rows of two jobs in one file."""
         mine = json.loads(self._text())
         told = ("model", "rows")  # by model_sha256 and by inputs
         changed = [key for key in mine if key not in told and known.get(key) != mine[key]]

@@ -113,7 +113,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(
     arguments: argparse.Namespace, peers: list[Peer], threads: int
 ) -> tuple[dict[str, Any], bool]:
-    """Start the workers, let them take turns, and let them go."""
     plan = Plan(
         model=default_model(say) if arguments.model is None else find_model(arguments.model),
         backend=arguments.backend,

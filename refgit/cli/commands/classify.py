@@ -182,6 +182,5 @@ def prepared(
 
 
 def _some(things: Sequence[str]) -> str:
-    """The first of many things, and how many more there are."""
     more = len(things) - 1
     return things[0] + (f", and {more} more" if more else "")

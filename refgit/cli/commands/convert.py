@@ -156,7 +156,6 @@ def _cached(name: str) -> Path | None:
 
 
 def _check_tokenizer(tokenizer: BertTokenizer, config: GitConfig) -> None:
-    """Refuse a vocabulary that the weights were not trained with."""
     known = tokenizer.backend.get_vocab_size(with_added_tokens=True)
     if known != config.vocab_size:
         raise CheckpointError(

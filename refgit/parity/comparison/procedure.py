@@ -22,7 +22,7 @@ from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.numerics.precision import UNIT_ROUNDOFF, precision_of
 from refgit.traces.container import Tensor, Trace
-from refgit.traces.names import TensorName
+from refgit.traces.names import TensorName, is_input
 
 
 def compare(
@@ -119,7 +119,7 @@ def _unseen_before_first(reference: Trace, rows: Sequence[Row]) -> int:
     count = 0
     for name in reference:
         if name not in named:
-            count += not TensorName.parse(name).is_input
+            count += not is_input(name)
         elif not named[name].ok:
             return count
         else:

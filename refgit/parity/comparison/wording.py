@@ -12,7 +12,7 @@ from refgit.parity.comparison.row import Comparison, Row
 from refgit.parity.matching.result import BY_NAME, BY_ORDER, Matching
 from refgit.parity.numerics.precision import precision_of
 from refgit.traces.container import Tensor, Trace
-from refgit.traces.names import TensorName
+from refgit.traces.names import TensorName, is_input
 
 _POSITIONS = "input.position_ids"
 _WHOLE = "Write out all of it, or a tensor that is computed from all of it: the rest was not seen."
@@ -57,7 +57,7 @@ def _before(found: Comparison) -> str:
 
 
 def _all_agree(found: Comparison) -> str:
-    computed = [row for row in found.rows if not TensorName.parse(row.name).is_input]
+    computed = [row for row in found.rows if not is_input(row.name)]
     if not computed:
         return "the inputs agree, and nothing else could be compared."
     worst = max(computed, key=lambda row: row.error)
@@ -104,11 +104,11 @@ def _around_first(found: Comparison) -> Iterator[str]:
         if found.partial:
             yield _WHOLE
         return
-    if TensorName.parse(first.name).is_input:
+    if is_input(first.name):
         others = [
             row.name.split("input.")[-1]
             for row in found.rows
-            if TensorName.parse(row.name).is_input and not row.ok and row is not first
+            if is_input(row.name) and not row.ok and row is not first
         ]
         if others:
             yield f"So do your {', '.join(others)}."

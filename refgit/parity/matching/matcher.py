@@ -24,7 +24,7 @@ from refgit.parity.matching.result import (
     Misfit,
 )
 from refgit.traces.container import Trace
-from refgit.traces.names import TensorName
+from refgit.traces.names import is_input
 
 # How near two tensors must be, relative to their size, to be taken for the same by their values.
 _NEAR, _ALIKE = 0.01, 0.3
@@ -81,7 +81,7 @@ class _Matcher:
     def pair(self, ours: str, theirs: str, how: str) -> None:
         """Match two tensors if some layout fits; remember their shapes otherwise."""
         a, b = self.theirs[theirs], self.ours[ours]
-        best = best_layout(a, b, _may_be_part(ours))
+        best = best_layout(a, b, not is_input(ours))
         if best is None:
             self.misfits.setdefault(ours, Misfit(ours, theirs, how, a.shape, b.shape))
             return
@@ -155,7 +155,7 @@ class _Matcher:
 
     def _layouts(self, ours: str, theirs: str) -> tuple[Layout, ...]:
         a, b = self.theirs[theirs], self.ours[ours]
-        return possible_layouts(a.shape, b.shape, _may_be_part(ours))
+        return possible_layouts(a.shape, b.shape, not is_input(ours))
 
     # ---- shapes, order and values
 
@@ -171,7 +171,7 @@ class _Matcher:
         pairs = _in_order(len(ours), len(theirs), likeness) if known else _greedy(likeness)
         for i, j in self._supported(pairs, likeness):
             near = likeness[i, j] > 1
-            if near or (known and not TensorName.parse(ours[i]).is_input):
+            if near or (known and not is_input(ours[i])):
                 self.pair(ours[i], theirs[j], BY_VALUES if near else BY_ORDER)
 
     def _likeness(self, ours: Sequence[str], theirs: Sequence[str]) -> dict[tuple[int, int], float]:
@@ -222,11 +222,6 @@ class _Matcher:
             misfits,
             self.notes,
         )
-
-
-def _may_be_part(name: str) -> bool:
-    """Whether theirs may hold only some positions of ours; a cropped image is another input."""
-    return not TensorName.parse(name).is_input
 
 
 def _in_order(n: int, m: int, likeness: Likeness) -> list[tuple[int, int]]:

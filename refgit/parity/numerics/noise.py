@@ -28,7 +28,7 @@ from refgit.parity.numerics.floor import Floor, larger, measured_floor, pooled, 
 from refgit.parity.numerics.precision import UNIT_ROUNDOFF
 from refgit.parity.numerics.rerun import replay, summed_backwards
 from refgit.traces.container import Tensor, Trace
-from refgit.traces.names import TensorName
+from refgit.traces.names import is_input
 
 # Which floors to scale by the ratio of the units; those of float32, which sums in the precision in
 # which it stores, then come out a few times too high.
@@ -98,7 +98,7 @@ class NoiseFloor:
                 name: measured_floor(run[name], exact[name], precision)
                 for name in exact
                 if name in run and run[name].shape == exact[name].shape
-                if exact[name].dtype.kind == "f" and not TensorName.parse(name).is_input
+                if exact[name].dtype.kind == "f" and not is_input(name)
             }
             found[precision] = larger(pooled(own, exact), found.get(precision, {}))
         return cls(found)
@@ -143,7 +143,7 @@ class NoiseFloor:
         precision : str
             What the other implementation computes in.
         """
-        if TensorName.parse(name).is_input:  # the same numbers, or these rounded once
+        if is_input(name):  # the same numbers, or these rounded once
             return scaled_floor(reference, precision, 1.0, 1.0, measured=True)
         for base in (precision, *_KIN.get(precision, ())):
             floor = self.floors.get(base, {}).get(name)

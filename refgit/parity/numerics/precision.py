@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgit.traces.container import Tensor, Trace
-from refgit.traces.names import TensorName
+from refgit.traces.names import is_input
 
 # Half the distance from 1 to the next number.
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -76,7 +76,7 @@ def precision_of(other: Trace) -> str:
     votes = []
     for name in other:
         x = other[name]
-        if x.dtype.kind == "f" and not TensorName.parse(name).is_input and x.size >= 8:
+        if x.dtype.kind == "f" and not is_input(name) and x.size >= 8:
             sample = np.asarray(x.reshape(-1)[:: max(1, x.size // 4096)])
             if len(np.unique(sample[np.isfinite(sample)])) >= 8:
                 votes.append(_narrowest(sample, other.dtype_of(name)))

@@ -75,9 +75,7 @@ def summed_backwards(model: GitForCausalLM) -> GitForCausalLM:
 
     Sums of large products are taken in runs of terms, see `summation`.
     """
-    state = model.to(backend="numpy", dtype="float32").state_dict()
-    order = OrderedBackend(backwards)
-    return type(model)(model.config, backend=order, dtype="float32", _parameters=state)
+    return model.to(OrderedBackend(backwards), "float32")
 
 
 def narrowed(model: GitForCausalLM, precision: str) -> GitForCausalLM:

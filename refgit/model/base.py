@@ -139,7 +139,10 @@ class PretrainedModel(Generic[C]):
                 f"{self.config_class.__name__}."
             )
         expect("seed", seed, is_integer(seed), "an integer of at least 0")
-        parameters = self._random(config, seed) if _parameters is None else _parameters
+        parameters = _parameters
+        if parameters is None:
+            drawn = random_parameters(self.shapes(config), config, seed)
+            parameters = drawn | {name: drawn[other] for name, other in self.tied(config).items()}
         self._attach(State.on(get_backend(backend, kernels=kernels), config, parameters, dtype))
 
     def _attach(self, state: State, root: str = "") -> None:
@@ -209,11 +212,6 @@ class PretrainedModel(Generic[C]):
     def tied(cls, config: Any) -> dict[str, str]:
         """Parameters that are one array with another, by the other's name."""
         return {}
-
-    @classmethod
-    def _random(cls, config: Any, seed: int) -> Mapping[str, Any]:
-        drawn = random_parameters(cls.shapes(config), config, seed)
-        return drawn | {name: drawn[other] for name, other in cls.tied(config).items()}
 
     @classmethod
     def from_pretrained(

@@ -82,8 +82,8 @@ def record(
             logits = model.backend.to_numpy(out.logits)
             likeliest = logits[:, -1].argmax(-1)[:, None]  # (B, L, V) -> (B, 1)
             positions = None
-            if model.config.position_embedding_type == "absolute":
-                positions = _next_positions(position_ids, ids.shape[1], step)
+            if position_ids is not None and model.config.position_embedding_type == "absolute":
+                positions = np.asarray(position_ids)[:, -1:] + 1 + step  # on from the prompt's
             out = model(
                 likeliest,
                 position_ids=positions,
@@ -103,13 +103,6 @@ def _check_room(model: GitForCausalLM, pixel_values: Any, ids: Tensor, tokens: i
             f"tokens is {tokens} and the prompt has {length}; this model has positions for "
             f"{max(room, 0)} of them together. Ask for fewer."
         )
-
-
-def _next_positions(given: Any, length: int, step: int) -> Tensor:
-    """Return the positions of a step's token, which count on from the prompt's: (1 or B, 1)."""
-    if given is None:
-        return np.array([[length + step]])
-    return np.asarray(given)[:, -1:] + 1 + step
 
 
 @contextmanager

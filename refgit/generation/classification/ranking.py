@@ -308,7 +308,6 @@ def trie_of(model: CaptionModel, labels: Labels) -> Trie:
 
 
 def _prompt(model: CaptionModel, prompt: Any) -> Ids:
-    """What each text starts with, (T,)."""
     if prompt is None:
         prompt = [opening_token(model.generation_config, "prompt")]
     ids, size = model.numbers("prompt", prompt), model.config.vocab_size

@@ -171,7 +171,6 @@ class Trie:
 
 
 def _checked(number: int, label: Any, ends: tuple[int, ...]) -> Ids:
-    """Return a label's ids as an array, once they are found to be ids."""
     try:
         ids = np.asarray(label)
     except (ValueError, TypeError):  # lists that differ in length; an array on another device

@@ -184,8 +184,6 @@ class ConstraintListState:
         Those fulfilled, and those not begun.
     inprogress_constraint : Constraint or None
         The one of which the last token was a part.
-    completed : bool
-        Whether all are fulfilled.
     """
 
     def __init__(self, constraints: Sequence[Constraint]) -> None:
@@ -194,6 +192,11 @@ class ConstraintListState:
         self.constraints = list(constraints)
         self.max_seqlen = max(constraint.seqlen for constraint in constraints)
         self.reset(None)
+
+    @property
+    def completed(self) -> bool:
+        """Whether all are fulfilled."""
+        return not self.pending_constraints and self.inprogress_constraint is None
 
     def get_bank(self) -> int:
         """Return a number that grows with what is fulfilled; beams compete among equal ones."""
@@ -216,7 +219,6 @@ class ConstraintListState:
         self.complete_constraints: list[Constraint] = []
         self.inprogress_constraint: Constraint | None = None
         self.pending_constraints = [constraint.copy() for constraint in self.constraints]
-        self.completed = False
         for token in token_ids or ():
             self.add(token)
             if self.completed:
@@ -230,39 +232,29 @@ class ConstraintListState:
         token = _token(token_id)
         if self.completed:
             return True, False
-        if self.inprogress_constraint is not None:
-            return self._continue(self.inprogress_constraint, token)
-        return self._begin(token)
-
-    def _continue(self, constraint: Constraint, token: int) -> tuple[bool, bool]:
+        constraint, begins = self.inprogress_constraint, self.inprogress_constraint is None
+        if constraint is None:
+            constraint = self._begun_by(token)
+        if constraint is None:
+            return False, False
         stepped, complete, reset = constraint.update(token)
+        if begins and not stepped:
+            raise ValueError(
+                f"{type(constraint).__name__}.update({token}) did not step, though "
+                "does_advance is true; expected both to agree."
+            )
+        self.inprogress_constraint = None if complete or reset else constraint
         if reset:  # it waits again, after the others
             self.pending_constraints.append(constraint.copy())
-            self.inprogress_constraint = None
         if complete:
             self.complete_constraints.append(constraint)
-            self.inprogress_constraint = None
-            self.completed = not self.pending_constraints
         return complete, stepped
 
-    def _begin(self, token: int) -> tuple[bool, bool]:
+    def _begun_by(self, token: int) -> Constraint | None:
         for index, constraint in enumerate(self.pending_constraints):
-            if not constraint.does_advance(token):
-                continue
-            stepped, complete, _ = constraint.update(token)
-            if not stepped:
-                raise ValueError(
-                    f"{type(constraint).__name__}.update({token}) did not step, though "
-                    "does_advance is true; expected both to agree."
-                )
-            del self.pending_constraints[index]
-            if complete:
-                self.complete_constraints.append(constraint)
-                self.completed = not self.pending_constraints
-            else:
-                self.inprogress_constraint = constraint
-            return complete, stepped
-        return False, False
+            if constraint.does_advance(token):
+                return self.pending_constraints.pop(index)
+        return None
 
     def copy(self, stateful: bool = True) -> ConstraintListState:
         """Return a copy, as far as this one or (not `stateful`) at the start."""
@@ -272,7 +264,6 @@ class ConstraintListState:
             if self.inprogress_constraint is not None:
                 other.inprogress_constraint = self.inprogress_constraint.copy(stateful=True)
             other.pending_constraints = [c.copy() for c in self.pending_constraints]
-            other.completed = self.completed
         return other
 
 

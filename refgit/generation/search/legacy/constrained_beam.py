@@ -113,14 +113,10 @@ def _refuse(config: GenerationConfig) -> None:
             )
 
 
-def _asked_by(config: GenerationConfig) -> bool:
-    return config.constraints is not None or config.force_words_ids is not None
-
-
 CONSTRAINED_BEAM = BeamsSearch(
     name="constrained_beam",
     kind="forced words",
-    asked_by=_asked_by,
+    asked_by=lambda config: config.constraints is not None or config.force_words_ids is not None,
     refuse=_refuse,
     beams=ConstrainedBeamSearch,
 )

@@ -83,15 +83,12 @@ def _refuse(config: GenerationConfig) -> None:
         )
 
 
-def _asked_by(config: GenerationConfig) -> bool:
-    groups = config.num_beam_groups > 1 or bool(config.diversity_penalty)
-    return groups and config.num_beams > 1
-
-
 GROUP_BEAM = BeamsSearch(
     name="group_beam",
     kind="groups of beams",
-    asked_by=_asked_by,
+    asked_by=lambda config: (
+        config.num_beams > 1 and (config.num_beam_groups > 1 or bool(config.diversity_penalty))
+    ),
     refuse=_refuse,
     beams=GroupBeamSearch,
 )

@@ -80,13 +80,9 @@ class VideoMAEImageProcessor(ImageSettings):
             (C, H, W), C 1 or 3, values 0..255, or 0..1 with do_rescale=False. A single frame is
             a video of one frame.
         return_tensors : "np", the name of a backend, or None
-            "np": one array; a backend's name, such as "cupy": one of its arrays, on its device;
-            None: a list with one list of arrays (3, H, W) per video.
-        input_data_format : "channels_first", "channels_last" or None
-            Where arrays have their channels; None infers it from the shape of each frame.
-        data_format : "channels_first", "channels_last" or None
-            Where the result has its channels; None: where the first frame has them, which of PIL
-            images and (H, W) is last. The model takes channels first.
+            As for `CLIPImageProcessor`, but None: a list with one list of arrays per video.
+        input_data_format, data_format : "channels_first", "channels_last" or None
+            As for `CLIPImageProcessor`, with frames for pictures.
         **overrides
             Any setting of the class, for this call; None means unchanged.
 

@@ -30,10 +30,9 @@ class Decoding:
     prompts : sequence of int64 arrays (T_b,)
         What each text starts with, without padding. Text b belongs to image b modulo the number
         of images. Each is read as if it were the only one, whatever the lengths of the others.
-    head_mask : array, optional
-        See `GitModel`.
-    keep_attentions, keep_hidden_states : bool
-        Whether `attentions` and `hidden_states` are wanted.
+    **options
+        `head_mask` of `GitModel`; `output_attentions` and `output_hidden_states`, whether the
+        attributes below are wanted.
 
     Attributes
     ----------
@@ -45,20 +44,8 @@ class Decoding:
     """
 
     def __init__(
-        self,
-        model: CaptionModel,
-        images: Cache,
-        prompts: Sequence[Ids],
-        *,
-        head_mask: Any = None,
-        keep_attentions: bool = False,
-        keep_hidden_states: bool = False,
+        self, model: CaptionModel, images: Cache, prompts: Sequence[Ids], **options: Any
     ) -> None:
-        options = {
-            "head_mask": head_mask,
-            "output_attentions": keep_attentions,
-            "output_hidden_states": keep_hidden_states,
-        }
         lengths = np.array([len(prompt) for prompt in prompts])
         # Distances to the image would count padding, so rows of each length have a batch.
         apart = model.config.position_embedding_type != "absolute"
@@ -175,23 +162,20 @@ class _Batch:
         self.attentions: Layers | None = None
         self.hidden_states: Layers | None = None
         self.image_of = rows % self.n_images
-        longest = max(len(prompt) for prompt in prompts)
-        # Padding on the left of each row, in the decoder's order, once that is known.
-        self.padding = np.array([longest - len(prompt) for prompt in prompts])
-        self.place = np.arange(len(prompts))
 
     def read_prompts(self) -> Scores:
         """Lay the rows out, the shorter ones padded on the left, and read them."""
-        longest = max(len(prompt) for prompt in self.prompts)
-        ids = np.zeros((len(self.prompts), longest), np.int64)
-        for row, prompt in zip(ids, self.prompts, strict=True):
+        prompts = [self.prompts[row] for row in self._arrange(self.image_of)]
+        longest = max(map(len, prompts))
+        # Padding on the left of each row, in the decoder's order.
+        self.padding = np.array([longest - len(prompt) for prompt in prompts])
+        ids = np.zeros((len(prompts), longest), np.int64)
+        for row, prompt in zip(ids, prompts, strict=True):
             row[longest - len(prompt) :] = prompt
-        source = self._arrange(self.image_of)
-        self.padding = self.padding[source]
         mask = None
         if self.padding.any():  # (rows, T), 1 for text
             mask = (np.arange(longest) >= self.padding[:, None]).astype(np.int64)
-        return self._read(ids[source], mask)
+        return self._read(ids, mask)
 
     def step(self, parents: Ids, tokens: Ids) -> Scores:
         """See `Decoding.step`; rows are counted within the batch."""

@@ -136,13 +136,12 @@ class Call:
 
     def decoding(self, **options: bool) -> Decoding:
         """Start decoding below the images, which stay as they are."""
-        keep = {
-            f"keep_{name}": getattr(self.config, f"output_{name}")
-            for name in ("attentions", "hidden_states")
-            if self.config.return_dict_in_generate
-        }
+        wanted: dict[str, Any] = {"head_mask": self.head_mask}
+        if self.config.return_dict_in_generate:
+            wanted["output_attentions"] = self.config.output_attentions
+            wanted["output_hidden_states"] = self.config.output_hidden_states
         images, rows = self.images.fork(), self.prompts.rows
-        return Decoding(self.model, images, rows, head_mask=self.head_mask, **(keep | options))
+        return Decoding(self.model, images, rows, **(wanted | options))
 
 
 # ---- rules applied to texts of several prompts

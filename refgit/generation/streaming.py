@@ -111,7 +111,7 @@ def _tokens(
     search: TokenSearch, call: Call, tokenizer: Any, with_attention: bool
 ) -> Iterator[StreamedToken]:
     written: dict[int, list[int]] = {}
-    for step in search.steps(call, keep_attentions=with_attention):
+    for step in search.steps(call, output_attentions=with_attention):
         log_p = log_probabilities(step.logits)
         for i, row in enumerate(step.rows.tolist()):
             token = int(step.tokens[i])

@@ -79,7 +79,7 @@ def test_any_walk_equals_reading_each_text_alone(
     lengths = rng.integers(1, 6, n * per_image) if ragged else np.full(n * per_image, 3)
     prompts = [rng.integers(0, testing.CONFIG.vocab_size, length) for length in lengths]
     held = KeyValueCache(LAYERS) if pixels is None else net.encode_image(pixels)
-    decoding = Watched(net, held.fork(), prompts, keep_attentions=True, keep_hidden_states=True)
+    decoding = Watched(net, held.fork(), prompts, output_attentions=True, output_hidden_states=True)
     texts = [(b % n, prompt.tolist()) for b, prompt in enumerate(prompts)]
     origins = list(range(len(texts)))  # of each row, its prompt
     scores = decoding.read_prompts()

@@ -230,7 +230,9 @@ class _Walk:
             scores[children] = scores[nodes[places]] + steps
             inner = children[trie.token[children] != trie.end]
             if len(inner):
-                levels.append(_Level(cache, nodes, self._batches(inner)))
+                size = max(1, self.batch_size // self.n_images)
+                batches = np.array_split(inner, -(-len(inner) // size))
+                levels.append(_Level(cache, nodes, batches))
             if not levels:
                 return scores
             nodes, cache = self._next(levels)
@@ -238,11 +240,6 @@ class _Walk:
             read += len(nodes)
             if self.progress is not None:
                 self.progress(read, total)
-
-    def _batches(self, nodes: Ids) -> list[Ids]:
-        """Split nodes into equal batches of no more rows than wanted."""
-        size = max(1, self.batch_size // self.n_images)
-        return list(np.array_split(nodes, -(-len(nodes) // size)))
 
     def _next(self, levels: list[_Level]) -> tuple[Ids, Cache]:
         """Take the deepest batch that waits, and a cache of the texts it goes on from."""

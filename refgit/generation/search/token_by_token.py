@@ -48,7 +48,7 @@ class TokenSearch(Search):
     Attributes
     ----------
     steps : callable
-        ``(call, **keep) -> iterator of TokenStep``; `keep` is for `Decoding`. `choosing` makes one.
+        ``(call, **options) -> iterator of TokenStep``, with options of `Decoding`; see `choosing`.
     """
 
     steps: Callable[..., Iterator[TokenStep]]
@@ -89,10 +89,10 @@ class TokenSearch(Search):
 
 def choosing(choose: Callable[[Call], Choose]) -> Callable[..., Iterator[TokenStep]]:
     """Make the steps of a search that picks each token by the scores of that step only."""
-    return lambda call, **keep: one_token_at_a_time(call, choose(call), **keep)
+    return lambda call, **options: one_token_at_a_time(call, choose(call), **options)
 
 
-def one_token_at_a_time(call: Call, choose: Choose, **keep: bool) -> Iterator[TokenStep]:
+def one_token_at_a_time(call: Call, choose: Choose, **options: bool) -> Iterator[TokenStep]:
     """Write texts token by token, those that have ended no longer among them.
 
     Parameters
@@ -101,7 +101,7 @@ def one_token_at_a_time(call: Call, choose: Choose, **keep: bool) -> Iterator[To
         Text b n + j is the j-th of the n for prompt b.
     choose : callable
         Picks the tokens: `likeliest`, or `draw` with a random generator.
-    **keep
+    **options
         See `Decoding`.
 
     Yields
@@ -109,7 +109,7 @@ def one_token_at_a_time(call: Call, choose: Choose, **keep: bool) -> Iterator[To
     TokenStep
         One for each call of the decoder, until all texts have ended.
     """
-    decoding, prompts, rules = call.decoding(**keep), call.prompts.rows, call.rules
+    decoding, prompts, rules = call.decoding(**options), call.prompts.rows, call.rules
     copies = call.config.num_return_sequences
     rows = np.arange(len(prompts) * copies)
     parents = rows // copies

@@ -21,7 +21,7 @@ from refgit.generation.session import Call, ended, processed
 Vectors = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
-def contrastive_search(call: Call, **keep: bool) -> Iterator[TokenStep]:
+def contrastive_search(call: Call, **options: bool) -> Iterator[TokenStep]:
     """Write texts token by token.
 
     Parameters
@@ -29,7 +29,7 @@ def contrastive_search(call: Call, **keep: bool) -> Iterator[TokenStep]:
     call : Call
         In its config alpha, the weight of the likeness, is `penalty_alpha`, and `top_k` is k, the
         number of tokens to choose among.
-    **keep
+    **options
         See `Decoding`.
 
     Yields
@@ -38,7 +38,7 @@ def contrastive_search(call: Call, **keep: bool) -> Iterator[TokenStep]:
         One for each call of the decoder, until all texts have ended.
     """
     alpha, k = call.config.penalty_alpha or 0.0, call.config.top_k or 1
-    decoding = call.decoding(**(keep | {"keep_hidden_states": True}))
+    decoding = call.decoding(**(options | {"output_hidden_states": True}))
     prompts, rules = call.prompts.rows, call.rules
     rows, texts = np.arange(len(prompts)), list(prompts)
     place = rows  # of each text, its row in the decoder's last call

@@ -56,7 +56,18 @@ def cast(x: Any, precision: str) -> Tensor:
 
 
 def rounded(x: Tensor, precision: str) -> Tensor:
-    """Round to the nearest number of a precision (see `cast`) and keep the dtype."""
+    """Round to the nearest number of a precision and keep the dtype.
+
+    Parameters
+    ----------
+    x, precision
+        See `cast`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the dtype of `x`.
+    """
     return cast(x, precision).astype(x.dtype, copy=False)
 
 

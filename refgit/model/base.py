@@ -148,6 +148,7 @@ class PretrainedModel(Generic[C]):
     def _attach(self, state: State, root: str = "") -> None:
         """Make this model, with its parts, a window on a state."""
         self._state, self._root = state, root
+        self._branches = root.split(".")[:-1]  # that lead to its parameters
 
     @classmethod
     def _part(cls, whole: PretrainedModel[Any], name: str) -> Self:
@@ -189,7 +190,7 @@ class PretrainedModel(Generic[C]):
     def parameters(self) -> dict[str, Any]:
         """The parameters as a tree: names up to a dot lead to branches."""
         tree = self._state.parameters
-        for branch in self._root.split(".")[:-1]:
+        for branch in self._branches:
             tree = tree[branch]
         return tree
 
@@ -371,7 +372,7 @@ class PretrainedModel(Generic[C]):
 
     def _operations(self, hook: Hook | None) -> Operations:
         """The operations of a call that has a hook of its own, at this model's place."""
-        operations = self.operations.with_hook(hook)
+        operations = self._state.operations.with_hook(hook)
         return operations.at(self._root[:-1]) if self._root else operations
 
     def _option(self, name: str, value: bool | None) -> bool:

@@ -152,7 +152,6 @@ class _Recorder:
         )
 
     def keep(self, name: str, array: Any) -> None:
-        """Add one tensor, behind the prefix of the call."""
         name = self.calls.prefix + name
         if is_wanted(name, self.patterns):
             # a copy: the model may go on in place

@@ -70,7 +70,7 @@ def test_a_new_search_by_beams_is_run_by_its_name(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"search": "third"}, r"search is 'third'; expected one of .*greedy, second, or None"),
+        ({"search": "third"}, r"search is 'third'; expected one of .*greedy, .*second, or None"),
         ({"search": "second", "num_beams": 3}, r"search is 'second' and .* ask for 'beam'"),
         ({"search": "second", "do_sample": True}, r"search is 'second' and .* ask for 'sample'"),
         ({"search": "beam"}, r"search is 'beam' and the other arguments ask for 'greedy'"),

@@ -46,10 +46,8 @@ class GitForCausalLM(PretrainedModel[GitConfig]):
     Parameters
     ----------
     config : GitConfig
-    seed : int
-        Of the random weights; `from_pretrained` reads trained ones.
-    backend, dtype, kernels
-        See `from_pretrained`.
+    seed, backend, dtype, kernels
+        See `GitModel`.
 
     Attributes
     ----------

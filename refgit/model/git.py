@@ -237,10 +237,8 @@ class GitModel(PretrainedModel[GitConfig]):
         head_mask : array (H,) or (layers, H), optional
             1 for heads of the text decoder that count, 0 for heads to silence; the same for the
             texts below.
-        interpolate_pos_encoding : bool
-            Take images of any height and width.
-        hook : callable, optional
-            Called with the name and the value of every intermediate.
+        interpolate_pos_encoding, hook
+            See `GitModel`.
 
         Returns
         -------

@@ -129,10 +129,8 @@ class GitVisionModel(PretrainedModel[GitVisionConfig]):
     Parameters
     ----------
     config : GitVisionConfig
-    seed : int
-        Of the random weights; `from_pretrained` reads trained ones.
-    backend, dtype, kernels
-        See `from_pretrained`.
+    seed, backend, dtype, kernels
+        See `GitModel`.
     """
 
     config_class = GitVisionConfig
@@ -160,14 +158,8 @@ class GitVisionModel(PretrainedModel[GitVisionConfig]):
         ----------
         pixel_values : array (B, C, S, S), floating point
             S = config.image_size; rescaled and normalised by the processor.
-        output_attentions, output_hidden_states : bool, optional
-            Whether to return what lies between.
-        interpolate_pos_encoding : bool
-            Take images of any height and width, and stretch the positions over their patches.
-        return_dict : bool, optional
-            False returns a plain tuple.
-        hook : callable, optional
-            Called with the name and the value of every intermediate.
+        output_attentions, output_hidden_states, interpolate_pos_encoding, return_dict, hook
+            See `GitModel`.
 
         Returns
         -------

@@ -83,7 +83,7 @@ class _Capture:
     """What the hooks share: the call in progress and the trace it is added to."""
 
     def __init__(self, torch: Any, model: Any, select: Sequence[str] | None) -> None:
-        self.torch, self.model = torch, model
+        self.torch = torch
         self.patterns = None if select is None else list(select)
         self.names = Names(path for path, _ in model.named_modules())
         self.trace = Trace(meta=_meta(torch, model))

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TextIO, TypeVar
@@ -217,22 +217,21 @@ def waiting(what: str, unit: str = "") -> Iterator[Bar]:
         bar.stop()
 
 
-def progress(iterable: Iterable[T], total: float | None, what: str) -> Iterator[T]:
-    """Go through an iterable and show how far one is; see `waiting`.
+def progress(things: Sequence[T], what: str) -> Iterator[T]:
+    """Go through a sequence and show how far one is; see `waiting`.
 
     Parameters
     ----------
-    iterable : iterable
-    total : float or None
-        How many there are. Of a single thing only that it goes on is shown.
+    things : sequence
+        Of a single one only that it goes on is shown.
     what : str
         What is done with them, such as "captioning".
     """
-    known = total if total is not None and total > 1 else None
+    total = len(things) if len(things) > 1 else None
     with waiting(what) as bar:
-        for i, item in enumerate(iterable):
-            bar.advance(i, known)
-            yield item
+        for i, thing in enumerate(things):
+            bar.advance(i, total)
+            yield thing
 
 
 def make_way() -> None:

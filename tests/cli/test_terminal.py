@@ -188,8 +188,8 @@ def test_progress_hands_on_every_item_and_may_be_left_early(
     screen_of = FakeTerminal()
     monkeypatch.setattr(sys, "stderr", screen_of)
     monkeypatch.setattr(terminal, "DELAY", 0.0)
-    assert list(terminal.progress("abc", 3, "spelling")) == ["a", "b", "c"]
-    for letter in terminal.progress("abc", 3, "spelling"):
+    assert list(terminal.progress("abc", "spelling")) == ["a", "b", "c"]
+    for letter in terminal.progress("abc", "spelling"):
         if letter == "b":
             break
     assert terminal._SHOWN == []

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         image = captioner.encode(opened(arguments.image))
     questions = arguments.questions
     failures = Failures(arguments)
-    for question in progress(questions, len(questions), "answering"):
+    for question in progress(questions, "answering"):
         entries = {"image": arguments.image, "question": question}
         with failures.tolerated(reprlib.repr(question), **entries):
             texts = captioner.stream_answer(image, question, arguments.max_new_tokens)

@@ -134,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
     captioner = load_captioner(arguments, max_length=arguments.max_length)
     sources = sources_of(arguments.images, videos=captioner.frames is not None)
     failures = Failures(arguments)
-    for file, source, before in progress(sources, len(sources), "captioning"):
+    for file, source, before in progress(sources, "captioning"):
         with failures.tolerated(file, image=file):
             texts = captioner.stream(opened(source))
             if arguments.json:

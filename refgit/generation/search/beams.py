@@ -199,6 +199,7 @@ class BeamsSearch(Search):
     def write(self, call: Call, streamer: Any = None) -> Array | Output:
         """See `Search`; there is no streamer, as beams revise tokens that were already emitted."""
         config, prompts = call.config, call.prompts.rows
+        count = config.num_return_sequences
         random = call.random if self.draws else None
         texts = [
             self.beams(prompt, rules, config, random)
@@ -207,24 +208,18 @@ class BeamsSearch(Search):
         record = Record(config, len(prompts) * config.num_beams)
         for step in run_beams(call.decoding(), texts):
             record.add(step)
-        best = [text.best(config.num_return_sequences) for text in texts]
-        if any(text.score == -np.inf for found in best for text in found):
+        best = [found for text in texts for found in text.best(count)]
+        if any(text.score == -np.inf for text in best):
             raise ValueError(NOTHING_LEFT)
-        written = [
-            text.ids[len(prompt) :]
-            for prompt, found in zip(prompts, best, strict=True)
-            for text in found
-        ]
+        written = [text.ids[len(prompts[i // count]) :] for i, text in enumerate(best)]
         sequences = _filled(written, self.filler(config))
-        above = np.repeat(call.prompts.ids, config.num_return_sequences, axis=0)
+        above = np.repeat(call.prompts.ids, count, axis=0)
         backend = call.model.backend
         ids = backend.asarray(np.concatenate([above, sequences], axis=1))
         if not config.return_dict_in_generate:
             return ids
-        scores = np.array([text.score for found in best for text in found], np.float32)
-        origins = [
-            text.origins + b * config.num_beams for b, found in enumerate(best) for text in found
-        ]
+        scores = np.array([text.score for text in best], np.float32)
+        origins = [text.origins + i // count * config.num_beams for i, text in enumerate(best)]
         return GenerateBeamDecoderOnlyOutput(
             ids,
             sequences_scores=backend.asarray(scores) if config.output_scores else None,

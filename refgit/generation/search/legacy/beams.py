@@ -7,6 +7,7 @@ kept, without the token that ended them, and the search stops by their scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -112,10 +113,9 @@ class LegacyBeams(Beams):
         """
         texts = [text for group in self.groups for text in group]
         found = sorted(texts, key=lambda text: text.score)[::-1][:n]
-        return [self._closed(text) for text in found]
-
-    def _closed(self, text: Hypothesis) -> Hypothesis:
-        if not len(self.ends) or len(text.ids) >= self.rules.longest:
-            return text
-        ids = np.append(text.ids, self.ends[0])
-        return Hypothesis(ids, text.score, text.origins, text.finished)
+        return [
+            replace(text, ids=np.append(text.ids, self.ends[:1]))
+            if len(text.ids) < self.rules.longest
+            else text
+            for text in found
+        ]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from refgit.generation.config import GenerationConfig
 from refgit.generation.logits.scores import Scores, probabilities
 from refgit.generation.search.token_by_token import TokenSearch, TokenStep
 from refgit.generation.session import Call, ended, processed
@@ -76,14 +75,14 @@ def _unit(x: Vectors) -> Vectors:  # (..., D), of length one
     return np.asarray(wide / np.maximum(length, np.finfo(wide.dtype).tiny))
 
 
-def _asked_by(config: GenerationConfig) -> bool:
-    several = (config.top_k or 0) > 1 and (config.penalty_alpha or 0) > 0
-    return several and config.num_beams == 1 and not config.do_sample
-
-
 CONTRASTIVE = TokenSearch(
     name="contrastive",
-    asked_by=_asked_by,
+    asked_by=lambda config: (
+        (config.top_k or 0) > 1
+        and (config.penalty_alpha or 0) > 0
+        and config.num_beams == 1
+        and not config.do_sample
+    ),
     heeds=frozenset(["penalty_alpha", "top_k"]),
     reads_last_token=True,
     steps=contrastive_search,

@@ -158,7 +158,6 @@ def load_parameters(
         _refuse_unexpected(rest, source)
         found = inside
     found |= {name: found[other] for name, other in (tied or {}).items() if other in found}
-    strangers = set(found) - set(shapes)
     missing = [name for name in shapes if name not in found]
     if missing:
         raise CheckpointError(
@@ -166,7 +165,7 @@ def load_parameters(
             f"such as {missing[0]} of shape {tuple(shapes[missing[0]])}. Take config.json and the "
             "weights from the same model."
         )
-    _refuse_unexpected(strangers, source)
+    _refuse_unexpected(set(found) - set(shapes), source)
     for name, shape in shapes.items():
         if tuple(found[name].shape) != tuple(shape):
             raise CheckpointError(

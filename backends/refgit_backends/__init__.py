@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Any
 
 from refgit_backends.base import Array, Backend, BackendError, DLPackArray, Kernel, to_numpy
 
@@ -34,14 +33,10 @@ _BUILT_IN = {
 }
 
 
-def entry_points(group: str) -> Any:
-    """What the installed packages declare; imported late, since reading it takes long."""
-    from importlib.metadata import entry_points as declared
-
-    return declared(group=group)
-
-
 def _registered() -> dict[str, str]:
+    """Backends of the installed packages."""
+    from importlib.metadata import entry_points  # late, since it takes long
+
     return {point.name: point.value for point in entry_points(group="refgit.backends")}
 
 

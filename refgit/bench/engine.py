@@ -16,7 +16,7 @@ from refgit.processing import GitProcessor, load_image
 from refgit.version import __version__
 
 Case = dict[str, Any]
-Runs = tuple[Callable[[], None], Callable[[], Any]]
+Runs = tuple[Callable[[], None] | None, Callable[[], Any]]
 
 
 class Engine:
@@ -72,7 +72,7 @@ class Engine:
 
         if self.limits is None:
             self.limits = Limits(self.model, self.settings.get("threads", 1))
-        return _nothing, self.limits.run_of(case)
+        return None, self.limits.run_of(case)
 
     def case_load(self, case: Case) -> Runs:
         """Read the checkpoint once more."""
@@ -80,19 +80,19 @@ class Engine:
         def run() -> None:
             self.load()
 
-        return _nothing, run
+        return None, run
 
     def case_preprocess(self, case: Case) -> Runs:
         """An image in memory to pixel values."""
         image = load_image(case["image"])
         processor = GitProcessor.from_pretrained(self.settings["model"])
-        return _nothing, lambda: processor(images=image, return_tensors="np")["pixel_values"]
+        return None, lambda: processor(images=image, return_tensors="np")["pixel_values"]
 
     def case_vision(self, case: Case) -> Runs:
         """The image encoder only."""
         model, pixels = self.model, self.pixels(case)
         encoder = model.git.image_encoder
-        return _nothing, lambda: encoder(pixels, interpolate_pos_encoding=True).last_hidden_state
+        return None, lambda: encoder(pixels, interpolate_pos_encoding=True).last_hidden_state
 
     def case_prefill(self, case: Case) -> Runs:
         """The image and the opening tokens, to scores of the first token."""
@@ -102,7 +102,7 @@ class Engine:
             cache = model.encode_image(pixels, interpolate_pos_encoding=True)
             return model.next_token_logits(ids, cache).logits
 
-        return _nothing, run
+        return None, run
 
     def case_decode(self, case: Case) -> Runs:
         """One more token, with the cache of those before."""
@@ -119,7 +119,7 @@ class Engine:
         """A text of a fixed length."""
         pixels, options = self.pixels(case), options_of(case)
         prompt = {"input_ids": np.array(case["ids"], np.int64)} if "ids" in case else {}
-        return _nothing, lambda: self.model.generate(pixels, **prompt, **options)
+        return None, lambda: self.model.generate(pixels, **prompt, **options)
 
     def pixels(self, case: Case) -> Any:
         """The pixel values of a case, on the device."""
@@ -136,15 +136,6 @@ def options_of(case: Case) -> dict[str, Any]:
         "min_length": length,
         "interpolate_pos_encoding": True,
     }
-
-
-def _nothing() -> None:
-    """Nothing is done before a run."""
-
-
-def load(settings: dict[str, Any]) -> Engine:
-    """Read the model."""
-    return Engine(settings)
 
 
 def once(settings: dict[str, Any], case: Case) -> Any:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,7 @@ class Limits:
         if not self.backend.on_gpu and model.dtype in ("float16", "bfloat16"):
             self.dtype = "float32"
         self.pool = np.random.default_rng(0).standard_normal(POOL).astype(np.float32)
-        self.weights: dict[Any, Any] = {}
-        self.executor: ThreadPoolExecutor | None = None
+        self.weight = cache(lambda shape, number: self.random(shape))
 
     def run_of(self, case: dict[str, Any]) -> Callable[[], Any]:
         """A function that does what the limit is measured by."""
@@ -79,41 +79,32 @@ class Limits:
         (columns, inner) and (inner, rows). What the numbers are makes no difference.
         """
         xp = self.backend.xp
-        with_out = self.backend.matmul_takes_out
-        lefts: dict[Any, Any] = {}
-        outs: dict[Any, Any] = {}
-        operands = []
-        seen: Counter[Any] = Counter()
+        left_of, out_of = cache(self.random), cache(self.random)  # by shape
+        operands: list[tuple[Any, Any, dict[str, Any]]] = []
+        seen: Counter[Product] = Counter()
         for p in products:
             stack = () if p.stack == 1 else (p.stack,)
-            left_key, out_key = (*stack, p.rows, p.inner), (*stack, p.rows, p.columns)
-            if left_key not in lefts:
-                lefts[left_key] = self.random(left_key)
-            if with_out and out_key not in outs:
-                outs[out_key] = self.random(out_key)
+            left = left_of((*stack, p.rows, p.inner))
             # A single row is a matrix-vector product, fastest by the checkpoint's (columns, inner).
             flip = p.rows == 1
             shape = (*stack, p.columns, p.inner) if flip else (*stack, p.inner, p.columns)
-            right_key = (shape, seen[p])  # its own, within this list
+            right = self.weight(shape, seen[p])  # its own, within this list
             seen[p] += 1
-            if right_key not in self.weights:
-                self.weights[right_key] = self.random(shape)
-            right = self.weights[right_key]
-            left, out = lefts[left_key], outs.get(out_key)
             if turned:
                 first = xp.reshape(right, (*stack, p.columns, p.inner))
                 left, right = first, xp.reshape(left, (*stack, p.inner, p.rows))
-                out = None if out is None else xp.reshape(out, (*stack, p.columns, p.rows))
             elif flip:
                 right = xp.matrix_transpose(right)
+            out = {}
+            if self.backend.matmul_takes_out:
+                out["out"] = out_of((*stack, p.rows, p.columns))
+                if turned:
+                    out["out"] = xp.reshape(out["out"], (*stack, p.columns, p.rows))
             operands.append((left, right, out))
 
         def run() -> None:
             for left, right, out in operands:
-                if out is None:
-                    xp.matmul(left, right)
-                else:
-                    xp.matmul(left, right, out=out)
+                xp.matmul(left, right, **out)
 
         return run
 
@@ -124,9 +115,7 @@ class Limits:
             buffer = self.backend.asarray(np.resize(self.pool, words), "float32")
             return lambda: self.backend.xp.max(buffer)
         parts = np.array_split(np.resize(self.pool, words), self.threads)
-        if self.executor is None:
-            self.executor = ThreadPoolExecutor(self.threads)
-        workers = self.executor
+        workers = ThreadPoolExecutor(self.threads)
         return lambda: list(workers.map(np.max, parts))  # type: ignore[return-value]
 
     def random(self, shape: tuple[int, ...]) -> Any:

@@ -38,7 +38,6 @@ def facts(threads: int) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -148,7 +148,6 @@ def python_of(peer: Peer, say: Callable[[str], None]) -> str:
 
 
 def _run(peer: Peer, command: list[str]) -> None:
-    """Run a step of making a peer's environment."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,9 @@ class Worker:
         if kill:
             self.process.kill()
         if self.process.stdin is not None and not self.process.stdin.closed:
-            try:
+            with suppress(OSError):  # it has gone before
                 self.process.stdin.write('{"do": "end"}\n')
                 self.process.stdin.close()
-            except OSError:
-                pass  # it has gone before
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:

@@ -122,8 +122,10 @@ def measure(
                 warm = partial(_warm, case=case, folder=folder)
                 turns = _turns_of(live, case, warm, tolerance, results)
                 known = {name for timed in results.times.values() for name in timed}
-                new = (limit for limit in limits(case) if limit["name"] not in known)
-                turns += [_limit_turn(live[0], limit) for limit in new]
+                for limit in limits(case):
+                    if limit["name"] not in known:
+                        run = partial(_seconds, live[0], limit)
+                        turns.append(Turn(limit["name"], run, sum(run())))
             results.times[case["name"]] = _in_turns(turns, repeats, case["name"], results)
     return results
 
@@ -137,14 +139,10 @@ class Turn:
     tried: float
 
 
-# One try of a case: what came of it, how long it took, and what runs the case again.
-Try = tuple[Any, float, Callable[[], list[float]]]
-
-
 def _turns_of(
     live: list[Worker],
     case: Case,
-    attempt: Callable[[Worker], Try],
+    attempt: Callable[[Worker], tuple[Any, Turn]],
     tolerance: float,
     results: Results,
 ) -> list[Turn]:
@@ -152,7 +150,7 @@ def _turns_of(
     turns, expected = [], None
     for worker in list(live):
         try:
-            found, seconds, run = attempt(worker)
+            found, turn = attempt(worker)
             if worker is live[0]:
                 expected = found
             elif expected is not None:
@@ -164,22 +162,22 @@ def _turns_of(
             if worker.process.poll() is not None:
                 live.remove(worker)
             continue
-        turns.append(Turn(worker.name, run, seconds))
+        turns.append(turn)
     return turns
 
 
-def _warm(worker: Worker, case: Case, folder: Path) -> Try:
+def _warm(worker: Worker, case: Case, folder: Path) -> tuple[Any, Turn]:
     """Run a case once in a worker that has loaded its model."""
     file = folder / f"{worker.name.replace('/', '_')}.npy"
     file.unlink(missing_ok=True)
     answer = worker.ask(do="result", case=case, file=str(file))
     found = np.load(file) if answer["written"] else None
-    return found, answer["seconds"], _asking(worker, case)
+    return found, Turn(worker.name, partial(_seconds, worker, case), answer["seconds"])
 
 
 def _cold(
     worker: Worker, start: Callable[[str], Worker], settings: dict[str, Any], case: Case
-) -> Try:
+) -> tuple[Any, Turn]:
     """Start a fresh process for a case, as for every further run of it."""
 
     def run() -> tuple[Any, float]:
@@ -192,31 +190,23 @@ def _cold(
         finally:
             fresh.close()
 
-    return *run(), lambda: [run()[1]]
+    found, seconds = run()
+    return found, Turn(worker.name, lambda: [run()[1]], seconds)
 
 
-def _limit_turn(worker: Worker, limit: Case) -> Turn:
-    run = _asking(worker, limit)
-    return Turn(limit["name"], run, sum(run()))
-
-
-def _asking(worker: Worker, case: Case) -> Callable[[], list[float]]:
-    def run() -> list[float]:
-        seconds: list[float] = worker.ask(do="time", case=case, least=LEAST)["seconds"]
-        return seconds
-
-    return run
+def _seconds(worker: Worker, case: Case) -> list[float]:
+    seconds: list[float] = worker.ask(do="time", case=case, least=LEAST)["seconds"]
+    return seconds
 
 
 def same_or_raise(
-    name: str, case: str, found: Any, expected: np.ndarray[Any, Any] | None, tolerance: float
+    name: str, case: str, found: Any, expected: np.ndarray[Any, Any], tolerance: float
 ) -> None:
     """Raise a BenchError unless a result is what refgit's is.
 
     Integers are token ids and must be equal; floats may differ by `tolerance` times the largest
     magnitude.
     """
-    assert expected is not None
     what = "not the same computation, so it is not timed"
     if found is None or found.shape != expected.shape:
         shape = None if found is None else found.shape

@@ -85,9 +85,6 @@ def measure_plan(
             patience=plan.patience,
         )
 
-    def limits(case: Case) -> list[Case]:
-        return limit_cases([case], config)
-
     workers: list[Worker] = []
     try:
         for name in pythons:
@@ -96,7 +93,7 @@ def measure_plan(
             except BenchError as error:
                 notes.append(f"left out: {error}")
         results = measure(
-            workers, start, settings_of(plan), cases, limits,
+            workers, start, settings_of(plan), cases, lambda case: limit_cases([case], config),
             repeats=plan.repeats, folder=folder, show=show,
         )  # fmt: skip
     finally:

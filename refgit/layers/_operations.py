@@ -23,6 +23,7 @@ Definition = TypeVar("Definition", bound=Callable[..., Any])
 # of several operations.
 OPERATIONS: dict[str, Callable[..., Any]] = dict(ACTIVATIONS)
 LAYERS: dict[str, Callable[..., Any]] = {}
+_TAKE_OPS: set[Callable[..., Any]] = set()  # the values of LAYERS, for `Operations.run`
 
 
 def operation(definition: Definition) -> Definition:
@@ -34,6 +35,7 @@ def operation(definition: Definition) -> Definition:
 def layer(definition: Definition) -> Definition:
     """Let backends have a kernel for a whole layer, which takes `ops` besides."""
     LAYERS[definition.__name__] = definition
+    _TAKE_OPS.add(definition)
     return definition
 
 
@@ -90,7 +92,7 @@ class Operations:
         attribute `serves` says of given arguments whether it takes them.
         """
         kernel: Any = self.kernels.get(definition, definition)
-        if definition not in LAYERS.values():
+        if definition not in _TAKE_OPS:
             return kernel(*arguments, **options)
         if kernel is definition or not kernel.serves(*arguments, **options):
             return definition(*arguments, ops=self, **options)

@@ -35,8 +35,7 @@ def add_absolute_positions(tokens: Array, table: Array) -> Array:
     -----
     Source: Dosovitskiy et al., arXiv 2010.11929, equation 1.
     """
-    xp = array_namespace(tokens)
-    return tokens + xp.expand_dims(table, axis=0)
+    return tokens + table  # (B, N, D) + (N, D)
 
 
 def interpolate_positions(table: Array, rows: int, columns: int) -> Array:

@@ -2,12 +2,10 @@ r"""Bytes that one caption needs: the weights, the cache, and activations."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from refgit.model.config import GitConfig
-from refgit.model.parameters import causal_lm_shapes
-from refgit.sizes.parts import TIED
+from refgit.sizes.parts import parameters_by_part
 from refgit.sizes.products import inner_width
 
 # Bytes of a number. NumPy has no bfloat16: there it is computed in float32, and takes 4.
@@ -70,17 +68,11 @@ def caption_memory(config: GitConfig, dtype: str = "float32") -> CaptionMemory:
     n_image = config.num_image_tokens()
     token = 2 * size * sum(inner_width(config, i) for i in range(config.num_hidden_layers))
     return CaptionMemory(
-        weights=size * count_parameters(config),
+        weights=size * sum(part.parameters for part in parameters_by_part(config)),
         cache_image=n_image * token,
         cache_text_token=token,
         activations=size * activation_numbers(config, n_image),
     )
-
-
-def count_parameters(config: GitConfig) -> int:
-    """Count the numbers a model has learned; a tied matrix once."""
-    tied = {TIED} if config.tie_word_embeddings else set()
-    return sum(math.prod(s) for name, s in causal_lm_shapes(config).items() if name not in tied)
 
 
 def activation_numbers(config: GitConfig, n_image: int) -> int:
@@ -97,13 +89,9 @@ def activation_numbers(config: GitConfig, n_image: int) -> int:
     GIT-base: two thirds of it), and the definitions by themselves up to five times as much, for
     the many terms of the exact GELU.
     """
-    vision = config.vision_config
-    n = vision.num_positions
-    frames = n_image // n
-    encoder = 6 * n_image * vision.hidden_size + 3 * max(
-        frames * vision.num_attention_heads * n**2, n_image * vision.intermediate_size
+    n_frame = config.vision_config.num_positions
+    return max(
+        6 * n_image * half.hidden_size
+        + 3 * n_image * max(half.num_attention_heads * n, half.intermediate_size)
+        for half, n in ((config.vision_config, n_frame), (config, n_image))
     )
-    decoder = 6 * n_image * config.hidden_size + 3 * max(
-        config.num_attention_heads * n_image**2, n_image * config.intermediate_size
-    )
-    return max(encoder, decoder)

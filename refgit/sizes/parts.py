@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from refgit.model.config import GitConfig
@@ -60,9 +59,8 @@ def parameters_by_part(config: GitConfig) -> list[Part]:
         ``GitForCausalLM(config).num_parameters()`` where nothing is tied. A tied matrix is counted
         once, with the word embedding.
     """
-    shapes: Mapping[str, tuple[int, ...]] = causal_lm_shapes(config)
     counts = {part: [0, 0] for part in _PARTS}
-    for name, shape in shapes.items():
+    for name, shape in causal_lm_shapes(config).items():
         if config.tie_word_embeddings and name == TIED:
             continue
         part = next(part for part, start in _PARTS.items() if name.startswith(start))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import refgit_backends
 from helpers.backends import ROOT, make_backend
 from helpers.mathematics import MATHEMATICS
 from helpers.models import CONFIG, draw_inputs
@@ -60,7 +60,7 @@ def test_a_third_party_backend_is_found_by_its_entry_point(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     point = SimpleNamespace(name="mine", value="refgit_backends.numpy.backend:NumpyBackend")
-    monkeypatch.setattr(refgit_backends, "entry_points", lambda group: [point])
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
     assert "mine" in available()
     assert isinstance(get_backend("mine"), NumpyBackend)
 

@@ -67,16 +67,16 @@ import numpy as np
 from refgit.bench import engine
 
 class Engine(engine.Engine):
+    def __init__(self, settings):
+        {loading}
+        super().__init__(settings)
+
     def case(self, case):
         before, run = super().case(case)
         return before, lambda: changed(run())
 
 def changed(x):
     {change}
-
-def load(settings):
-    {loading}
-    return Engine(settings)
 
 once = engine.once
 """

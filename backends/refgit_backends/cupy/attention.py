@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from refgit_backends.base import Array, Kernel
-from refgit_backends.common import Hook, kernel, segments
+from refgit_backends.common import Hook, average, kernel
 from refgit_backends.cupy.launch import DTYPES, MAX_KEYS, Launcher
 
 FEW_QUERIES = 8  # up to here one kernel
@@ -52,8 +52,7 @@ def attention_kernel(launch: Launcher) -> Kernel:
         context, probabilities = _by_products(launch, query, keys, values, bias, head_mask, hook)
         return context, probabilities if keep_probabilities else None
 
-    made: Kernel = attention
-    return made
+    return attention
 
 
 def _at_once(
@@ -139,8 +138,4 @@ def _by_products(
         joint *= head_mask[:, None, None]
     if hook is not None:
         joint = hook("probabilities", joint)
-    parts = []
-    for value, part in segments(values, 2):
-        weights = joint[..., part].reshape(-1, *value.shape[:2], q, value.shape[2])
-        parts.append(xp.matmul(weights, value).reshape(b, heads, q, d))
-    return sum(parts[1:], parts[0]), joint
+    return average(joint, values), joint

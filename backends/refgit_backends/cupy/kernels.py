@@ -83,8 +83,7 @@ def _activation(name: str, launch: Launcher) -> Kernel:
         start(y, x, None, 1, x.size)
         return y
 
-    made: Kernel = activation
-    return made
+    return activation
 
 
 def _serves(x: Array, *_: Any, activation: Any, **__: Any) -> bool:
@@ -112,5 +111,4 @@ def _feed_forward(linear: Kernel) -> Kernel:
         h = hook(names[1], activation(h))
         return hook(names[2], linear(h, **fc2))
 
-    made: Kernel = feed_forward
-    return made
+    return feed_forward

@@ -6,13 +6,10 @@ Their attribute `in_place` is what `feed_forward` runs between its products.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from refgit_backends.common import kernel
-
-Floats = np.ndarray[Any, Any]
+from refgit_backends.common import Floats, kernel
 
 BLOCK = 16384  # numbers; as float32 64 KiB, several of which fit a second-level cache
 

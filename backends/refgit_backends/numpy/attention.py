@@ -18,12 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from refgit_backends.common import Hook, kernel, segments
+from refgit_backends.common import Floats, Hook, average, kernel, segments
 from refgit_backends.numpy.linear import MANY_ROWS
 from refgit_backends.numpy.normalization import softmax
 from refgit_backends.numpy.threads import divide
-
-Floats = np.ndarray[Any, Any]
 
 _SCORES = 1 << 20  # numbers at a time: 4 MiB of float32
 _SCORES_OF_THREAD = 1 << 18  # 1 MiB, half of a second-level cache
@@ -54,12 +52,11 @@ def attention(
     B' is B or the number of images G; text b belongs to image b mod G.
     """
     b, heads, q, _ = query.shape
-    n_keys = sum(key.shape[2] for key in keys)
     plain = bias is None and head_mask is None and query.dtype != np.float16
-    scores, probabilities = (
-        np.empty((b, heads, q, n_keys), query.dtype) if wanted else None
-        for wanted in (hook is not None, hook is not None or keep_probabilities)
-    )
+    scores = probabilities = None
+    if hook is not None or keep_probabilities:
+        probabilities = np.empty((b, heads, q, sum(key.shape[2] for key in keys)), query.dtype)
+        scores = None if hook is None else np.empty_like(probabilities)
     if plain and q == 1:
         context = _one_token(query, keys, values, scores, probabilities)
     elif plain and len(keys) == 1 and len(keys[0]) == b and q >= MANY_ROWS:
@@ -72,7 +69,9 @@ def attention(
             probabilities = _probabilities(found, bias, head_mask)
         weights = hook("probabilities", probabilities)
         if found is not scores or weights is not probabilities:
-            context, probabilities = _average(weights, values), weights
+            wide = np.result_type(query.dtype, np.float32)
+            context = average(weights.astype(wide), [value.astype(wide) for value in values])
+            context, probabilities = context.astype(query.dtype, copy=False), weights
     return context, probabilities if keep_probabilities else None
 
 
@@ -83,17 +82,6 @@ def _probabilities(scores: Floats, bias: Floats | None, head_mask: Floats | None
     if head_mask is not None:
         p *= head_mask[:, None, None]
     return p.astype(scores.dtype, copy=False)
-
-
-def _average(probabilities: Floats, values: Sequence[Floats]) -> Floats:
-    """Average values by a hook's probabilities: (B, H, Q, K), (B', H, K_i, d) -> (B, H, Q, d)."""
-    b, heads, q, _ = probabilities.shape
-    wide = np.result_type(probabilities.dtype, np.float32)
-    context: Floats = np.zeros((b, heads, q, values[0].shape[3]), wide)
-    for value, part in segments(values, 2):
-        weights = probabilities[..., part].reshape(-1, *value.shape[:2], q, value.shape[2])
-        context += np.matmul(weights.astype(wide), value.astype(wide)).reshape(context.shape)
-    return context.astype(probabilities.dtype, copy=False)
 
 
 def _any(

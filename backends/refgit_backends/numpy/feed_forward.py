@@ -9,15 +9,15 @@ than one group.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from refgit_backends.common import Hook, kernel
+from refgit_backends.common import Floats, Hook, kernel
 from refgit_backends.numpy.linear import FEW_ROWS, MANY_ROWS, linear, multiply, multiply_few
 from refgit_backends.numpy.threads import divide
 
-Floats = np.ndarray[Any, Any]
+InPlace: TypeAlias = Callable[[Floats, Floats], None]  # from the first to the second, or one array
 
 _ROWS = 2048  # tokens at a time
 _BLOCK = 1 << 17  # numbers of a block; as float32 512 KiB, a quarter of a second-level cache
@@ -43,31 +43,13 @@ def feed_forward(
 ) -> Floats:
     """Apply fc1, activation, fc2: (..., D), weights (F, D) and (D, F) -> (..., D)."""
     rows = x.reshape(-1, x.shape[-1])
-    if len(rows) < MANY_ROWS:
-        return _of_few(x, fc1, fc2, activation, names, hook)
-    y = np.empty((len(fc2["weight"]), len(rows)), x.dtype)  # (D, R)
     wide = None if hook is None else np.empty((2, len(rows), len(fc1["weight"])), x.dtype)
-    in_place: Callable[[Floats, Floats], None] = activation.in_place  # type: ignore[attr-defined]
-    for start in range(0, len(rows), _ROWS):
-        part = slice(start, start + _ROWS)
-        tokens = rows[part].T  # (D, R)
-        h = np.empty((len(fc1["weight"]), tokens.shape[1]), x.dtype)  # (F, R)
-        _activated(tokens, fc1, in_place, h, None if wide is None else wide[:, part])
-        multiply(fc2["weight"], h, fc2["bias"], y[:, part])  # (F, R) -> (D, R)
-    y = y.T.reshape(*x.shape[:-1], len(y))  # a view, as of `linear`
-    return y if wide is None else _hooked(wide, y, fc2, activation, names, hook)
-
-
-def _hooked(
-    wide: Floats,
-    y: Floats,
-    fc2: Mapping[str, Floats],
-    activation: Callable[[Floats], Floats],
-    names: tuple[str, str, str],
-    hook: Any,
-) -> Floats:
-    """Call the hook with fc1, activation (2, R, F) and fc2; after a replacement, compute again."""
-    before, after = wide.reshape(2, *y.shape[:-1], -1)
+    compute = _of_many if len(rows) >= MANY_ROWS else _of_few
+    y: Floats = compute(rows, fc1, fc2, activation.in_place, wide)  # type: ignore[attr-defined]
+    y = y.reshape(*x.shape[:-1], -1)
+    if hook is None or wide is None:
+        return y
+    before, after = wide.reshape(2, *x.shape[:-1], -1)
     given = hook(names[0], before)
     if given is not before:
         after = activation(given)
@@ -78,29 +60,44 @@ def _hooked(
     return y
 
 
-def _of_few(
-    x: Floats,
+def _of_many(
+    rows: Floats,
     fc1: Mapping[str, Floats],
     fc2: Mapping[str, Floats],
-    activation: Callable[[Floats], Floats],
-    names: tuple[str, str, str],
-    hook: Hook | None,
+    in_place: InPlace,
+    wide: Floats | None,
+) -> Floats:
+    """Compute (R, D) -> (R, D), a view as of `linear`, and both steps, (2, R, F), for a hook."""
+    y = np.empty((len(fc2["weight"]), len(rows)), rows.dtype)  # (D, R)
+    for start in range(0, len(rows), _ROWS):
+        part = slice(start, start + _ROWS)
+        tokens = rows[part].T  # (D, R)
+        h = np.empty((len(fc1["weight"]), tokens.shape[1]), rows.dtype)  # (F, R)
+        _activated(tokens, fc1, in_place, h, None if wide is None else wide[:, part])
+        multiply(fc2["weight"], h, fc2["bias"], y[:, part])  # (F, R) -> (D, R)
+    return y.T
+
+
+def _of_few(
+    rows: Floats,
+    fc1: Mapping[str, Floats],
+    fc2: Mapping[str, Floats],
+    in_place: InPlace,
+    wide: Floats | None,
 ) -> Floats:
     """Do the same for a few rows; each thread takes its own channels through all three steps."""
-    rows = x.reshape(-1, x.shape[-1])
-    wide = None if hook is None else np.empty((2, len(rows), len(fc1["weight"])), x.dtype)
     parts: dict[int, Floats] = {}  # by the first channel, so that the sum has an order
 
     def part(channels: slice) -> None:
-        h = np.empty((len(rows), channels.stop - channels.start), x.dtype)  # of (R, F)
+        h = np.empty((len(rows), channels.stop - channels.start), rows.dtype)  # of (R, F)
         multiply_few(rows, fc1["weight"][channels], h)
         h += fc1["bias"][channels]
         if wide is not None:
             wide[0, :, channels] = h
-        activation.in_place(h, h)  # type: ignore[attr-defined]
+        in_place(h, h)
         if wide is not None:
             wide[1, :, channels] = h
-        y = np.empty((len(rows), len(fc2["weight"])), x.dtype)  # (R, D)
+        y = np.empty((len(rows), len(fc2["weight"])), rows.dtype)  # (R, D)
         multiply_few(h, fc2["weight"][:, channels], y)
         parts[channels.start] = y
 
@@ -108,16 +105,11 @@ def _of_few(
     y = fc2["bias"] + parts[0]
     for start in sorted(parts)[1:]:
         y += parts[start]
-    y = y.reshape(*x.shape[:-1], -1)
-    return y if wide is None else _hooked(wide, y, fc2, activation, names, hook)
+    return y
 
 
 def _activated(
-    x: Floats,
-    fc1: Mapping[str, Floats],
-    in_place: Callable[[Floats, Floats], None],
-    h: Floats,
-    wide: Floats | None,
+    x: Floats, fc1: Mapping[str, Floats], in_place: InPlace, h: Floats, wide: Floats | None
 ) -> None:
     """Write phi(W x + b): (D, R) -> (F, R), and both steps, (2, R, F), for a hook."""
     weight, bias = fc1["weight"], fc1["bias"][:, None]

@@ -10,14 +10,11 @@ BLAS's matrix-vector product; of two or three rows too, if they stay in the firs
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from refgit_backends.common import Floats
 from refgit_backends.numpy.blas import controls
 from refgit_backends.numpy.threads import divide
-
-Floats = np.ndarray[Any, Any]
 
 # OpenBLAS multiplies matrices of a few hundred thousand multiplications without copying them into
 # its own order, and in the calling thread.

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from refgit_backends.common import kernel
+from refgit_backends.common import Floats, kernel
 from refgit_backends.numpy.linear import MANY_ROWS
 from refgit_backends.numpy.threads import divide
-
-Floats = np.ndarray[Any, Any]
 
 BLOCK = 1 << 18  # numbers; as float32 1 MiB, half of a second-level cache
 _SHARED_ROWS = 512  # fewer are done before a second thread wakes

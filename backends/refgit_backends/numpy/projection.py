@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from refgit_backends.common import Hook, kernel
+from refgit_backends.common import Floats, Hook, kernel
 from refgit_backends.numpy.linear import FEW_ROWS, MANY_ROWS, linear, multiply_few
 from refgit_backends.numpy.threads import divide
-
-Floats = np.ndarray[Any, Any]
 
 
 def _serves(
@@ -39,7 +37,8 @@ def project_heads(
     if x.dtype == np.float16 or not (few or many):
         maps = [linear(x, p[name]["weight"], p[name]["bias"]) for name in names]
     else:
-        y = [_empty(len(p[name]["weight"]), len(rows), x.dtype, turned=many) for name in names]
+        order: Literal["F", "C"] = "F" if many else "C"  # many are stored channel by channel
+        y = [np.empty((len(rows), len(p[name]["weight"])), x.dtype, order) for name in names]
 
         def part(channels: slice) -> None:
             for name, out in zip(names, y, strict=True):
@@ -59,8 +58,3 @@ def project_heads(
         out.reshape(b, length, num_heads, -1).transpose(0, 2, 1, 3)  # (B, H, L, D/H), a view
         for out in maps
     )
-
-
-def _empty(channels: int, rows: int, dtype: Any, *, turned: bool) -> Floats:
-    """An array (R, D), which is stored channel by channel if it is `turned`."""
-    return np.empty((channels, rows), dtype).T if turned else np.empty((rows, channels), dtype)

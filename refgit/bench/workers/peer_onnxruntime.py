@@ -72,18 +72,17 @@ class Engine:
 
     def case_load(self, case: Case) -> Any:
         """Open the sessions once more."""
-        return _nothing, self.load
+        return None, self.load
 
     def case_preprocess(self, case: Case) -> Any:
         """An image in memory to pixel values."""
         image = import_module("PIL.Image").open(case["image"]).convert("RGB")
-        image.load()
-        return _nothing, lambda: preprocess(image, self.folder)
+        return None, lambda: preprocess(image, self.folder)
 
     def case_vision(self, case: Case) -> Any:
         """The image encoder only."""
         pixels = self.value(np.load(case["pixels"]))
-        return _nothing, lambda: self.features(pixels)
+        return None, lambda: self.features(pixels)
 
     def case_prefill(self, case: Case) -> Any:
         """The image and the opening token, to scores of the first token."""
@@ -93,7 +92,7 @@ class Engine:
             state = State(self, self.read_image(pixels), len(ids))
             return state.step(ids[:, 0])
 
-        return _nothing, run
+        return None, run
 
     def case_decode(self, case: Case) -> Any:
         """One more token, with the cache of those before."""
@@ -111,7 +110,7 @@ class Engine:
     def case_generate(self, case: Case) -> Any:
         """A text of a fixed length."""
         pixels = self.value(np.load(case["pixels"]))
-        return _nothing, lambda: self.generate(pixels, case)
+        return None, lambda: self.generate(pixels, case)
 
     def features(self, pixels: Any) -> Any:
         """Pixels to features, in ONNX Runtime's arrays."""
@@ -240,15 +239,6 @@ def preprocess(image: Any, folder: Path) -> Any:
     std = np.array(settings["image_std"], np.float32)
     scale = np.float32(settings.get("rescale_factor", 1 / 255)) / std
     return np.ascontiguousarray((pixels * scale - mean / std).transpose(2, 0, 1)[None])
-
-
-def _nothing() -> None:
-    """Nothing is done before a run."""
-
-
-def load(settings: dict[str, Any]) -> Engine:
-    """Open the sessions."""
-    return Engine(settings)
 
 
 def once(settings: dict[str, Any], case: Case) -> Any:

@@ -31,7 +31,6 @@ class Engine:
             raise RuntimeError("this torch sees no GPU; measure on one with a CUDA build of torch")
         self.major = int(self.transformers.__version__.split(".")[0])
         self.model = self.load()
-        self.processor: Any = None
         forward = inspect.signature(self.model.forward).parameters
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in forward else {}
 
@@ -81,35 +80,28 @@ class Engine:
         def run() -> None:
             self.load()
 
-        return _nothing, run
+        return None, run
 
     def case_preprocess(self, case: Case) -> Any:
         """An image in memory to pixel values."""
         image = import_module("PIL.Image").open(case["image"]).convert("RGB")
-        image.load()
-        processor = self._processor()
+        processor = self.processor()
+        return None, lambda: processor(images=image, return_tensors="pt")["pixel_values"]
 
-        def run() -> Any:
-            return processor(images=image, return_tensors="pt")["pixel_values"]
-
-        return _nothing, run
-
-    def _processor(self) -> Any:
-        if self.processor is None:
-            auto = self.transformers.AutoProcessor
-            self.processor = auto.from_pretrained(self.settings["model"])
-        return self.processor
+    def processor(self) -> Any:
+        """Read the checkpoint's processor."""
+        return self.transformers.AutoProcessor.from_pretrained(self.settings["model"])
 
     def case_vision(self, case: Case) -> Any:
         """The image encoder only."""
         pixels = self.tensor(np.load(case["pixels"]))
-        return _nothing, lambda: self.model.git.image_encoder(pixels).last_hidden_state
+        return None, lambda: self.model.git.image_encoder(pixels).last_hidden_state
 
     def case_prefill(self, case: Case) -> Any:
         """The image and the opening token, to scores of the first token."""
         pixels, ids = self.tensor(np.load(case["pixels"])), self.tensor(case["ids"])
         options = {"pixel_values": pixels, "input_ids": ids, "use_cache": True, **self.last_only}
-        return _nothing, lambda: self.model(**options).logits[:, -1]
+        return None, lambda: self.model(**options).logits[:, -1]
 
     def case_decode(self, case: Case) -> Any:
         """One more token, with the cache of those before."""
@@ -133,39 +125,26 @@ class Engine:
     def case_generate(self, case: Case) -> Any:
         """A text of a fixed length."""
         pixels = self.tensor(np.load(case["pixels"]))
+        return None, lambda: self.generate(pixels, case)
+
+    def generate(self, pixels: Any, case: Case) -> Any:
+        """Tokens (B, 1 + tokens), by greedy or beam search."""
         length = case["tokens"] + 1
-        options = {
-            "pixel_values": pixels,
-            "num_beams": case["beams"],
-            "do_sample": False,
-            "max_length": length,
-            "min_length": length,
-        }
-        return _nothing, lambda: self.model.generate(**options)
-
-
-def _nothing() -> None:
-    """Nothing is done before a run."""
-
-
-def load(settings: dict[str, Any]) -> Engine:
-    """Read the model."""
-    return Engine(settings)
+        return self.model.generate(
+            pixel_values=pixels,
+            num_beams=case["beams"],
+            do_sample=False,
+            max_length=length,
+            min_length=length,
+        )
 
 
 def once(settings: dict[str, Any], case: Case) -> list[list[int]]:
     """From nothing to the tokens of a caption of an image file, and their text."""
     engine = Engine(settings)
-    processor = engine._processor()
+    processor = engine.processor()
     image = import_module("PIL.Image").open(case["image"]).convert("RGB")
     pixels = processor(images=image, return_tensors="pt")["pixel_values"]
-    length = case["tokens"] + 1
-    ids = engine.model.generate(
-        pixel_values=pixels.to(engine.device, engine.model.dtype),
-        num_beams=case["beams"],
-        do_sample=False,
-        max_length=length,
-        min_length=length,
-    )
+    ids = engine.generate(pixels.to(engine.device, engine.model.dtype), case)
     processor.batch_decode(ids, skip_special_tokens=True)
     return ids.tolist()  # type: ignore[no-any-return]

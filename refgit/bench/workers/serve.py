@@ -2,13 +2,14 @@
 
     python serve.py MODULE
 
-`MODULE` supplies ``load(settings)``, which returns an engine:
+`MODULE` supplies a class and a function:
 
-    engine.facts          dict, what the report says of it: versions, threads
-    engine.case(case)     (before, run): two functions; only `run` is timed
-    engine.wait()         return when the device has done its work
-    engine.host(result)   what `run` returned, as a NumPy array or None
-    engine.once(case)     a caption of an image file, from nothing: process start to here
+    Engine(settings)      reads the model
+    .facts                dict, what the report says of it: versions, threads
+    .case(case)           (before, run): two functions, the first or None; only `run` is timed
+    .wait()               return when the device has done its work
+    .host(result)         what `run` returned, as a NumPy array or None
+    once(settings, case)  a caption of an image file, from nothing: process start to here
 
 Messages: ``{"do": "prepare", "settings": {...}}``, ``{"do": "result", "case": {...}, "file": F}``
 (run once, write the result to the file), ``{"do": "time", "case": {...}, "least": SECONDS}`` (run
@@ -43,7 +44,7 @@ class Server:
         if action == "prepare":
             if message["settings"].get("clock") == "processor":
                 self.now = time.process_time
-            self.engine = import_module(self.module).load(message["settings"])
+            self.engine = import_module(self.module).Engine(message["settings"])
             return {"facts": self.engine.facts}
         if action == "once":
             found = import_module(self.module).once(message["settings"], message["case"])
@@ -61,7 +62,8 @@ class Server:
 
     def timed(self, before: Any, run: Any) -> tuple[float, Any]:
         """Seconds of one run, and what it returned."""
-        before()
+        if before is not None:
+            before()
         self.engine.wait()
         start = self.now()
         result = run()

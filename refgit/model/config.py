@@ -73,13 +73,10 @@ _TEXT_RULES: tuple[Rule, ...] = (
 )
 
 
-def _expect_heads_divide_width(config: GitVisionConfig | GitConfig) -> None:
-    require(
-        config,
-        "hidden_size",
-        config.hidden_size % config.num_attention_heads == 0,
-        f"a multiple of num_attention_heads, which is {config.num_attention_heads}",
-    )
+def _expect_multiple(config: GitVisionConfig | GitConfig, name: str, of: str) -> None:
+    divisor = getattr(config, of)
+    expected = f"a multiple of {of}, which is {divisor}"
+    require(config, name, getattr(config, name) % divisor == 0, expected)
 
 
 def _expect_pruned_heads(config: GitConfig) -> None:
@@ -293,13 +290,8 @@ class GitVisionConfig(_JsonConfig):
     def __post_init__(self) -> None:
         make_plain(self)
         require_rules(self, _VISION_RULES)
-        _expect_heads_divide_width(self)
-        require(
-            self,
-            "image_size",
-            self.image_size % self.patch_size == 0,
-            f"a multiple of patch_size, which is {self.patch_size}",
-        )
+        _expect_multiple(self, "hidden_size", "num_attention_heads")
+        _expect_multiple(self, "image_size", "patch_size")
 
     @property
     def num_patches(self) -> int:
@@ -396,7 +388,7 @@ class GitConfig(_JsonConfig):
             require(self, "vision_config", known, "a GitVisionConfig, a mapping or None")
             object.__setattr__(self, "vision_config", GitVisionConfig.from_dict(vision or {}))
         require_rules(self, _TEXT_RULES)
-        _expect_heads_divide_width(self)
+        _expect_multiple(self, "hidden_size", "num_attention_heads")
         require(
             self,
             "pad_token_id",

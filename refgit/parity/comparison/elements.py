@@ -15,12 +15,6 @@ from refgit.traces.container import Tensor, Trace
 
 # What masks put in the place of scores, or add to them.
 _MASKED = -1e4
-# A type and the integers of its width.
-_BITS: dict[str, tuple[Any, Any]] = {
-    "float64": (np.float64, np.int64),
-    "float32": (np.float32, np.int32),
-    "float16": (np.float16, np.int16),
-}
 
 
 def misfit_row(other: Trace, misfit: Misfit) -> Row:
@@ -146,8 +140,9 @@ def _ulp(a: Tensor, b: Tensor, precision: str, *, exact: bool) -> int:
         return 0
     if exact:
         return int(np.abs(a - b).max())
-    real, whole = _BITS.get(precision, _BITS["float32"])
     narrow = precision == "bfloat16"  # a float32 whose lower half is empty
+    real = np.dtype("float32" if narrow else precision)
+    whole = np.dtype(f"int{8 * real.itemsize}")
 
     def rank(x: Tensor) -> Tensor:
         with np.errstate(over="ignore"):

@@ -114,10 +114,12 @@ class Record:
         Says what to keep.
     rows : int
         Rows of the search, those that have ended included; these go on with ``filler_id``.
+    backend : Backend
+        Where the arrays go.
     """
 
-    def __init__(self, config: GenerationConfig, rows: int) -> None:
-        self.rows, self.filler = rows, config.filler_id
+    def __init__(self, config: GenerationConfig, rows: int, backend: Backend) -> None:
+        self.rows, self.filler, self.asarray = rows, config.filler_id, backend.asarray
         whole = config.return_dict_in_generate
         self.kept: dict[str, list[Any]] = {
             name: []
@@ -133,22 +135,16 @@ class Record:
                 whole = np.full((self.rows, value.shape[1]), -np.inf, value.dtype)
                 whole[:, self.filler] = 0
                 whole[step.rows] = value
-                steps.append(whole)
+                steps.append(self.asarray(whole))
             else:
                 wholes = [np.zeros((self.rows, *x.shape[1:]), x.dtype) for x in value]
                 for whole, x in zip(wholes, value, strict=True):
                     whole[step.rows] = x
-                steps.append(tuple(wholes))
+                steps.append(tuple(map(self.asarray, wholes)))
 
-    def on(self, backend: Backend) -> dict[str, tuple[Any, ...]]:
-        """Everything kept, as arrays of a backend."""
-        moved: dict[str, tuple[Any, ...]] = {}
-        for name, steps in self.kept.items():
-            if name in ("scores", "logits"):
-                moved[name] = tuple(map(backend.asarray, steps))
-            else:
-                moved[name] = tuple(tuple(map(backend.asarray, step)) for step in steps)
-        return moved
+    def fields(self) -> dict[str, tuple[Any, ...]]:
+        """Everything kept, by the names of the outputs' fields."""
+        return {name: tuple(steps) for name, steps in self.kept.items()}
 
 
 def transition_scores(

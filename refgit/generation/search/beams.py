@@ -199,13 +199,13 @@ class BeamsSearch(Search):
     def write(self, call: Call, streamer: Any = None) -> Array | Output:
         """See `Search`; there is no streamer, as beams revise tokens that were already emitted."""
         config, prompts = call.config, call.prompts.rows
-        count = config.num_return_sequences
+        count, backend = config.num_return_sequences, call.model.backend
         random = call.random if self.draws else None
         texts = [
             self.beams(prompt, rules, config, random)
             for prompt, rules in zip(prompts, call.rules, strict=True)
         ]
-        record = Record(config, len(prompts) * config.num_beams)
+        record = Record(config, len(prompts) * config.num_beams, backend)
         for step in run_beams(call.decoding(), texts):
             record.add(step)
         best = [found for text in texts for found in text.best(count)]
@@ -214,7 +214,6 @@ class BeamsSearch(Search):
         written = [text.ids[len(prompts[i // count]) :] for i, text in enumerate(best)]
         sequences = _filled(written, self.filler(config))
         above = np.repeat(call.prompts.ids, count, axis=0)
-        backend = call.model.backend
         ids = backend.asarray(np.concatenate([above, sequences], axis=1))
         if not config.return_dict_in_generate:
             return ids
@@ -224,7 +223,7 @@ class BeamsSearch(Search):
             ids,
             sequences_scores=backend.asarray(scores) if config.output_scores else None,
             beam_indices=backend.asarray(_filled(origins, -1, sequences.shape[1])),
-            **record.on(backend),
+            **record.fields(),
             past_key_values=call.images,
         )
 

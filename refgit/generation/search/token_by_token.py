@@ -65,10 +65,10 @@ class TokenSearch(Search):
 
     def write(self, call: Call, streamer: Any = None) -> Array | Output:
         """See `Search`."""
-        config = call.config
+        config, backend = call.config, call.model.backend
         prompts = np.repeat(call.prompts.ids, config.num_return_sequences, axis=0)
         written = []
-        record = Record(config, len(prompts))
+        record = Record(config, len(prompts), backend)
         if streamer is not None:
             streamer.put(prompts)
         for step in self.steps(call):
@@ -80,11 +80,10 @@ class TokenSearch(Search):
                 streamer.put(tokens)
         if streamer is not None:
             streamer.end()
-        backend = call.model.backend
         ids = backend.asarray(np.concatenate([prompts, np.stack(written, axis=1)], axis=1))
         if not config.return_dict_in_generate:
             return ids
-        return GenerateDecoderOnlyOutput(ids, **record.on(backend), past_key_values=call.images)
+        return GenerateDecoderOnlyOutput(ids, **record.fields(), past_key_values=call.images)
 
 
 def choosing(choose: Callable[[Call], Choose]) -> Callable[..., Iterator[TokenStep]]:

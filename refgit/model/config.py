@@ -410,8 +410,10 @@ class GitConfig(_JsonConfig):
     @property
     def pruned_heads(self) -> dict[int, set[int]]:
         """Heads of each decoder layer that have been taken out; config.json's ``pruned_heads``."""
-        stored = plain(self.extra.get("pruned_heads")) or {}
-        return {int(layer): set(heads) for layer, heads in stored.items() if heads}
+        stored = self.extra.get("pruned_heads")
+        if not stored:
+            return {}
+        return {int(layer): set(heads) for layer, heads in plain(stored).items() if heads}
 
     def heads_of(self, layer: int) -> int:
         """Heads left in a decoder layer."""

@@ -57,7 +57,7 @@ class GitModel(PretrainedModel[GitConfig]):
 
     @property
     def _arguments(self) -> Arguments:
-        return Arguments(self.config, self.backend, self.dtype)
+        return Arguments(self.config, self._state.backend, self._state.dtype)
 
     @announced
     def __call__(

@@ -70,6 +70,10 @@ class State:
         operations = replace(self.operations, hooks=())
         return replace(self, operations=operations, on_calls=(), in_call=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What `copy.deepcopy` copies: not the hooks."""
+        return vars(self.own())
+
     @classmethod
     def on(
         cls, backend: Backend, config: Any, parameters: Mapping[str, Any], wanted: DTypeLike

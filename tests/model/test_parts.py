@@ -199,7 +199,11 @@ def test_what_an_installed_hook_returns_is_what_the_model_goes_on_with() -> None
     np.testing.assert_array_equal(whole(IDS, pixel_values=PIXELS).logits, plain)
 
 
-@pytest.mark.parametrize("make", [lambda m: m.to(dtype="float64"), copy.copy], ids=["to", "copy"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda m: m.to(dtype="float64"), copy.copy, copy.deepcopy],
+    ids=["to", "copy", "deepcopy"],
+)
 def test_a_model_made_inside_the_block_has_no_hooks(make: Any) -> None:
     whole, told = model(), list[Any]()
     with whole.hooked(lambda name, _: told.append(name), told.append):
@@ -207,6 +211,7 @@ def test_a_model_made_inside_the_block_has_no_hooks(make: Any) -> None:
         own = make(whole.git)
     own(IDS)
     assert not told
+    np.testing.assert_allclose(own(IDS)[0], whole.git(IDS)[0], atol=1e-5)
 
 
 def test_blocks_may_end_in_any_order() -> None:

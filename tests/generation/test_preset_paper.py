@@ -128,7 +128,7 @@ def microsoft_greedy(
     return text
 
 
-# ---- what it is held against
+# ---- the expected results
 
 
 def uncached(model: GitForCausalLM, pixels: np.ndarray) -> NextScores:

@@ -117,8 +117,8 @@ def run(code: str, name: str, grid: tuple[int, ...], block: tuple[int, ...], arg
             assert type(x) is numpy_type, f"{name}: {parameter} is a {type(x)}, not {kind}"
             passed.append(c_type(x))
         elif isinstance(x, np.generic):
-            assert type(x) is np.uint64, f"{name}: {parameter} is no pointer"
-            assert x == 0, f"{name}: {parameter} is no null pointer"
+            assert type(x) is np.uint64, f"{name}: {parameter} is not a pointer"
+            assert x == 0, f"{name}: {parameter} is not a null pointer"
             passed.append(ctypes.c_void_p(0))
         else:
             assert x.dtype == dtype_of(code), f"{name}: {parameter} is of {x.dtype}"

@@ -264,7 +264,7 @@ def decoder_layers(model: GitForCausalLM) -> Counter[str]:
 
 
 def test_the_first_word_reads_the_decoder_for_the_image_and_for_the_word() -> None:
-    """And all else once. Of the last layer the image needs the keys and values alone."""
+    """And all else once. Of the last layer the image needs only the keys and values."""
     model = testing.tiny_model()
     last = f"git.encoder.layer.{model.config.num_hidden_layers - 1}."
     image = decoder_layers(model)

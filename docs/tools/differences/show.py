@@ -45,7 +45,7 @@ def main() -> int:
         names = [name for name in ROWS if wanted_version(name) == here]
     for name in names:
         if name not in ROWS:
-            sys.exit(f"{name!r} is no name of a difference; without names all are listed.")
+            sys.exit(f"{name!r} is not the name of a difference; without names all are listed.")
         if wanted_version(name) != here:
             sys.exit(
                 f"{name} needs transformers {wanted_version(name)}.x; "

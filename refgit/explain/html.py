@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from refgit.explain.data import Bytes, ExplanationData, Numbers
-from refgit.html.page import Template, base64_of, script_safe
+from refgit.html.page import base64_of, script_safe, whole_page
 
 # By this a page of ours is known again: what is anything else is not written over.
 GENERATOR = '<meta name="generator" content="refgit explain">'
-_TEMPLATE = Template("refgit.explain", "explorer")
 
 
 def as_page(x: ExplanationData, *, model_name: str = "", image_name: str = "") -> str:
@@ -40,7 +39,7 @@ def as_page(x: ExplanationData, *, model_name: str = "", image_name: str = "") -
         "table": _table(x),
         "data": script_safe(data_block(x)),
     }
-    return _TEMPLATE.page(parts)
+    return whole_page("refgit.explain", "explorer", parts)
 
 
 # ---- data
@@ -160,17 +159,13 @@ def _word_buttons(x: ExplanationData) -> str:
 
 
 def _frames(x: ExplanationData) -> str:
-    many = len(x.image) > 1
-    pictures = []
-    for i, frame in enumerate(x.image):
-        name = f"frame {i + 1}" if many else "the image as the model sees it"
-        img = f'<img alt="{name}" src="{picture_uri(frame)}">'
-        pictures.append(
-            f'<button type="button" data-f="{i}">{img}<span>frame {i + 1}</span></button>'
-            if many
-            else img
-        )
-    return "".join(pictures)
+    if len(x.image) == 1:
+        return f'<img alt="the image as the model sees it" src="{picture_uri(x.image[0])}">'
+    return "".join(
+        f'<button type="button" data-f="{i}"><img alt="frame {i + 1}" src="{picture_uri(frame)}">'
+        f"<span>frame {i + 1}</span></button>"
+        for i, frame in enumerate(x.image)
+    )
 
 
 def picture_uri(pixels: Bytes) -> str:

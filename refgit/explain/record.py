@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -86,18 +85,16 @@ def explain_pixels(
     room = model.config.text_room(model.count_image_tokens(pixels))
     captioner = Captioner(model, processor, min(max_length, room))
     ids = _written(captioner, pixel_values) if text is None else _given(captioner, text, room)
-    found = _pass(model, pixels, ids[:-1], any_size=processor.keeps_aspect_ratio)
-    vision = model.config.vision_config
-    grid = tuple(size // vision.patch_size for size in pixels.shape[-2:])
-    frames = pixels.shape[1] if pixels.ndim == 5 else 1
-    return _explanation(
-        processor.tokenizer,
-        ids,
-        found,
+    states, scores = _pass(model, pixels, ids[:-1], any_size=processor.keeps_aspect_ratio)
+    patch = model.config.vision_config.patch_size
+    rows, columns = (size // patch for size in pixels.shape[-2:])
+    return Explanation(
         generated=text is None,
         heads=_heads(model),
-        image=_as_seen(to_numpy(pixel_values), processor.image_processor, vision.patch_size),
-        grid=(frames, grid[0], grid[1]),
+        image=_as_seen(to_numpy(pixel_values), processor.image_processor, patch),
+        grid=(pixels.shape[1] if pixels.ndim == 5 else 1, rows, columns),
+        **states,
+        **_predictions(processor.tokenizer, ids, scores),
     )
 
 
@@ -130,21 +127,13 @@ def _given(captioner: Captioner, text: str, room: int) -> list[int]:
 # ---- the pass
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """What is kept of one pass; see `Explanation` for what it becomes."""
-
-    attentions: tuple[Numbers, ...]  # (H, T, L) each
-    rollouts: Numbers  # (layers, T, L)
-    image_norms: Numbers  # (image layers + 1, F R C)
-    states: Numbers  # (layers + 1, T, D)
-    scores: Numbers  # (layers + 1, T, V): the head's, of each state
-
-
-def _pass(model: GitForCausalLM, pixels: Any, ids: Sequence[int], *, any_size: bool) -> _Pass:
+def _pass(
+    model: GitForCausalLM, pixels: Any, ids: Sequence[int], *, any_size: bool
+) -> tuple[dict[str, Any], Numbers]:
     """Run the model on image and text at once; the head only reads the text's positions.
 
-    A decoder layer ends as the last one does, so the head can read the states after any.
+    A decoder layer ends as the last one does, so the head can read the states after any. Returned
+    are what an `Explanation` says of the states, and the head's scores of each, (layers + 1, T, V).
     """
     image_norms: list[Numbers] = []
 
@@ -170,13 +159,13 @@ def _pass(model: GitForCausalLM, pixels: Any, ids: Sequence[int], *, any_size: b
     attentions = [_precise(a)[0] for a in out.attentions]  # (1, H, L, L) -> (H, L, L)
     text = [state[:, n_image:, :] for state in out.hidden_states]  # (1, L, D) -> (1, T, D)
     head, ops = model.parameters["output"], model.operations
-    return _Pass(
-        tuple(a[:, n_image:].copy() for a in attentions),
-        rollout(attentions)[:, n_image:].copy(),
-        np.stack(image_norms),
-        np.stack([_precise(x)[0] for x in text]),
-        np.stack([_precise(lm_head(x, head, ops=ops))[0] for x in text]),
-    )
+    states = {
+        "attentions": tuple(a[:, n_image:].copy() for a in attentions),
+        "rollouts": rollout(attentions)[:, n_image:].copy(),
+        "image_norms": np.stack(image_norms),
+        "text_norms": np.stack([_norm(_precise(x)[0]) for x in text]),
+    }
+    return states, np.stack([_precise(lm_head(x, head, ops=ops))[0] for x in text])
 
 
 def _precise(x: Any) -> Numbers:
@@ -201,18 +190,9 @@ def _heads(model: GitForCausalLM) -> tuple[tuple[int, ...], ...]:
 # ---- put together
 
 
-def _explanation(
-    tokenizer: Any,
-    ids: list[int],
-    found: _Pass,
-    *,
-    generated: bool,
-    heads: tuple[tuple[int, ...], ...],
-    image: Bytes,
-    grid: tuple[int, int, int],
-) -> Explanation:
+def _predictions(tokenizer: Any, ids: list[int], scores: Numbers) -> dict[str, Any]:
+    """What an `Explanation` says of the tokens, and of their scores after each layer."""
     tokens = np.array(ids[1:], np.int64)  # (T,)
-    scores = found.scores
     p = probabilities(scores.reshape(-1, scores.shape[-1])).reshape(scores.shape)
     own = np.take_along_axis(p, tokens[None, :, None], axis=-1)[..., 0]  # (layers + 1, T)
     last = p[-1]  # (T, V)
@@ -223,29 +203,21 @@ def _explanation(
         return tuple(tuple(tokenizer.convert_ids_to_tokens(row.tolist())) for row in table)
 
     pieces = tuple(tokenizer.convert_ids_to_tokens(ids))
-    return Explanation(
-        text=tokenizer.decode(ids, skip_special_tokens=True).strip(),
-        generated=generated,
-        token_ids=tokens,
-        tokens=pieces[1:],
-        context=pieces[:-1],
-        probabilities=own[-1],
-        ranks=1 + (last > own[-1][:, None]).sum(axis=-1),
-        top_ids=top,
-        top_tokens=written(top),
-        top_probabilities=np.take_along_axis(last, top, axis=-1),
-        attentions=found.attentions,
-        heads=heads,
-        rollouts=found.rollouts,
-        text_norms=_norm(found.states),
-        image_norms=found.image_norms,
-        lens_ids=lens,
-        lens_tokens=written(lens),
-        lens_probabilities=p.max(axis=-1),
-        lens_of_token=own,
-        image=image,
-        grid=grid,
-    )
+    return {
+        "text": tokenizer.decode(ids, skip_special_tokens=True).strip(),
+        "token_ids": tokens,
+        "tokens": pieces[1:],
+        "context": pieces[:-1],
+        "probabilities": own[-1],
+        "ranks": 1 + (last > own[-1][:, None]).sum(axis=-1),
+        "top_ids": top,
+        "top_tokens": written(top),
+        "top_probabilities": np.take_along_axis(last, top, axis=-1),
+        "lens_ids": lens,
+        "lens_tokens": written(lens),
+        "lens_probabilities": p.max(axis=-1),
+        "lens_of_token": own,
+    }
 
 
 def _as_seen(pixel_values: Any, settings: Any, patch: int) -> Bytes:

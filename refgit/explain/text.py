@@ -120,8 +120,6 @@ def _nth(n: int) -> str:
 
 
 class _Paint:
-    """Escapes for colours, or nothing."""
-
     def __init__(self, on: bool) -> None:
         self.on = on
 

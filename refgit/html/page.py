@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 
-class Template:
-    """The files of a page, by the package that they are in.
+def whole_page(package: str, name: str, parts: Mapping[str, str]) -> str:
+    """Return a page with its parts filled in; what is put in is not searched for more marks.
 
     Parameters
     ----------
@@ -26,29 +26,22 @@ class Template:
         Such as "refgit.parity.report".
     name : str
         Of the page's files, without the suffix.
+    parts : mapping of str to str
+        All that are marked but "style", "script" and "size", the page's own, which are made here.
     """
+    style, script = (
+        _read(__package__, f"base.{suffix}") + _read(package, f"{name}.{suffix}")
+        for suffix in ("css", "js")
+    )
+    start, *pieces = _read(package, f"{name}.html").split("<!--@")
 
-    def __init__(self, package: str, name: str) -> None:
-        self.package = package
-        self.name = name
+    def filled(size: str) -> str:
+        known = {"style": style, "script": script, "size": size, **parts}
+        marks = (piece.partition("-->") for piece in pieces)
+        return start + "".join(known[mark] + rest for mark, _, rest in marks)
 
-    def page(self, parts: Mapping[str, str]) -> str:
-        """Fill in `parts`, the style, the script, and the page's own size as the part "size"."""
-        both = {"style": self._with_base("css"), "script": self._with_base("js"), **parts}
-        size = len(self._filled({**both, "size": "1,000 kB"}).encode())
-        return self._filled({**both, "size": f"{math.ceil(size / 1000):,} kB"})
-
-    def _with_base(self, suffix: str) -> str:
-        return _read(__package__, f"base.{suffix}") + _read(self.package, f"{self.name}.{suffix}")
-
-    def _filled(self, parts: Mapping[str, str]) -> str:
-        """Fill in `parts` for the marks; what is put in is not searched for more."""
-        start, *pieces = _read(self.package, f"{self.name}.html").split("<!--@")
-        filled = [start]
-        for piece in pieces:
-            name, _, rest = piece.partition("-->")
-            filled += [parts[name], rest]
-        return "".join(filled)
+    size = len(filled("1,000 kB").encode())
+    return filled(f"{math.ceil(size / 1000):,} kB")
 
 
 def _read(package: str, name: str) -> str:

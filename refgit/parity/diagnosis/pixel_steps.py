@@ -120,7 +120,6 @@ def _middle_square(picture: Array) -> Array:
 def _rounded_size(
     picture: Array, processor: Any, rounding: Callable[[float], int]
 ) -> tuple[int, int]:
-    """The size after resizing, the long side rounded in another way."""
     height, width = picture.shape[:2]
     short = processor.size.get("shortest_edge")
     if short is None:

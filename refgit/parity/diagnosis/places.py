@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from refgit.traces.names import TensorName
 
@@ -77,12 +77,11 @@ def call(name: TensorName) -> str:
 
 def place(*names: TensorName) -> str:
     """Where a tensor, or one kind in several layers, is: "decoder layer 2, MLP activation"."""
-    first = names[0]
+    where = tower(names[0])
     layers = [name.layer for name in names if name.layer is not None]
-    where = tower(first)
     if layers:
         where = f"{where} layer{'s' if len(layers) > 1 else ''} {runs(layers)}"
-    return ", ".join(piece for piece in (call(first), where, part(first)) if piece)
+    return ", ".join(filter(None, (call(names[0]), where, part(names[0]))))
 
 
 def runs(numbers: list[int]) -> str:
@@ -108,9 +107,6 @@ def digits(multiples: float) -> str:
     return f"{multiples:.1f}" if multiples < 100 else f"{multiples:.3g}"
 
 
-def gap_words(gap: Iterable[str]) -> str:
+def gap_words(gap: Sequence[str]) -> str:
     """What is between a tensor and the nearest given ones."""
-    names = list(gap)
-    if not names:
-        return ""
-    return f" (somewhere in the {len(names) + 1} operations that end here)"
+    return f" (somewhere in the {len(gap) + 1} operations that end here)" if gap else ""

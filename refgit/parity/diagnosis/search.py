@@ -185,7 +185,6 @@ def _trials(names: list[str], graph: Graph) -> Iterator[_Trial]:
 
 
 def _tried(view: View, name: str) -> Any:
-    """A tensor under a hypothesis, or None where the hypothesis does not apply."""
     try:
         return view.recompute(name)
     except (MissingTensorError, ValueError, IndexError):

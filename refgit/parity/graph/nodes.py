@@ -142,7 +142,6 @@ def _image_nodes(config: GitConfig, node: _Call, *, video: bool) -> Iterator[Nod
 
 
 def _vision_block(config: GitConfig, i: int, x: str, node: _Call) -> Iterator[Node]:
-    """The nodes of a pre-norm block that reads `x`."""
     vision, block = config.vision_config, f"{VISION}.encoder.layers.{i}"
     eps, inside, mlp = vision.layer_norm_eps, f"{block}.self_attn", f"{block}.mlp"
     attend: dict[str, Any] = {

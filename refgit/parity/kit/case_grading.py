@@ -131,7 +131,6 @@ def grade_case(
 def _grade(
     name: str, entry: Mapping[str, Any], expected: Mapping[str, Any], found: Any
 ) -> TensorGrade:
-    """Grade one tensor by its kind."""
     spec, wanted = entry["tensors"][name], expected[name]
     if spec["dtype"] == "json":
         return _grade_json(name, wanted, found)

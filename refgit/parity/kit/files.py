@@ -133,7 +133,6 @@ def _with_evaluations(
 
 
 def _write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write config.json and model.safetensors as any checkpoint has them."""
     path = folder / "models" / checkpoint.name
     config = checkpoint.config.replace(extra={"architectures": ["GitForCausalLM"]})
     config.save_pretrained(path)
@@ -148,7 +147,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _write_case(folder: Path, case: Case, float32: list[Evaluation]) -> dict[str, Any]:
-    """Compute a case, write its files, return its entry in the index."""
     expected, noise = measure(case, float32)
     if case.level in SEARCHES:
         own = case.checkpoint is not None and case.checkpoint.path is not None
@@ -217,7 +215,6 @@ def _entry(
 
 
 def _weights(case: Case) -> dict[str, str] | None:
-    """Where the case's weights are and what their names begin with."""
     checkpoint = case.checkpoint
     if checkpoint is None:
         return None

@@ -113,7 +113,6 @@ def _places(comparison: Comparison) -> dict[int, dict[str, Any]]:
 def _pictures(
     row: Row, reference: Trace, canonical: Mapping[str, Tensor], per_image: int, side: int, n: int
 ) -> dict[str, Any]:
-    """Everything of one tensor that is drawn."""
     if row.name not in reference or row.name not in canonical:
         return {}
     ours, theirs = np.atleast_1d(reference[row.name]), np.atleast_1d(canonical[row.name])

@@ -205,7 +205,6 @@ class Page:
 
 
 def _causes(finding: Finding) -> list[tuple[str, ...]]:
-    """Cells of the lines of one finding."""
     start = escape(finding.name), f"{brief(finding.multiples)} ×"
     if not finding.causes:
         return [(*start, "none found", "", "", escape(finding.note))]

@@ -179,9 +179,9 @@ def patch_grid(folded: Folded, image_tokens: int, per_image: int) -> dict[str, A
     return found
 
 
-def value_histogram(ours: Tensor, theirs: Tensor | None) -> dict[str, Any] | None:
+def value_histogram(ours: Tensor, theirs: Tensor) -> dict[str, Any] | None:
     """Return both tensors' values in the same bins; a count n is the byte 8 log2(1 + n)."""
-    both = [x[np.isfinite(x)].astype(np.float64) for x in (ours, theirs) if x is not None]
+    both = [x[np.isfinite(x)].astype(np.float64) for x in (ours, theirs)]
     full = [x for x in both if x.size]
     if not full:
         return None

@@ -7,7 +7,7 @@ text embedding, decoder, head, then the decode steps, each a small tower itself.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from refgit.traces.names import TensorName
 
@@ -24,7 +24,7 @@ class Layer:
     """
 
     title: str
-    rows: list[tuple[int, str]] = field(default_factory=list)
+    rows: list[tuple[int, str]]
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Section:
     """
 
     title: str
-    layers: list[Layer] = field(default_factory=list)
-    step: bool = False
+    layers: list[Layer]
+    step: bool
 
 
 def place(name: str) -> tuple[str, str, str]:
@@ -99,14 +99,12 @@ def sections(names: Iterable[str]) -> list[Section]:
     list of Section
         A section that is interrupted and goes on later is one.
     """
-    found: dict[str, Section] = {}
-    layers: dict[tuple[str, str], Layer] = {}
+    found: dict[str, dict[str, Layer]] = {}
     for row, name in enumerate(names):
         title, layer, short = place(name)
-        if title not in found:
-            found[title] = Section(title, step="Decode step" in title)
-        if (title, layer) not in layers:
-            layers[title, layer] = Layer(layer)
-            found[title].layers.append(layers[title, layer])
-        layers[title, layer].rows.append((row, short))
-    return list(found.values())
+        layers = found.setdefault(title, {})
+        layers.setdefault(layer, Layer(layer, [])).rows.append((row, short))
+    return [
+        Section(title, list(layers.values()), "Decode step" in title)
+        for title, layers in found.items()
+    ]

@@ -13,14 +13,12 @@ from pathlib import Path
 
 from refgit.errors import TraceError
 from refgit.files import write_whole
-from refgit.html.page import Template, script_safe
+from refgit.html.page import script_safe, whole_page
 from refgit.parity.comparison.row import Comparison
 from refgit.parity.diagnosis.result import Diagnosis
 from refgit.parity.report.data import chosen_detail, data_block
 from refgit.parity.report.page import Page
 from refgit.traces.container import Trace
-
-_TEMPLATE = Template("refgit.parity.report", "report")
 
 
 def write_report(
@@ -73,4 +71,4 @@ def html_report(
         "unmatched": page.unmatched(),
         "data": script_safe(data_block(comparison, diagnosis, reference, detail)),
     }
-    return _TEMPLATE.page(parts)
+    return whole_page("refgit.parity.report", "report", parts)

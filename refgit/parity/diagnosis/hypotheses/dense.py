@@ -83,8 +83,6 @@ def of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
 
 
 def _of_precision(node: Node) -> Iterator[Hypothesis]:
-    """Weights or inputs with fewer bits than they should have."""
-
     def product(precision: str, *, weights: bool, inputs: bool) -> Make:
         def make(n: Node, v: View) -> Array:
             def coarse(x: Array) -> Array:  # and in the view's own precision again

@@ -72,7 +72,6 @@ def _channels_last(patches: Array, side: int) -> Array:
 
 
 def _by_column(patches: Array, pixels: Array, side: int) -> Array:
-    """The patches in the order of columns."""
     b, _, d = patches.shape
     rows, columns = pixels.shape[2] // side, pixels.shape[3] // side
     return np.swapaxes(patches.reshape(b, rows, columns, d), 1, 2).reshape(b, -1, d)

@@ -35,7 +35,6 @@ def _under(allowed: Make, node: Node, view: View) -> Array:
 
 
 def _masked(node: Node, view: View, seen: Array, padding: Array | None) -> Array:
-    """Probabilities under a mask and a padding mask."""
     x = view[node.inputs[0]]
     bias = attention_bias(seen, padding, like=x)
     return recipes.silenced(node, view, softmax(x + bias))
@@ -102,7 +101,6 @@ def of_vision_masks(node: Node, graph: Graph) -> Iterator[Hypothesis]:
 
 
 def _some_padding(node: Node, view: View) -> Array:
-    """The padding mask, where there is padding."""
     mask = recipes.padding(node, view)
     if mask is None or mask.all():
         raise MissingTensorError("nothing is padding.")

@@ -33,7 +33,6 @@ def _norm(
 
 
 def _affine(make: Make, node: Node, view: View) -> Array:
-    """What `make` gives, times the weight, plus the bias."""
     weight, bias = weight_and_bias(node, view)
     return make(node, view) * weight + bias
 

@@ -44,8 +44,6 @@ def of_weights(node: Node, graph: Graph) -> Iterator[Hypothesis]:
 
 
 def _one_leaf(node: Node, branch: str, leaf: str, rest: str) -> Hypothesis:
-    """The weight of one place with the bias of another."""
-
     def recipe(node: Node, view: View) -> Array:
         exchanged = {f"{node.parameters}.{leaf}": f"{branch}.{leaf}"}
         return RECIPES[node.kind](node, Substitute(view, parameters=exchanged))
@@ -60,7 +58,6 @@ def _one_leaf(node: Node, branch: str, leaf: str, rest: str) -> Hypothesis:
 
 
 def _leaves(branch: str, graph: Graph) -> dict[str, Array]:
-    """The parameters below a branch, by the rest of their names."""
     start = f"{branch}."
     return {n.removeprefix(start): x for n, x in graph.parameters.items() if n.startswith(start)}
 

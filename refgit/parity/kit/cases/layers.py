@@ -65,7 +65,6 @@ def _normal(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
 
 
 def _element_wise() -> list[Case]:
-    """The two activations, over the range in which they bend."""
     x = {"x": np.linspace(-8, 8, 161, dtype=np.float32)}
     return [
         _case(
@@ -85,7 +84,6 @@ def _element_wise() -> list[Case]:
 
 
 def _row_wise() -> list[Case]:
-    """Layer norm, linear, softmax."""
     scales = np.array([1e-3, 1, 30], np.float32)[:, None, None]  # rows where eps matters, or not
     x = _normal(1, 3, 4, 24) * scales + 2 * scales
     norm = {"x": x, "weight": 1 + _normal(2, 24, scale=0.2), "bias": _normal(3, 24, scale=0.2)}
@@ -124,7 +122,6 @@ def _row_wise() -> list[Case]:
 
 
 def _attentions() -> list[Case]:
-    """The mask by itself, and attention with and without it."""
     sizes = {"n_image": 5, "n_text": 4}
     n_image, length = sizes["n_image"], sum(sizes.values())
     shape = (2, 3, length, 8)
@@ -193,7 +190,6 @@ def _attended(given: dict[str, Array], bias: Array | None, ops: Operations) -> d
 
 
 def _positions() -> list[Case]:
-    """Patches, stretched positions, and relative positions."""
     pixels, weight = _normal(11, 2, 3, 12, 8), _normal(12, 6, 3, 4, 4)
     reach, width = 8, 4  # distances -7 .. 7
     pair = {
@@ -245,7 +241,6 @@ def _positions() -> list[Case]:
 
 
 def _head() -> Case:
-    """Logits and loss."""
     n_image, n_text, words = 4, 5, 13
     labels = np.random.RandomState(18).randint(0, words, (2, n_text))
     labels[0, :2] = labels[1, 4] = -100

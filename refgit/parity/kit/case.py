@@ -80,10 +80,9 @@ class Evaluation:
         """All of them as NumPy arrays in row-major order, as files have them."""
         return {name: np.array(self.backend.to_numpy(x), order="C") for name, x in tensors.items()}
 
-    def operations(self, seen: dict[str, Array] | None = None) -> Operations:
+    def operations(self, seen: dict[str, Array]) -> Operations:
         """The backend's operations; `seen` takes up what they hook."""
-        ops = Operations.with_kernels(self.backend.kernels)
-        return ops.with_hook(None if seen is None else seen.__setitem__)
+        return Operations.with_kernels(self.backend.kernels).with_hook(seen.__setitem__)
 
 
 @dataclass
@@ -123,6 +122,29 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a case computes from in an evaluation.
+
+    Attributes
+    ----------
+    evaluation : Evaluation
+    given : dict of str to array
+        The inputs.
+    p : nested mapping of arrays
+        The parameters below the case's prefix.
+    ops : Operations
+    hooked : dict of str to array
+        What the hooks of `ops` have seen.
+    """
+
+    evaluation: Evaluation
+    given: dict[str, Array]
+    p: Any
+    ops: Operations
+    hooked: dict[str, Array]
+
+
+@dataclass(frozen=True)
 class Case:
     """One thing a port is asked to compute.
 
@@ -138,7 +160,7 @@ class Case:
         In plain words.
     inputs : mapping of str to array
     compute : callable
-        Computes the tensors in an evaluation.
+        Computes the tensors, from a `Part`.
     arguments : mapping
         Further numbers, as JSON.
     checkpoint : Checkpoint or None
@@ -156,7 +178,7 @@ class Case:
     operation: str
     description: str
     inputs: Mapping[str, Tensor]
-    compute: Callable[[Evaluation], Mapping[str, Array]]
+    compute: Callable[[Part], Mapping[str, Array]]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     prefix: str = ""
@@ -165,7 +187,10 @@ class Case:
 
     def run(self, evaluation: Evaluation) -> Tensors:
         """Compute the tensors, as files have them."""
-        return evaluation.host(self.compute(evaluation))
+        hooked: dict[str, Array] = {}
+        p = None if self.checkpoint is None else self.checkpoint.branch(evaluation, self.prefix)
+        given, ops = evaluation.arrays(self.inputs), evaluation.operations(hooked)
+        return evaluation.host(self.compute(Part(evaluation, given, p, ops, hooked)))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from refgit.layers.loss import language_model_loss
 from refgit.layers.mask import attention_bias, image_text_mask
 from refgit.layers.patch_embedding import patch_embedding
 from refgit.layers.position import RelativePositions, interpolate_positions, relative_scores
-from refgit.parity.kit.case import Case, Evaluation
+from refgit.parity.kit.case import Case
 from refgit.traces.container import Tensor
 
 # Takes the inputs on a backend and its operations, returns what comes out.
@@ -39,17 +39,13 @@ def _case(
     **arguments: Any,
 ) -> Case:
     """A case at the level of layers; its operation is called like it unless told otherwise."""
-
-    def computed(evaluation: Evaluation) -> dict[str, Array]:
-        return function(evaluation.arrays(inputs), evaluation.operations())
-
     return Case(
         f"layer-{name.replace('_', '-')}",
         "layer",
         operation or name,
         description,
         inputs,
-        computed,
+        lambda part: function(part.given, part.ops),
         arguments,
         required=required,
     )

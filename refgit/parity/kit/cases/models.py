@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Tensors
+from refgit.parity.kit.case import Case, Checkpoint, Part, Tensors
 from refgit.parity.kit.cases.checkpoints import CONFIG, FRAMES, pixels, text
 
 
@@ -26,9 +26,8 @@ def model_case(
     mask = inputs.get("attention_mask")
     length = inputs["input_ids"].shape[1]
 
-    def computed(evaluation: Evaluation) -> dict[str, Array]:
-        model = checkpoint.model(evaluation)
-        out = model(**evaluation.arrays(inputs), use_cache=False, **options)
+    def computed(part: Part) -> dict[str, Array]:
+        out = checkpoint.model(part.evaluation)(**part.given, use_cache=False, **options)
         assert not isinstance(out, tuple)
         found = {"logits": out.logits[:, -length:, :]}
         return found if out.loss is None else {**found, "loss": out.loss}

@@ -2,66 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.layers._operations import Operations
 from refgit.layers.embedding import embed, text_embedding
 from refgit.layers.mask import attention_bias, image_text_mask
 from refgit.layers.sequence import add_temporal_embedding
 from refgit.model.decoder import decode, decoder_block
 from refgit.model.vision import image_embedding, image_encoder, vision_block, visual_projection
-from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Tensors
+from refgit.parity.kit.case import Case, Checkpoint, Part
 from refgit.parity.kit.cases.checkpoints import CONFIG, FRAMES, N_IMAGE, VISION, pixels, text
 from refgit.traces.container import Tensor
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a model in an evaluation: its parameters and inputs, and what its hooks see."""
-
-    p: Any
-    given: dict[str, Array]
-    ops: Operations
-    hooked: dict[str, Array]
-
-
-def part_case(
-    name: str,
-    level: str,
-    operation: str,
-    description: str,
-    checkpoint: Checkpoint,
-    prefix: str,
-    inputs: Tensors,
-    compute: Callable[[Part], Mapping[str, Array]],
-    required: tuple[str, ...] = ("y",),
-    **arguments: Any,
-) -> Case:
-    """A case of a part of a model, whose parameters have names that begin with `prefix`."""
-
-    def computed(evaluation: Evaluation) -> Mapping[str, Array]:
-        hooked: dict[str, Array] = {}
-        p, given = checkpoint.branch(evaluation, prefix), evaluation.arrays(inputs)
-        return compute(Part(p, given, evaluation.operations(hooked), hooked))
-
-    return Case(
-        name,
-        level,
-        operation,
-        description,
-        inputs,
-        computed,
-        arguments,
-        checkpoint,
-        prefix,
-        required,
-    )
-
 
 # ---- what is put in front of the towers
 
@@ -69,14 +22,12 @@ def part_case(
 def embed_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
     """Text, image, stretched image, frames."""
     eps = CONFIG.layer_norm_eps
-    yield part_case(
+    yield Case(
         "embed-text",
         "embed",
         "text_embedding",
         "Words and their positions, added and layer-normalised (eps 1e-12). The second text has "
         "positions of its own.",
-        models["image"],
-        "git.embeddings.",
         {
             "input_ids": text(31, 2, 5, CONFIG.vocab_size),
             "position_ids": np.array([[0, 1, 2, 3, 4], [0, 0, 1, 2, 3]], np.int64),
@@ -90,42 +41,44 @@ def embed_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
                 ops=part.ops,
             )
         },
-        eps=eps,
+        {"eps": eps},
+        models["image"],
+        "git.embeddings.",
     )
     for name, shape, what in (
         ("image", (2, 3, 16, 16), "of the learned size"),
         ("wide-image", (1, 3, 12, 24), "12 high and 24 wide: positions are stretched (bicubic)"),
     ):
-        yield part_case(
+        yield Case(
             f"embed-{name}",
             "embed",
             "image_embedding",
             f"Pixels to tokens, {what}: patches, the class token in front, positions added.",
-            models["image"],
-            "git.image_encoder.vision_model.embeddings.",
             {"pixel_values": pixels(32, *shape)},
             lambda part: {
                 "y": image_embedding(
                     part.given["pixel_values"], part.p, interpolate=True, ops=part.ops
                 )
             },
-            patch_size=VISION.patch_size,
+            {"patch_size": VISION.patch_size},
+            models["image"],
+            "git.image_encoder.vision_model.embeddings.",
         )
-    yield part_case(
+    yield Case(
         "embed-frames",
         "embed",
         "string_frames",
         "Tokens (batch, frames, N, D) of a video's frames: add the time vector of each frame to "
         "all its tokens and string the frames together: (batch, frames * N, D).",
-        models["video"],
-        "git.img_temperal_embedding.",
         {"frames": pixels(33, 1, FRAMES, N_IMAGE, 24)},
         lambda part: {
             "y": add_temporal_embedding(
                 part.given["frames"], [part.p[str(i)] for i in range(FRAMES)]
             )
         },
-        frames=FRAMES,
+        {"frames": FRAMES},
+        models["video"],
+        "git.img_temperal_embedding.",
     )
 
 
@@ -139,17 +92,16 @@ def block_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
         y, _ = vision_block(part.given["x"], part.p, VISION, ops=part.ops)
         return {**{name: x for name, x in part.hooked.items() if name}, "y": y}
 
-    yield part_case(
+    yield Case(
         "vision-block",
         "vision block",
         "vision_block",
         "The second block of the image encoder, pre-norm, with what lies between.",
-        models["image"],
-        "git.image_encoder.vision_model.encoder.layers.1.",
         {"x": pixels(34, 2, N_IMAGE, VISION.hidden_size)},
         computed,
-        num_heads=VISION.num_attention_heads,
-        eps=VISION.layer_norm_eps,
+        {"num_heads": VISION.num_attention_heads, "eps": VISION.layer_norm_eps},
+        models["image"],
+        "git.image_encoder.vision_model.encoder.layers.1.",
     )
     padding = np.array([[1] * 6, [1, 1, 1, 1, 0, 0]], np.int64)
     for name, model, mask, what in (
@@ -175,20 +127,22 @@ def _decoder_block(
         part.hooked.pop("output.LayerNorm")  # the same as y
         return {**part.hooked, "y": y}
 
-    return part_case(
+    return Case(
         name,
         "decoder block",
         "decoder_block",
         f"The second block of the text decoder, post-norm: {what}.",
-        checkpoint,
-        "git.encoder.layer.1.",
         inputs if mask is None else {**inputs, "text_mask": mask},
         computed,
-        num_heads=config.num_attention_heads,
-        eps=config.layer_norm_eps,
-        n_image=N_IMAGE,
-        n_text=n_text,
-        position_embedding_type=config.position_embedding_type,
+        {
+            "num_heads": config.num_attention_heads,
+            "eps": config.layer_norm_eps,
+            "n_image": N_IMAGE,
+            "n_text": n_text,
+            "position_embedding_type": config.position_embedding_type,
+        },
+        checkpoint,
+        "git.encoder.layer.1.",
     )
 
 
@@ -209,17 +163,16 @@ def tower_cases(models: Mapping[str, Checkpoint]) -> Iterator[Case]:
         states = {f"layer.{i}": h for i, h in enumerate(out.hidden_states[1:-1])}
         return {**states, "y": out.last_hidden_state}
 
-    yield part_case(
+    yield Case(
         "decoder",
         "decoder",
         "decoder",
         "All blocks of the text decoder over image and text tokens.",
-        image,
-        "git.encoder.",
         {"x": pixels(37, 2, N_IMAGE + n_text, CONFIG.hidden_size)},
         decoded,
-        n_image=N_IMAGE,
-        n_text=n_text,
+        {"n_image": N_IMAGE, "n_text": n_text},
+        image,
+        "git.encoder.",
     )
 
 
@@ -238,15 +191,16 @@ def vision_case(name: str, checkpoint: Checkpoint, given: Tensor, what: str) -> 
         found = {k: part.hooked[k] for k in kept if checkpoint.path is None or "." not in k}
         return {**found, "tokens": tokens, "y": y}
 
-    return part_case(
+    return Case(
         name,
         "vision",
         "vision",
         f"Pixels to the decoder's image tokens, {what}: the image encoder (tokens) and the visual "
         "projection (y).",
-        checkpoint,
-        "git.",
         {"pixel_values": given},
         computed,
+        {},
+        checkpoint,
+        "git.",
         ("tokens", "y"),
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from refgit.layers._array_api import Array
 from refgit.model.causal_lm import GitForCausalLM
-from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Tensors
+from refgit.parity.kit.case import Case, Checkpoint, Evaluation, Part, Tensors
 from refgit.parity.kit.cases.checkpoints import FRAMES, pixels, text
 from refgit.parity.kit.cases.models import model_case
 from refgit.parity.kit.cases.parts import vision_case
@@ -74,15 +74,15 @@ def step_case(
     if mask is not None:
         inputs["attention_mask"] = mask
 
-    def computed(evaluation: Evaluation) -> dict[str, Array]:
-        model, cache, found = checkpoint.model(evaluation), None, {}
+    def computed(part: Part) -> dict[str, Array]:
+        model, cache, found = checkpoint.model(part.evaluation), None, {}
         stops = range(prompt, ids.shape[1] + 1)
         for step, (start, stop) in enumerate(zip([0, *stops], stops, strict=False)):
             out = model(
                 input_ids=ids[:, start:stop],
                 position_ids=places[:, start:stop],
                 attention_mask=None if mask is None else mask[:, :stop],
-                pixel_values=evaluation.array(images) if step == 0 else None,
+                pixel_values=part.given["pixel_values"] if step == 0 else None,
                 past_key_values=cache,
                 use_cache=True,
             )
@@ -148,8 +148,8 @@ def search_case(
     ids = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     defaults = {"num_beams": 1, "length_penalty": 1.0, "num_return_sequences": 1}
 
-    def computed(evaluation: Evaluation) -> Tensors:
-        return _searched(checkpoint.model(evaluation), inputs, options)
+    def computed(part: Part) -> Tensors:
+        return _searched(checkpoint.model(part.evaluation), inputs, options)
 
     return Case(
         name,

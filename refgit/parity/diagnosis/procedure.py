@@ -74,7 +74,8 @@ def diagnose(
     ValueError
         The reference has no inputs, or none of the other's tensors has a name of the model.
     """
-    precision = precision or _recognised(other)
+    if not precision and isinstance(other, Trace) and "dtype" not in other.meta:
+        precision = precision_of(other)
     inputs = {name: to_numpy(x) for name, x in reference.items() if is_input(name)}
     if not any(name.endswith(("input_ids", "inputs_embeds")) for name in inputs):
         raise ValueError(
@@ -129,13 +130,6 @@ def _as(right: Any, x: Any) -> Any:
     return x.astype(np.int64) if whole else x
 
 
-def _recognised(other: Mapping[str, Any]) -> str | None:
-    """What a trace that does not say so is computed in, by its numbers."""
-    if not isinstance(other, Trace) or "dtype" in other.meta:
-        return None
-    return precision_of(other)
-
-
 def _in_order(of_inputs: list[Finding], findings: list[Finding], graph: Graph) -> list[Finding]:
     """Findings call by call, each call's inputs before its tensors."""
 
@@ -143,8 +137,8 @@ def _in_order(of_inputs: list[Finding], findings: list[Finding], graph: Graph) -
         return TensorName.parse(name).prefix
 
     calls = {call: i for i, call in enumerate(dict.fromkeys(map(prefix, graph.nodes)))}
-    both = [*of_inputs, *findings]
-    return sorted(both, key=lambda f: (calls.get(prefix(f.name), len(calls)), f in findings))
+    both = [*of_inputs, *findings]  # sorting keeps this order in each call
+    return sorted(both, key=lambda f: calls.get(prefix(f.name), len(calls)))
 
 
 def _at_home(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,4 @@
-"""What may be wrong with a tensor: the catalogue of all families of hypotheses.
-
-    norm.py        layer norms
-    dense.py       linear maps, activations, residuals
-    attention.py   scores and context
-    masks.py       probabilities: who sees whom, padding, softmax
-    image.py       patches, class token, frames
-    positions.py   positions of an image that is not of the learned size
-    text.py        words, positions, the joint sequence
-    swaps.py       weights of another place, another tensor as input
+"""What may be wrong with a tensor: the catalogue of all families of hypotheses, a file each.
 
 A new hypothesis is a row in one of them; a new family is a file and a line here. `base` has the
 types and tools.

@@ -99,21 +99,22 @@ def of_scores(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     config = graph.config if node.options["masked"] else graph.config.vision_config
     total = config.hidden_size
     root = math.sqrt(width)
-    scales: tuple[tuple[str, str, float, int], ...] = (
-        ("no scale", "the scores are not divided by sqrt(D/H)", 1.0, 1),
-        ("scale twice", "the scores are divided by sqrt(D/H) twice", 1 / width, 1),
-        ("scale by D", "the scores are divided by sqrt(D); it should be sqrt(D/H)",
-         1 / math.sqrt(total), 1),
-        ("scale by H", "the scores are divided by sqrt(H); it should be sqrt(D/H)",
-         1 / math.sqrt(total // width), 2),
-        ("scale doubled", "the scores are twice what they should be", 2 / root, 2),
-        ("scale halved", "the scores are half of what they should be", 0.5 / root, 2),
-        ("scale multiplied", "the scores are multiplied by sqrt(D/H), not divided", root, 2),
-    )  # fmt: skip
+
+    def scaled(scale: float) -> Make:
+        return lambda n, v: _scores(n, v, scale=scale)
+
     return mistakes(
         node,
-        *((name, text, lambda n, v, scale=scale: _scores(n, v, scale=scale), rank)
-          for name, text, scale, rank in scales),
+        ("no scale", "the scores are not divided by sqrt(D/H)", scaled(1.0)),
+        ("scale twice", "the scores are divided by sqrt(D/H) twice", scaled(1 / width)),
+        ("scale by D", "the scores are divided by sqrt(D); it should be sqrt(D/H)",
+         scaled(1 / math.sqrt(total))),
+        ("scale by H", "the scores are divided by sqrt(H); it should be sqrt(D/H)",
+         scaled(1 / math.sqrt(total // width)), 2),
+        ("scale doubled", "the scores are twice what they should be", scaled(2 / root), 2),
+        ("scale halved", "the scores are half of what they should be", scaled(0.5 / root), 2),
+        ("scale multiplied", "the scores are multiplied by sqrt(D/H), not divided",
+         scaled(root), 2),
         ("heads interleaved", "the heads take every H-th channel; each should take a run of "
          "D/H channels", lambda n, v: _scores(n, v, split=interleaved)),
         ("heads not moved", "the heads are split only by a reshape; the axes of tokens and "
@@ -135,25 +136,26 @@ def of_distances(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     if node.options["relative"] is None:
         return
     other = "without" if node.options["relative"] == "relative_key_query" else "with"
-    changes: tuple[tuple[str, str, Make, int], ...] = (
-        ("distances reversed", "the distance is counted as key - query; it should be "
-         "query - key", lambda r: replace(r, table=r.table[::-1, :]), 1),
-        ("distances of keys", f"the distances are used {other} the keys' term",
-         lambda r: replace(r, with_keys=not r.with_keys), 1),
-        *((f"distances off by {shift}", f"the distances are off by {shift}",
-           lambda r, s=shift: replace(r, first_query=r.first_query + s), 2) for shift in (1, -1)),
-    )  # fmt: skip
+
+    def changed(change: Callable[[RelativePositions], RelativePositions | None]) -> Make:
+        return lambda n, v: _scores(n, v, change=change)
+
     yield from mistakes(
         node,
-        ("no distances", "the relative positions are missing",
-         lambda n, v: _scores(n, v, change=lambda r: None)),
+        ("no distances", "the relative positions are missing", changed(lambda r: None)),
         ("distances not scaled", "the relative term is not divided by sqrt(D/H)",
          lambda n, v: _scores(n, v, relative_scale=1.0)),
         ("distance of the last query", "every query is taken for the last one when distances "
          "are counted (transformers 4 does so with a cache)",
          lambda n, v: _scores(n, v, last=True)),
-        *((name, text, lambda n, v, change=change: _scores(n, v, change=change), rank)
-          for name, text, change, rank in changes),
+        ("distances reversed", "the distance is counted as key - query; it should be "
+         "query - key", changed(lambda r: replace(r, table=r.table[::-1, :]))),
+        ("distances of keys", f"the distances are used {other} the keys' term",
+         changed(lambda r: replace(r, with_keys=not r.with_keys))),
+        *((f"distances off by {shift}", f"the distances are off by {shift}",
+           lambda n, v, s=shift: _scores(
+               n, v, change=lambda r: replace(r, first_query=r.first_query + s)), 2)
+          for shift in (1, -1)),
     )  # fmt: skip
 
 
@@ -176,10 +178,6 @@ def _context(
     return merge(weighted_values(xp.matrix_transpose(p) if turn else p, value))
 
 
-def _reversed_merge(x: Array) -> Array:
-    return merge_heads(array_namespace(x).flip(x, axis=1))
-
-
 def of_context(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """Values split, or heads merged, in another way."""
     return mistakes(
@@ -197,7 +195,8 @@ def of_context(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         ("values not moved", "the values are split into heads only by a reshape",
          lambda n, v: _context(n, v, unmoved), 2),
         ("heads reversed", "the heads are merged in reverse order",
-         lambda n, v: _context(n, v, merge=_reversed_merge), 3),
+         lambda n, v: _context(
+             n, v, merge=lambda x: merge_heads(array_namespace(x).flip(x, axis=1))), 3),
         ("probabilities transposed", "the probabilities are transposed",
          lambda n, v: _context(n, v, turn=True), 2),
     )  # fmt: skip

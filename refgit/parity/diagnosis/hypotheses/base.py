@@ -63,18 +63,15 @@ Make: TypeAlias = Callable[..., Any]
 Mistake: TypeAlias = tuple[str, str, Make] | tuple[str, str, Make, int]
 
 
-def on_node(make: Make, node: Node, view: View) -> Array:
-    """Call `make` as the recipe itself."""
-    return make(node, view)
-
-
 def on_inputs(make: Make, node: Node, view: View) -> Array:
     """Call `make` with the node's inputs."""
     return make(*(view[name] for name in node.inputs))
 
 
 def mistakes(
-    node: Node, *rows: Mistake, call: Callable[[Make, Node, View], Array] = on_node
+    node: Node,
+    *rows: Mistake,
+    call: Callable[[Make, Node, View], Array] = lambda make, node, view: make(node, view),
 ) -> Iterator[Hypothesis]:
     """Hypotheses at a node from a table.
 

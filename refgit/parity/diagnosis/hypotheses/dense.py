@@ -155,10 +155,6 @@ def of_activation(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     yield Hypothesis("activation twice", "your activation is applied twice", node.name, twice, 3)
 
 
-def _leaky(x: Array) -> Array:
-    return array_namespace(x).where(x > 0, x, 0.01 * x)
-
-
 def _elu(x: Array) -> Array:
     xp = array_namespace(x)
     return xp.where(x > 0, x, xp.expm1(xp.minimum(x, 0 * x)))
@@ -167,7 +163,7 @@ def _elu(x: Array) -> Array:
 _OTHERS: dict[str, Callable[[Array], Array]] = {
     "sigmoid": sigmoid,
     "tanh": lambda x: array_namespace(x).tanh(x),
-    "leaky relu (0.01)": _leaky,
+    "leaky relu (0.01)": lambda x: array_namespace(x).where(x > 0, x, 0.01 * x),
     "elu": _elu,
     "squared relu": lambda x: ACTIVATIONS["relu"](x) ** 2,
     "x sigmoid(1.7 x)": lambda x: x * sigmoid(1.7 * x),

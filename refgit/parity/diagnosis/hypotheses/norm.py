@@ -37,11 +37,6 @@ def _affine(make: Make, node: Node, view: View) -> Array:
     return make(node, view) * weight + bias
 
 
-def _with_parameters(make: Make, node: Node, view: View) -> Array:
-    """The right norm; `make` applies weight and bias."""
-    return make(_norm(node, view), *weight_and_bias(node, view))
-
-
 def of_norm(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     """List what may be wrong with a layer norm."""
     own = node.options["eps"]
@@ -81,7 +76,7 @@ def of_norm(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          lambda h, w, b: h * b + w, 2),
         ("bias before weight", "your layer norm adds the bias before it multiplies",
          lambda h, w, b: (h + b) * w, 2),
-        call=_with_parameters,
+        call=lambda make, n, v: make(_norm(n, v), *weight_and_bias(n, v)),
     )  # fmt: skip
 
 

@@ -44,7 +44,9 @@ def of_interpolation(node: Node, graph: Graph) -> Iterator[Hypothesis]:
          _resampled(lambda side, n: antialiased(side, n, cubic(-0.5))), 1),
         ("positions transposed", "laid out with rows and columns swapped", _swapped, 2),
         ("positions of all interpolated",
-         "interpolated together with the class token's, as one sequence", _in_line, 2),
+         "interpolated together with the class token's, as one sequence",
+         lambda table, rows, columns:
+             bicubic_weights(table.shape[0], rows * columns + 1, like=table) @ table, 2),
         ("positions as learned", "the learned grid's, in order", _cut, 2),
     )  # fmt: skip
     return mistakes(
@@ -103,10 +105,6 @@ def _nearest(table: Array, rows: int, columns: int) -> Array:
     first, grid, side = _square(table)
     r, s = (np.floor(np.arange(n) * side / n).astype(np.int64) for n in (rows, columns))
     return np.concatenate([first, grid[r][:, s].reshape(-1, table.shape[1])])
-
-
-def _in_line(table: Array, rows: int, columns: int) -> Array:
-    return bicubic_weights(table.shape[0], rows * columns + 1, like=table) @ table
 
 
 IMAGE_POSITIONS: Family = {"class_position": (of_interpolation,)}

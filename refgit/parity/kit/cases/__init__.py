@@ -1,14 +1,7 @@
 """The kit's cases: the catalogue of the functions that make them.
 
-    layers.py     single functions of refgit/layers
-    parts.py      embeddings, blocks and towers
-    models.py     whole models
-    searches.py   steps on top of a cache, greedy and beam search
-    pictures.py   preprocessing
-    texts.py      words to ids and back
-
-`checkpoints.py` has the small models. A new case goes into one of these files; a new function that
-makes some, into a line here.
+A new case goes into one of the files here; a new function that makes some, into a line below.
+`checkpoints.py` has the small models.
 """
 
 from __future__ import annotations

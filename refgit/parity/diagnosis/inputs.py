@@ -106,10 +106,8 @@ def _difference(right: Array, wrong: Array, eps: float) -> float:
     """The largest difference, in units of what storing in the coarser dtype may do; 0 if equal."""
     if not np.issubdtype(right.dtype, np.floating):
         return 0.0 if np.array_equal(right, wrong) else np.inf
-    kinds = [
-        x.dtype if np.issubdtype(x.dtype, np.floating) else right.dtype for x in (right, wrong)
-    ]
-    eps = max(eps, *(float(np.finfo(kind).eps) for kind in kinds))
+    stored = [x.dtype for x in (right, wrong) if np.issubdtype(x.dtype, np.floating)]
+    eps = max(eps, *(float(np.finfo(dtype).eps) for dtype in stored))
     a, b = right.astype(np.float64), wrong.astype(np.float64)
     if not np.isfinite(b).all():
         return np.inf

@@ -26,34 +26,6 @@ from refgit.parity.numerics.precision import cast
 SLACK = {"class_position": 3.0}
 
 
-def aligned(expected: Array, found: Array) -> tuple[Array, Array] | None:
-    """Bring two tensors that mean the same to one shape, or return None.
-
-    Positions may be given once for all sequences; logits may be only the text's or the last
-    token's; (B, L) may be one axis.
-    """
-    if expected.shape == found.shape:
-        return expected, found
-    if expected.ndim == found.ndim and expected.shape[1:] == found.shape[1:]:
-        if expected.shape[0] == 1:
-            return np.broadcast_to(expected, found.shape), found
-        if found.shape[0] == 1:
-            return expected, np.broadcast_to(found, expected.shape)
-    if expected.size == found.size and expected.shape[-1:] == found.shape[-1:]:
-        return expected, found.reshape(expected.shape)
-    return None
-
-
-def aligned_logits(expected: Array, found: Array) -> tuple[Array, Array] | None:
-    """Logits of only the last tokens, (B, T, V) or (B, V), beside all logits."""
-    if expected.ndim == 3 and expected.shape[-1] == found.shape[-1]:
-        if found.ndim == 2 and found.shape[0] == expected.shape[0]:
-            return expected[:, -1], found
-        if found.ndim == 3 and found.shape[1] < expected.shape[1]:
-            return expected[:, -found.shape[1] :], found
-    return None
-
-
 @dataclass
 class Local:
     """One node of the other implementation beside its recomputation.
@@ -86,7 +58,7 @@ class Local:
 
 def measure(graph: Graph, node: Node, values: Mapping[str, Any], precision: str) -> Local | None:
     """Recompute a node from `values` and compare; None where its inputs are not to be had."""
-    found = np.asarray(values[node.name])
+    found = cast(values[node.name], "float64")
     view = View(graph, values)
     coarse = View(graph, values, "float32" if precision == "float64" else precision)
     try:
@@ -96,7 +68,6 @@ def measure(graph: Graph, node: Node, values: Mapping[str, Any], precision: str)
         return None
     except (ValueError, IndexError, TypeError):
         exact = rough = np.empty(0)  # the other's inputs do not fit together
-    found = cast(found, "float64") if found.dtype != np.float64 else found
     gap = view.computed
     both = pair(node, exact, found)
     if both is None:
@@ -114,9 +85,28 @@ def measure(graph: Graph, node: Node, values: Mapping[str, Any], precision: str)
 
 
 def pair(node: Node, expected: Array, found: Array) -> tuple[Array, Array] | None:
-    """Two tensors of a node in one shape, or None."""
-    both = aligned(expected, found)
-    return aligned_logits(expected, found) if both is None and node.kind == "head" else both
+    """Bring two tensors of a node, which mean the same, to one shape, or return None.
+
+    Positions may be given once for all sequences; logits may be only the text's, (B, T, V), or the
+    last token's, (B, V); (B, L) may be one axis.
+    """
+    if expected.shape == found.shape:
+        return expected, found
+    if expected.ndim == found.ndim and expected.shape[1:] == found.shape[1:]:
+        if expected.shape[0] == 1:
+            return np.broadcast_to(expected, found.shape), found
+        if found.shape[0] == 1:
+            return expected, np.broadcast_to(found, expected.shape)
+    if expected.shape[-1:] != found.shape[-1:]:
+        return None
+    if expected.size == found.size:
+        return expected, found.reshape(expected.shape)
+    if node.kind == "head" and expected.ndim == 3:
+        if found.ndim == 2 and found.shape[0] == expected.shape[0]:
+            return expected[:, -1], found
+        if found.ndim == 3 and found.shape[1] < expected.shape[1]:
+            return expected[:, -found.shape[1] :], found
+    return None
 
 
 def comparable(node: Node, view: View, expected: Array, found: Array) -> tuple[Array, Array]:

@@ -86,7 +86,6 @@ def _levels(error: Array, level: Array) -> tuple[float, float]:
 
 
 def _causes(picture: Array, processor: Any, found: Array, level: Array) -> Iterator[Cause]:
-    """All pairs of a geometry and values that give the other's pixels."""
     ways = list(values_of(processor))
     for geometry in geometries_of(processor):
         try:

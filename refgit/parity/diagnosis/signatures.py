@@ -177,7 +177,6 @@ def _zeros(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
 
 
 def _few_bits(local: Local, e: Array, f: Array, floor: Floor) -> Signs:
-    """Values of float16 or bfloat16 in a tensor that should have more bits."""
     if not any(is_exact_in(f, p) for p in HALF):
         return  # float16 is slow on a CPU: not computed for nothing
     for precision, half in _half_floors(local, e):

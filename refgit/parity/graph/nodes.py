@@ -65,17 +65,11 @@ def all_nodes(config: GitConfig, shapes: Mapping[str, tuple[int, ...]]) -> Itera
         lengths: list[int] = []
         for step in (None, *sorted(steps)):
             prefix = TensorName(call, step).prefix
-            length = _text_length(prefix, shapes)
+            texts = (f"{prefix}input.{name}" for name in ("input_ids", "inputs_embeds"))
+            length = next((shapes[name][1] for name in texts if name in shapes), None)
             if length is not None:
                 chain, lengths = [*chain, prefix], [*lengths, length]
                 yield from _call_nodes(config, shapes, _Call(tuple(chain), tuple(lengths)))
-
-
-def _text_length(prefix: str, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    for name in ("input_ids", "inputs_embeds"):
-        if f"{prefix}input.{name}" in shapes:
-            return shapes[f"{prefix}input.{name}"][1]
-    return None
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,6 @@ def _until_end(ids: list[int], arguments: Mapping[str, Any]) -> list[int]:
 
 
 def _grade_json(name: str, expected: list[Any], found: Any) -> TensorGrade:
-    """Compare lists of texts or of ids, item by item."""
     found = found.tolist() if isinstance(found, np.ndarray) else found
     if not isinstance(found, list):
         return _wrong(name, f"is a {type(found).__name__}; expected a list")

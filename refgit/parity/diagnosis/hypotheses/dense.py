@@ -40,7 +40,6 @@ NAMES = {
 
 
 def _on_operands(make: Make, node: Node, view: View) -> Array:
-    """Call `make` with input, weight and bias."""
     return make(view[node.inputs[0]], *weight_and_bias(node, view))
 
 
@@ -71,11 +70,11 @@ def of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
         call=_on_operands,
     )  # fmt: skip
     yield from _of_precision(node)
+    given = node.inputs[0]
     for norm in _norms_of(node, graph):
 
         def normed(n: Node, v: View, norm: Node = norm) -> Array:
-            x = _normed(norm, n.inputs[0], v)
-            return RECIPES[n.kind](n, Substitute(v, {n.inputs[0]: x}))
+            return RECIPES[n.kind](n, Substitute(v, {given: _normed(norm, given, v)}))
 
         yield Hypothesis(f"input normalised by {short(norm.name)}",
                          f"its input passes {norm.parameters} first (pre-norm and post-norm are "
@@ -203,7 +202,6 @@ def of_residual(node: Node, graph: Graph) -> Iterator[Hypothesis]:
 
 
 def _norms_of(node: Node, graph: Graph) -> list[Node]:
-    """The layer norms of the node's layer; none outside the layers."""
     if not node.block:
         return []
     inside = (n for n in graph.nodes.values() if n.block == node.block)
@@ -211,7 +209,6 @@ def _norms_of(node: Node, graph: Graph) -> list[Node]:
 
 
 def _normed(norm: Node, name: str, view: View) -> Array:
-    """A tensor under a layer norm of the model."""
     return RECIPES[norm.kind](replace(norm, inputs=(name,)), view)
 
 

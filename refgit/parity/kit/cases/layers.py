@@ -154,27 +154,16 @@ def _attentions() -> list[Case]:
             wanted,
             "attention",
         ),
-        _case(
-            "attention_image_text",
-            "The same with the mask of the case before: scores that are not seen become minus "
-            "infinity, behind the scaling.",
-            qkv,
-            masked,
-            wanted,
-            "attention",
-            **sizes,
+        *(
+            _case(f"attention_{name}", what, inputs, masked, wanted, "attention", **sizes)
+            for name, inputs, what in (
+                ("image_text", qkv, "The same with the mask of the case before: scores that are "
+                 "not seen become minus infinity, behind the scaling."),
+                ("padding", {**qkv, "text_mask": padding}, "The same with padding: text_mask is 0 "
+                 "at text tokens that nobody sees. Image tokens are never masked."),
+            )
         ),
-        _case(
-            "attention_padding",
-            "The same with padding: text_mask is 0 at text tokens that nobody sees. Image tokens "
-            "are never masked.",
-            {**qkv, "text_mask": padding},
-            masked,
-            wanted,
-            "attention",
-            **sizes,
-        ),
-    ]
+    ]  # fmt: skip
 
 
 def _attended(given: dict[str, Array], bias: Array | None, ops: Operations) -> dict[str, Array]:

@@ -54,9 +54,9 @@ def explain(
     Raises
     ------
     ExplainError
-        There are several images, or the text is empty or too long.
+        The text is empty or too long.
     ValueError, TypeError
-        The processor or the model cannot take the image.
+        The processor or the model cannot take the image, or there are several.
     """
     pixels = Captioner(model, processor).read(image)
     return explain_pixels(model, processor, pixels, text, max_length)

@@ -275,8 +275,11 @@ def test_what_is_not_there_is_refused(
 
 def test_several_images_and_empty_texts_are_refused() -> None:
     model, reader, picture = CASES["plain"]()
-    with pytest.raises(ExplainError, match="there are 2 images; expected one"):
+    with pytest.raises(ValueError, match="the source is 2 images or videos; expected one"):
         explain(model, reader, [picture, picture])
+    both = reader(images=[picture, picture], return_tensors="np")["pixel_values"]
+    with pytest.raises(ExplainError, match="there are 2 images; expected one"):
+        explain_pixels(model, reader, both)
     with pytest.raises(ExplainError, match="the text has no words"):
         explain(model, reader, picture, "  ")
     with pytest.raises(ValueError, match="pixel_values"):

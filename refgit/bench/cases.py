@@ -88,17 +88,16 @@ def make_cases(config: GitConfig, folder: Path, names: Sequence[str] | None = No
     return [case for case in cases if case["name"] in wanted]
 
 
-def limit_cases(cases: Sequence[Case], config: GitConfig) -> list[Case]:
-    """List what has to be measured so that `limit_of` can tell the limits of these cases."""
-    n, needed = config.num_image_tokens(), {}
-    for case in cases:
-        for of, batch in parts_of(case):
-            name = f"limit {of}-{batch}"
-            limit = {"name": name, "kind": "limit", "of": of, "batch": batch, "keys": n + TEXT}
-            needed[name] = limit
-    if any(case["kind"] in ("decode", "generate") for case in cases):
-        needed["limit read"] = {"name": "limit read", "kind": "limit", "of": "read"}
-    return list(needed.values())
+def limit_cases(case: Case, config: GitConfig) -> list[Case]:
+    """List what has to be measured so that `limit_of` can tell the limit of a case."""
+    keys = config.num_image_tokens() + TEXT
+    needed: list[Case] = [
+        {"name": f"limit {of}-{batch}", "kind": "limit", "of": of, "batch": batch, "keys": keys}
+        for of, batch in parts_of(case)
+    ]
+    if case["kind"] in ("decode", "generate"):
+        needed.append({"name": "limit read", "kind": "limit", "of": "read"})
+    return needed
 
 
 def parts_of(case: Case) -> list[tuple[str, int]]:

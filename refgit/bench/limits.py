@@ -55,12 +55,9 @@ class Limits:
             "prefill": lambda: prefill_products(self.config, case["batch"]),
             "step": lambda: step_products(self.config, case["batch"], n, case["keys"] - n),
         }[case["of"]]()
-        return self.multiplying(list(made))
-
-    def multiplying(self, products: list[Product]) -> Callable[[], None]:
-        """All products in their order, by whichever operand first is faster on this machine."""
+        products = list(made)
         runs = [self.arranged(products, turned=turned) for turned in (False, True)]
-        return min(runs, key=self.shortest)
+        return min(runs, key=self.shortest)  # which operand comes first is the machine's choice
 
     def shortest(self, run: Callable[[], None]) -> float:
         """Seconds of the shortest of a few runs."""

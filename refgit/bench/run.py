@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def measure_plan(
             except BenchError as error:
                 notes.append(f"left out: {error}")
         results = measure(
-            workers, start, settings_of(plan), cases, lambda case: limit_cases([case], config),
+            workers, start, settings_of(plan), cases, partial(limit_cases, config=config),
             repeats=plan.repeats, folder=folder, show=show,
         )  # fmt: skip
     finally:

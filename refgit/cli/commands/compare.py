@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MULTIPLE,
         metavar="X",
         help="up to how many noise floors (see below) a difference counts as rounding (default: "
-        f"{MULTIPLE:g})",
+        f"{MULTIPLE})",
     )
     parser.add_argument(
         "--precision",

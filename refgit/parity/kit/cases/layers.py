@@ -61,19 +61,19 @@ def _normal(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
 
 
 def _element_wise() -> list[Case]:
-    x = {"x": np.linspace(-8, 8, 161, dtype=np.float32)}
+    x = np.linspace(-8, 8, 161, dtype=np.float32)
     return [
         _case(
             "quick_gelu",
             "y = x * sigmoid(1.702 x): the activation of the image encoder.",
-            x,
+            {"x": x},
             _run(quick_gelu),
         ),
         _case(
             "gelu",
             "y = x/2 * (1 + erf(x / sqrt 2)): the activation of the text decoder, with the true "
             "error function; the tanh formula is not the same.",
-            x,
+            {"x": x},
             _run(gelu),
         ),
     ]

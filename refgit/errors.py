@@ -17,6 +17,10 @@ class JobError(ValueError):
     """A job cannot start, go on or end; the message says why, and what becomes of its rows."""
 
 
+class SeveralImagesError(ValueError):
+    """What was passed as one image or video is several."""
+
+
 class MediaFileError(ValueError):
     """An image or video file cannot be used: the message names the file."""
 

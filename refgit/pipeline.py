@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgit.demo import find_model
+from refgit.errors import SeveralImagesError
 from refgit.generation.classification.labels import LabelSet, prepare_labels
 from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
@@ -148,7 +149,7 @@ class Captioner:
         if self.frames is not None and pixels.ndim == 4:  # a CLIP processor: frames are its batch
             pixels = pixels[None]  # (F, 3, H, W) -> (1, F, 3, H, W)
         if len(pixels) != 1:
-            raise ValueError(
+            raise SeveralImagesError(
                 f"the source is {len(pixels)} images or videos; expected one. Pass several to "
                 "captions, a source each."
             )

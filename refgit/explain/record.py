@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from refgit.errors import SeveralImagesError
 from refgit.explain.attention_rollout import rollout
 from refgit.explain.data import Bytes, ExplainError, Ids, Numbers
 from refgit.explain.explanation import Explanation
@@ -54,11 +55,14 @@ def explain(
     Raises
     ------
     ExplainError
-        The text is empty or too long.
+        There are several images, or the text is empty or too long.
     ValueError, TypeError
-        The processor or the model cannot take the image, or there are several.
+        The processor or the model cannot take the image.
     """
-    pixels = Captioner(model, processor).read(image)
+    try:
+        pixels = Captioner(model, processor).read(image)
+    except SeveralImagesError as error:
+        raise ExplainError(f"{error} Explain one after the other.") from error
     return explain_pixels(model, processor, pixels, text, max_length)
 
 

@@ -275,7 +275,7 @@ def test_what_is_not_there_is_refused(
 
 def test_several_images_and_empty_texts_are_refused() -> None:
     model, reader, picture = CASES["plain"]()
-    with pytest.raises(ValueError, match="the source is 2 images or videos; expected one"):
+    with pytest.raises(ExplainError, match="2 images or videos; expected one"):
         explain(model, reader, [picture, picture])
     both = reader(images=[picture, picture], return_tensors="np")["pixel_values"]
     with pytest.raises(ExplainError, match="there are 2 images; expected one"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,11 @@ from helpers.backends import each_backend, make_backend  # noqa: E402  # its ass
 
 # Of models this small, threads would only wait for one another; tests of threads set their own.
 os.environ.setdefault("REFGIT_NUM_THREADS", "1")
+
+# Commands that tests start share what Python has compiled, also where it may not be written beside
+# the sources.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", f"{tempfile.gettempdir()}/refgit-tests-pycache")
 
 # A slow machine is not a failure, and a failure must come again: no deadline, fixed seed in CI.
 settings.register_profile("default", deadline=None, max_examples=40)

@@ -548,6 +548,7 @@ def test_images_multiply_the_work_and_words_do_not_grow_with_images_read() -> No
     assert more > products.operations(products.step_products(testing.CONFIG, 1, 5, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["numpy", "strict"])
 def test_limits_run_on_any_backend(backend: str) -> None:
     bounds = limits.Limits(testing.tiny_model(backend=backend), threads=2)

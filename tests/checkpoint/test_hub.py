@@ -142,6 +142,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_a_model_is_downloaded_by_name_into_the_clients_cache_and_found_there_offline(
     hub: Hub, tmp_path: Path
 ) -> None:

@@ -468,6 +468,7 @@ def test_a_file_cut_anywhere_is_named(form: str, data: st.DataObject, tmp_path: 
     refused(path, f"({length} bytes)")
 
 
+@pytest.mark.slow
 @TWO_FORMATS
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(data=st.data())

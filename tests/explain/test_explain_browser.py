@@ -315,6 +315,7 @@ def test_the_table_holds_what_the_map_shows(opened: Browser, apple: Explanation)
 # ---- the player
 
 
+@pytest.mark.slow
 def test_play_goes_to_the_last_word_and_stops(opened: Browser) -> None:
     choose(opened, "speed", 700)
     opened.click("#play")
@@ -345,6 +346,7 @@ def test_steps_end_at_the_ends_and_keep_the_focus(opened: Browser) -> None:
     assert opened.ask("document.activeElement.getAttribute('aria-disabled')") == "true"
 
 
+@pytest.mark.slow
 def test_the_map_fades_where_motion_is_welcome_and_ends_where_it_would_without(
     chromium: Browser, page: Path
 ) -> None:

@@ -26,12 +26,21 @@ class VideoMAEImageProcessor(ImageSettings):
 
     Parameters
     ----------
-    do_resize, do_center_crop, do_rescale, do_normalize, size, crop_size, rescale_factor, extra
-        As for `CLIPImageProcessor`.
+    do_resize, do_center_crop, do_rescale, do_normalize : bool
+        Which steps are taken.
+    size : int or dict
+        The size after resizing: {"shortest_edge": n} (or n alone) keeps the aspect ratio,
+        {"height": h, "width": w} does not.
     resample : int
         A `PIL.Image.Resampling` value; 2, the default, is bilinear.
+    crop_size : int or dict
+        {"height": h, "width": w}, or one number for a square.
+    rescale_factor : float
+        Usually 1/255.
     image_mean, image_std : float or three floats
         Statistics for normalization; 0.5 each unless the file says otherwise.
+    extra : dict
+        Keys of preprocessor_config.json that mean nothing here; they are written back.
 
     Raises
     ------

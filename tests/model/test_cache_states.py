@@ -1,4 +1,4 @@
-"""The cache through any history: what it foretells equals reading everything anew.
+"""The cache through any history: what it predicts equals reading everything anew.
 
 Text is appended in chunks, rows change places, stand twice or leave, images leave, text is
 forgotten, caches fork, calls fail halfway. After each of these the scores of the next word must

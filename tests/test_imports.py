@@ -198,7 +198,7 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "explain": {
         "files", "generation", "html", "layers", "model", "pipeline", "processing",
-        "refgit_backends",
+        "refgit_backends", "traces",
     },
     "export": set(),
     "files": set(),

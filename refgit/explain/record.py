@@ -6,7 +6,6 @@ reads image and text jointly, as in training ("teacher forcing"). Both give the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +21,10 @@ from refgit.model.causal_lm import GitForCausalLM
 from refgit.model.outputs import BaseModelOutputWithPast
 from refgit.pipeline import Captioner
 from refgit.processing import GitProcessor
+from refgit.traces.names import TensorName
 from refgit_backends import to_numpy
 
 ALTERNATIVES = 10
-_IMAGE_STATE = re.compile(r"git\.image_encoder\.vision_model\.(pre_layrnorm|encoder\.layers\.\d+)")
 
 
 def explain(
@@ -142,7 +141,8 @@ def _pass(
     image_norms: list[Numbers] = []
 
     def hook(name: str, value: Any) -> None:
-        if _IMAGE_STATE.fullmatch(name):
+        where = TensorName.parse(name)
+        if where.is_image and (where.leaf == "pre_layrnorm" or (where.block and not where.leaf)):
             patches = _precise(value)[:, 1:]  # (F, 1 + R C, D) -> (F, R C, D)
             image_norms.append(_norm(patches).reshape(-1))
 

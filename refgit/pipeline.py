@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,11 +26,14 @@ from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.processing import GitProcessor, VideoFileError, load_image, read_video
 from refgit.processing.media import is_video
+from refgit.processing.reading import Reading
 from refgit.validation import expect, is_integer
 from refgit_backends import Backend
 
 Pixels: TypeAlias = NDArray[np.float32]
 Source: TypeAlias = Any  # see `Captioner`
+_READING = Reading()
+_DECODING: Mapping[str, Any] = {}
 
 
 class Captioner:
@@ -43,6 +46,10 @@ class Captioner:
     max_length : int
         Longest caption in tokens, the opening one included; less where the model has fewer
         positions.
+    reading : Reading
+        How files are read.
+    decoding : mapping of str to object
+        Options of every caption and answer, as `generate` takes them, such as ``num_beams=3``.
 
     Attributes
     ----------
@@ -64,11 +71,18 @@ class Captioner:
     """
 
     def __init__(
-        self, model: GitForCausalLM, processor: GitProcessor, max_length: int = 50
+        self,
+        model: GitForCausalLM,
+        processor: GitProcessor,
+        max_length: int = 50,
+        *,
+        reading: Reading = _READING,
+        decoding: Mapping[str, Any] = _DECODING,
     ) -> None:
         whole = is_integer(max_length, least=1)
         expect("max_length", max_length, whole, "an integer of at least 1")
         self.model, self.processor = model, processor
+        self.reading, self.decoding = reading, dict(decoding)
         config = model.config
         self.max_length = min(max_length, config.text_room(config.num_image_tokens()))
         self.largest: int | None = None
@@ -81,6 +95,8 @@ class Captioner:
         max_length: int = 50,
         backend: str | Backend | None = None,
         dtype: str = "float32",
+        reading: Reading = _READING,
+        decoding: Mapping[str, Any] = _DECODING,
     ) -> Captioner:
         """Load a model and its processor.
 
@@ -93,6 +109,8 @@ class Captioner:
         backend : str or Backend, optional
         dtype : str
             As for `GitForCausalLM.from_pretrained`.
+        reading, decoding
+            See `Captioner`.
 
         Raises
         ------
@@ -104,7 +122,7 @@ class Captioner:
         path = find_model(name)
         processor = GitProcessor.from_pretrained(path)
         model = GitForCausalLM.from_pretrained(path, backend=backend, dtype=dtype)
-        return cls(model, processor, max_length)
+        return cls(model, processor, max_length, reading=reading, decoding=decoding)
 
     @property
     def frames(self) -> int | None:
@@ -305,6 +323,7 @@ class Captioner:
             return_dict_in_generate=False,
             tokenizer=self.processor.tokenizer,
             seed=seed,
+            **self.decoding,
         )
         ends = model.generation_config.eos_ids
         return [_until_end(ids, ends) for ids in model.backend.to_numpy(found).tolist()]
@@ -340,7 +359,7 @@ class Captioner:
     def _stream(self, **options: Any) -> Iterator[str]:
         """Write one text, as it grows; the options are `generate`'s."""
         model, tokenizer = self.model, self.processor.tokenizer
-        options |= {"num_return_sequences": 1, "tokenizer": tokenizer}
+        options |= {"num_return_sequences": 1, "tokenizer": tokenizer, **self.decoding}
         if model.generation_config.num_beams == 1:
             return ((token.text or "").strip() for token in model.stream(**options))
         found = model.generate(**options, return_dict_in_generate=False)

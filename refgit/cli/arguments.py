@@ -36,6 +36,16 @@ def add_dtype(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--dtype", default="float32", choices=_DTYPES, help=text)
 
 
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how image and video files are read."""
+    parser.add_argument_group("files", "how images and videos are read")
+
+
+def add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how texts are searched for: options of `generate`."""
+    parser.add_argument_group("decoding", "how a text is searched for")
+
+
 def add_max_length(parser: argparse.ArgumentParser, text: str) -> None:
     """Declare how long texts may become; `text` is the option's help."""
     parser.add_argument("--max-length", type=count_of(2), default=50, metavar="N", help=text)

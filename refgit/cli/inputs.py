@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from refgit.cli.arguments import STDIN
 from refgit.cli.output import one_line, say
@@ -17,6 +17,7 @@ from refgit.demo import FOR_PHOTOGRAPHS, NAME, find_model
 from refgit.errors import MediaFileError
 from refgit.pipeline import Captioner
 from refgit.processing.media import find_media
+from refgit.processing.reading import Reading
 
 
 def load_captioner(
@@ -34,8 +35,25 @@ def load_captioner(
     path = find_model(name)  # the hub's client draws bars of its own
     with waiting(f"loading {name}"):
         return Captioner.from_pretrained(
-            path, max_length=max_length, backend=arguments.backend, dtype=arguments.dtype
+            path,
+            max_length=max_length,
+            backend=arguments.backend,
+            dtype=arguments.dtype,
+            reading=reading_of(arguments),
+            decoding=decoding_of(arguments),
         )
+
+
+def reading_of(arguments: argparse.Namespace) -> Reading:
+    """Return what `add_reading_options` has parsed; a command without these reads by default."""
+    del arguments
+    return Reading()
+
+
+def decoding_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `add_decoding_options` has parsed, as keyword arguments of `generate`."""
+    del arguments
+    return {}
 
 
 def refuse_stdin_twice(names: Sequence[str]) -> None:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import argparse
 import reprlib
 
-from refgit.cli.arguments import add_image, add_model_options, add_output_options, count_of
+from refgit.cli.arguments import (
+    add_decoding_options,
+    add_image,
+    add_model_options,
+    add_output_options,
+    add_reading_options,
+    count_of,
+)
 from refgit.cli.inputs import load_captioner, opened
 from refgit.cli.output import Failures, one_line, print_as_it_comes, print_json
 from refgit.cli.terminal import progress, waiting
@@ -35,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image(parser)
     parser.add_argument("questions", nargs="+", metavar="QUESTION", help="a question, in quotes")
     add_model_options(parser)
+    add_reading_options(parser)
+    add_decoding_options(parser)
     parser.add_argument(
         "--max-new-tokens",
         type=count_of(1),

@@ -7,10 +7,12 @@ import os
 from pathlib import Path
 
 from refgit.cli.arguments import (
+    add_decoding_options,
     add_images,
     add_max_length,
     add_model_options,
     add_output_options,
+    add_reading_options,
     count_of,
 )
 from refgit.cli.inputs import load_captioner, opened, refuse_stdin_twice, sources_of
@@ -47,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_images(parser)
     add_model_options(parser)
+    add_reading_options(parser)
+    add_decoding_options(parser)
     add_max_length(
         parser,
         "longest caption, in tokens, which are words or pieces of words, the token that opens "

@@ -10,7 +10,14 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from refgit.cli.arguments import add_images, add_model_options, add_output_options, count_of
+from refgit.cli.arguments import (
+    add_decoding_options,
+    add_images,
+    add_model_options,
+    add_output_options,
+    add_reading_options,
+    count_of,
+)
 from refgit.cli.inputs import load_captioner, opened, refuse_stdin_twice, sources_of
 from refgit.cli.output import Failures, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
@@ -55,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prompt", metavar="TEXT", help="words before every label")
     add_model_options(parser)
+    add_reading_options(parser)
+    add_decoding_options(parser)
     parser.add_argument(
         "--batch-size",
         type=count_of(1),

@@ -10,7 +10,15 @@ import os
 import shutil
 import sys
 
-from refgit.cli.arguments import STDIN, add_debug, add_image, add_max_length, add_model_options
+from refgit.cli.arguments import (
+    STDIN,
+    add_debug,
+    add_decoding_options,
+    add_image,
+    add_max_length,
+    add_model_options,
+    add_reading_options,
+)
 from refgit.cli.inputs import load_captioner, opened
 from refgit.cli.output import one_line, put, say
 from refgit.cli.terminal import has_colours, waiting
@@ -44,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text", metavar="TEXT", help="explain this text; by default what the model writes"
     )
     add_model_options(parser)
+    add_reading_options(parser)
+    add_decoding_options(parser)
     add_max_length(
         parser,
         "longest text that the model writes, in tokens, the opening one included (default: 50)",

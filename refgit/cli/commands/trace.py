@@ -13,7 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from refgit.cli.arguments import add_model_options, add_output_options, count_of
+from refgit.cli.arguments import (
+    add_model_options,
+    add_output_options,
+    add_reading_options,
+    count_of,
+)
 from refgit.cli.inputs import check_target, load_captioner, opened
 from refgit.cli.output import human_bytes, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
@@ -64,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="decode steps after the prompt, each the likeliest token (default: 0)",
     )
     add_model_options(parser)
+    add_reading_options(parser)
     parser.add_argument(
         "--select", nargs="+", metavar="PATTERN", help="keep only these tensors and the inputs"
     )

@@ -259,7 +259,7 @@ def test_a_batch_for_which_memory_is_short_is_done_in_halves(
         return texts(pixels, seed)
 
     monkeypatch.setattr(captioner, "_texts", short)
-    monkeypatch.setattr(captioner, "largest", None)
+    monkeypatch.setattr(captioner._batches, "largest", None)
     images = [captioner.read(encoded(seed)) for seed in range(12)]
     assert captioner.write(images, range(12)) == alone
     assert sizes == [12, 6, 3, 3, 3, 3]  # what has failed once is not tried again

@@ -1,37 +1,25 @@
-"""From images and videos to text: a model with its processor, and the way between file and text.
-
-    captioner = Captioner.from_pretrained()  # the bundled model
-    captioner.caption("docs/images/star.png")
-    captioner.ask("docs/images/star.png", "what kind of thing is this?")
-
-The commands, jobs on one machine and on many, and the explorer all take this way.
-"""
+"""`Captioner`: a model with its processor, from an image or video to text."""
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from refgit.demo import find_model
-from refgit.errors import SeveralImagesError
 from refgit.generation.classification.labels import LabelSet, prepare_labels
 from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
-from refgit.processing import GitProcessor, VideoFileError, load_image, read_video
-from refgit.processing.media import is_video
+from refgit.pipeline.batches import Batches
+from refgit.pipeline.labels import RankedLabel, ranked_labels
+from refgit.pipeline.sources import Pixels, Source, read_source
+from refgit.processing import GitProcessor
 from refgit.processing.reading import Reading
 from refgit.validation import expect, is_integer
 from refgit_backends import Backend
 
-Pixels: TypeAlias = NDArray[np.float32]
-Source: TypeAlias = Any  # see `Captioner`
 _READING = Reading()
 _DECODING: Mapping[str, Any] = {}
 
@@ -50,11 +38,6 @@ class Captioner:
         How files are read.
     decoding : mapping of str to object
         Options of every caption and answer, as `generate` takes them, such as ``num_beams=3``.
-
-    Attributes
-    ----------
-    largest : int or None
-        The largest batch that there is memory for, once a larger one has failed.
 
     Examples
     --------
@@ -85,7 +68,7 @@ class Captioner:
         self.reading, self.decoding = reading, dict(decoding)
         config = model.config
         self.max_length = min(max_length, config.text_room(config.num_image_tokens()))
-        self.largest: int | None = None
+        self._batches = Batches()
 
     @classmethod
     def from_pretrained(
@@ -129,6 +112,16 @@ class Captioner:
         """How many frames of a video the model reads; None where it reads images."""
         return self.model.config.num_image_with_embedding
 
+    @property
+    def samples(self) -> bool:
+        """Whether tokens are drawn at random."""
+        return self.model.generation_config.do_sample
+
+    @property
+    def largest(self) -> int | None:
+        """The largest batch that there is memory for, once a larger one has failed."""
+        return self._batches.largest
+
     # ---- images
 
     def read(self, source: Source) -> Pixels:
@@ -153,25 +146,7 @@ class Captioner:
         ValueError, TypeError
             The processor cannot take it, or it is several images.
         """
-        if isinstance(source, Exception):
-            raise source
-        if isinstance(source, str | os.PathLike) and is_video(source):
-            source = self._read_video(source)
-        elif isinstance(source, str | os.PathLike | bytes):
-            source = load_image(source)
-        elif isinstance(source, bytearray | memoryview):
-            source = load_image(bytes(source))
-        elif hasattr(source, "read"):  # Pillow goes back and forth, which a pipe cannot
-            source = load_image(source if source.seekable() else io.BytesIO(source.read()))
-        pixels: Pixels = self.processor(images=source, return_tensors="np")["pixel_values"]
-        if self.frames is not None and pixels.ndim == 4:  # a CLIP processor: frames are its batch
-            pixels = pixels[None]  # (F, 3, H, W) -> (1, F, 3, H, W)
-        if len(pixels) != 1:
-            raise SeveralImagesError(
-                f"the source is {len(pixels)} images or videos; expected one. Pass several to "
-                "captions, a source each."
-            )
-        return pixels
+        return read_source(source, self.processor, self.frames, self.reading)
 
     def read_or_error(self, source: Source) -> Pixels | Exception:
         """Do as `read`, but return what is wrong with the source.
@@ -187,14 +162,6 @@ class Captioner:
             raise
         except Exception as error:
             return error
-
-    def _read_video(self, file: str | os.PathLike[str]) -> Any:
-        if self.frames is None:
-            raise VideoFileError(
-                f"{file} is a video; this model takes images only (its num_image_with_embedding "
-                "is null). Use a video model, such as microsoft/git-base-vatex."
-            )
-        return read_video(file, self.frames)
 
     # ---- captions
 
@@ -266,35 +233,12 @@ class Captioner:
         MemoryError
             There is not enough for a single image.
         """
-        results: list[str | Exception] = [x if isinstance(x, Exception) else "" for x in images]
-        batches: dict[Any, list[tuple[int, Pixels]]] = {}
-        for i, pixels in enumerate(images):
-            if not isinstance(pixels, Exception):
-                # Sampling several batch rows from one generator would tie each to its neighbours.
-                own = i if self.model.generation_config.do_sample else None
-                batches.setdefault((pixels.shape, own), []).append((i, pixels))
-        for (_, own), batch in batches.items():
-            seed = None if own is None or seeds is None else seeds[own]
-            texts = self._write_equal([pixels for _, pixels in batch], seed)
-            for (i, _), text in zip(batch, texts, strict=True):
-                results[i] = text
-        return results
 
-    def _write_equal(self, images: list[Pixels], seed: int | None) -> list[str | Exception]:
-        """Caption images of one size; a batch that fails is tried in halves, down to one image."""
-        size = len(images)
-        if self.largest is None or size <= self.largest:
-            try:
-                return [*self._texts(np.concatenate(images), seed)]
-            except MemoryError:
-                if size == 1:
-                    raise
-                self.largest = min(self.largest or size, size - size // 2)
-            except Exception as error:
-                if size == 1:
-                    return [error]
-        half = size - size // 2
-        return self._write_equal(images[:half], seed) + self._write_equal(images[half:], seed)
+        def caption(several: Sequence[Pixels], i: int) -> list[str]:
+            seed = None if seeds is None or not self.samples else seeds[i]
+            return self._texts(np.concatenate(several), seed)
+
+        return self._batches.map(images, caption, apart=self.samples)
 
     def _texts(self, pixels: Pixels, seed: int | None) -> list[str]:
         ids = [row[1:] for row in self.token_ids(pixels, seed)]
@@ -510,32 +454,7 @@ class Captioner:
             progress=progress,
             **self._image(self.read(source)),
         )
-        host = self.model.backend.to_numpy
-        log_p = host(found.log_probabilities)[0]
-        columns = (host(found.labels)[0], np.exp(log_p), log_p, host(found.shares)[0])
-        return [
-            RankedLabel(known.texts[known.numbers[label]], *numbers)
-            for label, *numbers in zip(*(column.tolist() for column in columns), strict=True)
-        ]
-
-
-@dataclass(frozen=True)
-class RankedLabel:
-    """A label and how well it fits an image.
-
-    Attributes
-    ----------
-    label : str
-    probability, log_probability : float
-        Of this label among all texts, its end included and the prompt not.
-    share : float
-        The probability divided by the sum over all labels.
-    """
-
-    label: str
-    probability: float
-    log_probability: float
-    share: float
+        return ranked_labels(found, known, self.model.backend)
 
 
 def _refuse_single(name: str, values: Any, expected: str) -> None:

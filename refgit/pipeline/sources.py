@@ -1,0 +1,80 @@
+"""A source, which is whatever an image or video comes as, becomes pixel values."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refgit.errors import SeveralImagesError
+from refgit.processing import GitProcessor, VideoFileError, load_image, read_video
+from refgit.processing.media import is_video
+from refgit.processing.reading import Reading
+
+Pixels: TypeAlias = NDArray[np.float32]
+Source: TypeAlias = Any  # see `Captioner`
+
+
+def read_source(
+    source: Source, processor: GitProcessor, frames: int | None, reading: Reading
+) -> Pixels:
+    """Decode and prepare one image or video; see `Captioner.read`.
+
+    Parameters
+    ----------
+    source
+        See `Captioner`.
+    processor : GitProcessor
+    frames : int or None
+        How many frames of a video the model reads; None where it reads images.
+    reading : Reading
+        How files are read.
+
+    Returns
+    -------
+    float32 array (1, 3, H, W), or (1, F, 3, H, W) where the model reads videos
+    """
+    opened = open_source(source, frames, reading)
+    pixels: Pixels = processor(images=opened, return_tensors="np")["pixel_values"]
+    if frames is not None and pixels.ndim == 4:  # a CLIP processor: frames are its batch
+        pixels = pixels[None]  # (F, 3, H, W) -> (1, F, 3, H, W)
+    if len(pixels) != 1:
+        raise SeveralImagesError(
+            f"the source is {len(pixels)} images or videos; expected one. Pass several to "
+            "captions, a source each."
+        )
+    return pixels
+
+
+def open_source(source: Source, frames: int | None, reading: Reading) -> Any:
+    """Return a source as the processor takes it: files, bytes and streams are decoded.
+
+    Parameters
+    ----------
+    source, frames, reading
+        See `read_source`.
+    """
+    del reading
+    if isinstance(source, Exception):
+        raise source
+    if isinstance(source, str | os.PathLike) and is_video(source):
+        return _open_video(source, frames)
+    if isinstance(source, str | os.PathLike | bytes):
+        return load_image(source)
+    if isinstance(source, bytearray | memoryview):
+        return load_image(bytes(source))
+    if hasattr(source, "read"):  # Pillow goes back and forth, which a pipe cannot
+        return load_image(source if source.seekable() else io.BytesIO(source.read()))
+    return source
+
+
+def _open_video(file: str | os.PathLike[str], frames: int | None) -> Any:
+    if frames is None:
+        raise VideoFileError(
+            f"{file} is a video; this model takes images only (its num_image_with_embedding "
+            "is null). Use a video model, such as microsoft/git-base-vatex."
+        )
+    return read_video(file, frames)

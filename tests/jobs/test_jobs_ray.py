@@ -101,7 +101,7 @@ def ray_data() -> Iterator[Any]:
         memory = {"object_store_memory": 100 * 2**20}
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **memory})
         for _ in range(2):
-            cluster.add_node(num_cpus=2, **memory)
+            cluster.add_node(num_cpus=2, resources={"place": 1}, **memory)
         ray.init(address=cluster.address, log_to_driver=False)
         import ray.data
 
@@ -163,24 +163,37 @@ def test_two_workers_write_what_one_process_writes(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_both_workers_have_a_share(ray_data: Any, images: list[Path], model: Path) -> None:
+def test_both_workers_have_a_share(
+    ray_data: Any, images: list[Path], model: Path, tmp_path: Path
+) -> None:
     from refgit.jobs.ray import CaptionActor, caption_dataset
 
-    class Slow(CaptionActor):
+    class Patient(CaptionActor):
+        """Waits with its first batch until an actor on the other node has one as well.
+
+        Otherwise one actor may do all of the work before the other has loaded its model. It is
+        given a few batches at most while it waits, of twelve; the others are for its neighbour.
+        """
+
         def __call__(self, batch: Any) -> Any:
             import time
 
             import ray
 
-            time.sleep(0.3)
             node = ray.get_runtime_context().get_node_id()
+            (tmp_path / node).touch()
+            for _ in range(600):
+                if len(list(tmp_path.iterdir())) == 2:
+                    break
+                time.sleep(0.1)
             found = super().__call__(batch)
             return found.append_column("node", pa.array([node] * len(found)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refgit.jobs.ray.CaptionActor", Slow)
-        dataset = ray_data.from_items([{"image": str(path)} for path in images]).repartition(6)
-        options = {"batch_size": 2, "concurrency": 2, "scheduling_strategy": "SPREAD"}
+        patch.setattr("refgit.jobs.ray.CaptionActor", Patient)
+        dataset = ray_data.from_items([{"image": str(path)} for path in images]).repartition(12)
+        # a place for one actor on each worker: spreading actors is a wish only
+        options = {"batch_size": 2, "concurrency": 2, "resources": {"place": 1}}
         found = caption_dataset(dataset, model=str(model), **options).take_all()
     assert len({row["node"] for row in found}) == 2
     assert {row["image"] for row in found} == set(map(str, images))

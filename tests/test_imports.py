@@ -230,6 +230,7 @@ ARROWS: dict[str, set[str]] = {
 # Imports of refgit inside functions, and why each is there: start-up time, in every case.
 DEFERRED: dict[str, str] = {
     "refgit.bench.engine": "a cold start measures a caption, and needs no limits",
+    "refgit.cli.arguments": "a colour is looked up in Pillow, which most commands never import",
     "refgit.cli.commands.caption": "jobs are needed with --out only",
 }
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from refgit.demo import demo_path, find_model
 from refgit.errors import MediaFileError
 from refgit.generation.classification.trie import LabelError
 from refgit.pipeline import Captioner, RankedLabel
-from refgit.processing.media import find_media, is_video
+from refgit.processing.media import describe_left_out, find_media, is_video
+from refgit.processing.reading import Reading
 
 STAR, BALLOON = ROOT / "docs/images/star.png", ROOT / "docs/images/balloon.png"
 QUESTION = "what kind of thing is this?"
@@ -156,16 +158,72 @@ def test_a_model_is_found_by_name_or_is_the_bundled_one(tmp_path: Path) -> None:
     assert find_model(tmp_path) == tmp_path
 
 
+def test_files_bytes_and_streams_are_read_as_asked_and_pictures_as_the_oracle_does(
+    captioner: Captioner,
+) -> None:
+    pixels = np.asarray(Image.open(BALLOON))
+    seen = np.dstack([pixels, np.where((pixels > 250).all(axis=2), 0, 255).astype(np.uint8)])
+    seen[seen[:, :, 3] == 0, :3] = 0  # a transparent picture, black below
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    stream = io.BytesIO()
+    Image.fromarray(seen[::-1, ::-1]).save(stream, "PNG", exif=exif)
+    data = stream.getvalue()
+    upright = captioner.read(Image.fromarray(np.where(seen[..., 3:] == 0, 255, seen[..., :3])))
+    for source in (data, io.BytesIO(data), Pipe(data)):
+        np.testing.assert_array_equal(captioner.read(source), upright)
+    asked = Reading(exif_transpose=False, background="oracle")
+    as_oracle = Captioner(captioner.model, captioner.processor, reading=asked)
+    picture = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(as_oracle.read(data), captioner.read(picture))
+    assert captioner.caption(data) == captioner.caption(BALLOON) == "balloon"
+    assert captioner.caption(picture) != "balloon"
+
+
+def test_what_is_left_out_of_a_directory_is_counted_by_suffix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", False)
+    heic, others = (
+        ("a.HEIC", "b.heic", "c.heic"),
+        ("a.txt", "figure.eps", "t.h5", "t.mp4", "README"),
+    )
+    for name in (*heic, *others, "._a.png", "._b.JPG", "a.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "inner.png").mkdir()
+    (tmp_path / "hashed").write_bytes(STAR.read_bytes())  # no suffix: the content says what it is
+    found = find_media(str(tmp_path), videos=False)
+    assert found.paths == [str(tmp_path / "a.png"), str(tmp_path / "hashed")]
+    assert describe_left_out(found.left_out) == (
+        "left out: 3 .heic (pip install pillow-heif), 2 ._*, 1 .eps (needs Ghostscript), 1 .h5, "
+        "1 .mp4, 1 .txt, 1 broken links or devices, 1 without a suffix"
+    )
+    assert describe_left_out({}) == ""
+    for path in found.paths:
+        os.remove(path)
+    with pytest.raises(MediaFileError, match=r"no image files \(left out: 3 \.heic .*\); expected"):
+        find_media(str(tmp_path), videos=False)
+
+
+def test_with_pillow_heif_heic_images_are_taken(tmp_path: Path) -> None:
+    for name in ("a.heic", "b.HIF", "c.avif"):
+        (tmp_path / name).touch()
+    found = find_media(str(tmp_path), videos=False)
+    assert (len(found.paths), found.left_out) == (3, {})
+
+
 def test_media_are_found_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "inner").mkdir()
     for name in ("b.PNG", "a.jpg", "clip.mp4", "notes.txt", "inner/c.png"):
         (tmp_path / name).touch()
     flat = [str(tmp_path / name) for name in ("a.jpg", "b.PNG")]
-    assert find_media(str(tmp_path), videos=False) == flat
-    found = find_media(str(tmp_path), videos=True, recursive=True)
+    assert find_media(str(tmp_path), videos=False).paths == flat
+    found = find_media(str(tmp_path), videos=True, recursive=True).paths
     assert found == [*flat, str(tmp_path / "clip.mp4"), str(tmp_path / "inner" / "c.png")]
     monkeypatch.chdir(tmp_path)  # a directory's name stays as it was given
-    assert find_media("./inner", videos=False) == [os.path.join("./inner", "c.png")]
+    assert find_media("./inner", videos=False).paths == [os.path.join("./inner", "c.png")]
     assert (is_video("a.MP4"), is_video("a.png")) == (True, False)
     with pytest.raises(MediaFileError, match="holds no image files"):
         find_media(str(ROOT / "docs" / "reference"), videos=True)

@@ -38,7 +38,52 @@ def add_dtype(parser: argparse.ArgumentParser, text: str) -> None:
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """Declare how image and video files are read."""
-    parser.add_argument_group("files", "how images and videos are read")
+    files = parser.add_argument_group("files", "how images and videos are read")
+    add_image_reading(files)
+
+
+def add_image_reading(group: argparse._ArgumentGroup) -> None:
+    """Declare how image files are read."""
+    group.add_argument(
+        "--no-exif-transpose",
+        action="store_true",
+        help="leave photographs as the camera's sensor saw them; by default they are turned as "
+        "their EXIF orientation says",
+    )
+    group.add_argument(
+        "--background",
+        type=_colour,
+        default="white",
+        metavar="COLOUR",
+        help="colour behind transparent images: a name such as white, '#rrggbb', or oracle: the "
+        "colours that are stored under the transparency, mostly black, which is what transformers "
+        "shows the model (default: white)",
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=count_of(1),
+        metavar="N",
+        help="most pixels an image may have, width times height (default: 178956970, Pillow's "
+        "limit against files that unpack to more than there is memory for)",
+    )
+    group.add_argument(
+        "--truncated",
+        choices=("error", "ok"),
+        default="error",
+        help="a JPEG whose last bytes are missing: an error, or ok: what there is of it is taken, "
+        "the rest is grey (default: error)",
+    )
+
+
+def _colour(text: str) -> str:
+    # With Pillow, which takes time to import: only where the option is given.
+    from refgit.processing.image.background import colour_of
+
+    try:
+        colour_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("background is ")) from error
+    return text
 
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:

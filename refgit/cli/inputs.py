@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +17,7 @@ from refgit.cli.terminal import waiting
 from refgit.demo import FOR_PHOTOGRAPHS, NAME, find_model
 from refgit.errors import MediaFileError
 from refgit.pipeline import Captioner
-from refgit.processing.media import find_media
+from refgit.processing.media import describe_left_out, find_media
 from refgit.processing.reading import Reading
 
 
@@ -46,8 +47,14 @@ def load_captioner(
 
 def reading_of(arguments: argparse.Namespace) -> Reading:
     """Return what `add_reading_options` has parsed; a command without these reads by default."""
-    del arguments
-    return Reading()
+    if not hasattr(arguments, "background"):
+        return Reading()
+    return Reading(
+        exif_transpose=not arguments.no_exif_transpose,
+        background=arguments.background,
+        max_pixels=arguments.max_pixels,
+        truncated=arguments.truncated == "ok",
+    )
 
 
 def decoding_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -75,6 +82,8 @@ def refuse_stdin_twice(names: Sequence[str]) -> None:
 def sources_of(names: Sequence[str], *, videos: bool) -> list[tuple[str, str | Exception, str]]:
     """Return name and source of each image: of the files named, and of those in directories.
 
+    A line on stderr says what was left out of the directories.
+
     Parameters
     ----------
     names : sequence of str
@@ -88,17 +97,22 @@ def sources_of(names: Sequence[str], *, videos: bool) -> list[tuple[str, str | E
         what a line about it begins with: the name and a tab, or nothing if it is the only image.
     """
     found: list[tuple[str, str | Exception]] = []
+    left_out: Counter[str] = Counter()
     for name in names:
         if name == STDIN or not os.path.isdir(name):
             found.append((name, name))
             continue
         try:
-            found += [(file, file) for file in find_media(name, videos=videos)]
+            media = find_media(name, videos=videos)
+            found += [(file, file) for file in media.paths]
+            left_out += media.left_out
         except MediaFileError as error:
             text = f"{error} Directories within it are not searched."
             found.append((name, MediaFileError(text)))
         except OSError as error:
             found.append((name, error))
+    if left_out:
+        say(f"{describe_left_out(left_out)}.")
     single = len(names) == 1 and not os.path.isdir(names[0])
     return [(file, source, "" if single else f"{one_line(file)}\t") for file, source in found]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 
 from refgit.errors import JobError, MediaFileError
 from refgit.jobs.parquet import Table
-from refgit.processing.media import find_media
+from refgit.processing.media import MediaFiles, find_media
 
 LIST, TABLE = ".txt", ".parquet"
 
@@ -88,7 +89,14 @@ class Paths:
         return {"files": len(self.names), "sha256": digest.hexdigest()}
 
 
-def parts_of(inputs: Sequence[str], *, recursive: bool, column: str, videos: bool) -> list[Part]:
+def parts_of(
+    inputs: Sequence[str],
+    *,
+    recursive: bool,
+    column: str,
+    videos: bool,
+    left_out: Counter[str] | None = None,
+) -> list[Part]:
     """Turn the inputs of a job into parts.
 
     Parameters
@@ -102,6 +110,8 @@ def parts_of(inputs: Sequence[str], *, recursive: bool, column: str, videos: boo
         Of the tables, the one with the images.
     videos : bool
         Whether the videos in directories count.
+    left_out : Counter of str, optional
+        Here the files of directories that are neither are counted, by suffix.
 
     Returns
     -------
@@ -119,6 +129,7 @@ def parts_of(inputs: Sequence[str], *, recursive: bool, column: str, videos: boo
         There is a table, and pyarrow is not installed.
     """
     parts: list[Part] = []
+    left_out = Counter() if left_out is None else left_out
     for name in inputs:
         if name == "-":
             raise JobError(
@@ -130,7 +141,9 @@ def parts_of(inputs: Sequence[str], *, recursive: bool, column: str, videos: boo
             continue
         names = [name]
         if os.path.isdir(name):
-            names = _found_in(name, recursive=recursive, videos=videos)
+            media = _found_in(name, recursive=recursive, videos=videos)
+            names = media.paths
+            left_out.update(media.left_out)
         elif Path(name).suffix.lower() == LIST:
             names = _listed_in(name)
         if parts and isinstance(parts[-1], Paths):
@@ -148,7 +161,7 @@ def _listed_in(file: str) -> list[str]:
     return names
 
 
-def _found_in(directory: str, *, recursive: bool, videos: bool) -> list[str]:
+def _found_in(directory: str, *, recursive: bool, videos: bool) -> MediaFiles:
     try:
         return find_media(directory, videos=videos, recursive=recursive)
     except MediaFileError as error:

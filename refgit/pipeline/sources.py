@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from typing import Any, TypeAlias
 
@@ -57,17 +56,14 @@ def open_source(source: Source, frames: int | None, reading: Reading) -> Any:
     source, frames, reading
         See `read_source`.
     """
-    del reading
     if isinstance(source, Exception):
         raise source
     if isinstance(source, str | os.PathLike) and is_video(source):
         return _open_video(source, frames)
-    if isinstance(source, str | os.PathLike | bytes):
-        return load_image(source)
     if isinstance(source, bytearray | memoryview):
-        return load_image(bytes(source))
-    if hasattr(source, "read"):  # Pillow goes back and forth, which a pipe cannot
-        return load_image(source if source.seekable() else io.BytesIO(source.read()))
+        source = bytes(source)
+    if isinstance(source, str | os.PathLike | bytes) or hasattr(source, "read"):
+        return load_image(source, **reading.of_images)
     return source
 
 

@@ -1,13 +1,18 @@
-"""Which files are images and videos, by their names."""
+"""Which files are images and videos, by their names; without a suffix, by how they begin."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from refgit.errors import MediaFileError, first_of
+from refgit.processing.image.formats import HEAD, image_suffixes, is_image, what_is_missing
 
-from refgit.errors import MediaFileError
+_APPLE, _NO_SUFFIX, _NO_FILE = "._*", "without a suffix", "broken links or devices"
+_MOST = 12  # suffixes in a line
 
 # By name, since only PyAV, an extra, could look inside.
 _VIDEOS = (
@@ -23,12 +28,28 @@ def is_video(name: str | os.PathLike[str]) -> bool:
 
 def suffixes(*, videos: bool) -> set[str]:
     """How the names of image files end, such as .png, and with `videos` those of videos too."""
-    formats = Image.registered_extensions()  # {".png": "PNG", ...}, with formats only written
-    images = {suffix for suffix, name in formats.items() if name in Image.OPEN}
+    images = image_suffixes()
     return images | set(_VIDEOS) if videos else images
 
 
-def find_media(directory: str, *, videos: bool, recursive: bool = False) -> list[str]:
+@dataclass(frozen=True)
+class MediaFiles:
+    """The image files of a directory.
+
+    Attributes
+    ----------
+    paths : list of str
+        They begin with the directory's name, and are sorted by name, those in inner directories
+        last.
+    left_out : Counter of str
+        How many other files there are, by suffix; what macOS keeps beside files is "._*".
+    """
+
+    paths: list[str]
+    left_out: Counter[str]
+
+
+def find_media(directory: str, *, videos: bool, recursive: bool = False) -> MediaFiles:
     """Find the image files of a directory.
 
     Parameters
@@ -41,28 +62,72 @@ def find_media(directory: str, *, videos: bool, recursive: bool = False) -> list
 
     Returns
     -------
-    list of str
-        Paths that begin with `directory`, sorted by name, those in inner directories last.
+    MediaFiles
 
     Raises
     ------
     MediaFileError
-        There are none.
+        There are none; the message says what there is.
     OSError
         A directory cannot be read.
     """
     wanted = suffixes(videos=videos)
-    found: list[str] = []
-    for folder, inner, files in os.walk(directory, onerror=_raise):
+    paths: list[str] = []
+    left_out: Counter[str] = Counter()
+    for folder, inner, names in os.walk(directory, onerror=_raise):
         inner[:] = sorted(inner) if recursive else []
-        paths = (os.path.join(folder, file) for file in sorted(files))
-        found += [p for p in paths if Path(p).suffix.lower() in wanted and os.path.isfile(p)]
-    if not found:
+        for name in sorted(names):
+            path, kind = os.path.join(folder, name), _kind_of(name)
+            if kind in wanted or (kind == _NO_SUFFIX and _begins_as_an_image(path)):
+                kind = "" if os.path.isfile(path) else _NO_FILE
+            if kind:
+                left_out[kind] += 1
+            else:
+                paths.append(path)
+    if not paths:
+        there = f" ({describe_left_out(left_out)})" if left_out else ""
         raise MediaFileError(
-            f"{directory} holds no image files; expected some whose names end in .png, .jpg or "
-            "another such suffix."
+            f"{directory} holds no image files{there}; expected some whose names end in .png, "
+            ".jpg or another such suffix."
         )
-    return found
+    return MediaFiles(paths, left_out)
+
+
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """Say how many files of each suffix were left out, most first, and what would read them.
+
+    Parameters
+    ----------
+    left_out : mapping of str to int
+        See `MediaFiles`.
+
+    Returns
+    -------
+    str
+        Such as "left out: 3 .heic (pip install pillow-heif), 1 .txt"; "" where there are none.
+    """
+    said = []
+    for suffix, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
+        remedy = what_is_missing(suffix)
+        said.append(f"{count} {suffix}" + (f" ({remedy})" if remedy else ""))
+    return f"left out: {first_of(said, _MOST)}" if said else ""
+
+
+def _kind_of(name: str) -> str:
+    """The suffix by which a file is counted."""
+    if name.startswith(_APPLE[:2]):
+        return _APPLE
+    return Path(name).suffix.lower() or _NO_SUFFIX
+
+
+def _begins_as_an_image(path: str) -> bool:
+    try:
+        if not os.path.isfile(path):  # a pipe would wait for a writer
+            return False
+        with open(path, "rb") as file:
+            return is_image(file.read(HEAD))
+    except OSError:
+        return False
 
 
 def _raise(error: OSError) -> None:

@@ -78,8 +78,9 @@ def test_a_directory_stands_for_its_image_files_in_order(
     (tmp_path / "paper.pdf").write_text("Pillow writes these, but does not read them")
     (tmp_path / "folder.png").mkdir()
     lines = [f"{file}\t{caption}" for file, caption in zip(files, captions, strict=False)]
-    assert run(tmp_path) == (0, lines, [])
-    assert run(tmp_path, files[0]) == (0, [*lines, lines[0]], [])
+    left_out = ["refgit: left out: 1 .pdf, 1 .txt."]
+    assert run(tmp_path) == (0, lines, left_out)
+    assert run(tmp_path, files[0]) == (0, [*lines, lines[0]], left_out)
 
 
 def test_a_directory_of_one_image_still_prints_the_file(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 
 from refgit.cli.inputs import load_captioner
 from refgit.cli.output import say
@@ -14,6 +15,7 @@ from refgit.jobs.journal import Journal, check_out
 from refgit.jobs.run import run_job
 from refgit.jobs.sources import parts_of
 from refgit.model.config import GitConfig
+from refgit.processing.media import describe_left_out
 from refgit_backends.numpy.threads import cores
 
 
@@ -30,12 +32,16 @@ def run(arguments: argparse.Namespace) -> int:
     if name != NAME:
         arguments.model = str(checkpoint)  # one from the hub is looked up once: it cannot change
     config = GitConfig.from_pretrained(checkpoint)
+    left_out: Counter[str] = Counter()
     parts = parts_of(
         arguments.images,
         recursive=arguments.recursive,
         column=arguments.column,
         videos=config.num_image_with_embedding is not None,
+        left_out=left_out,
     )
+    if left_out:
+        say(f"{describe_left_out(left_out)}.")
     captioner = load_captioner(arguments, max_length=arguments.max_length)
     with waiting("reading the model's files"):
         digest = fingerprint(checkpoint)

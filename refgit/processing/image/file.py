@@ -1,35 +1,65 @@
 """Opening an image file: the one place where bytes from outside become a decoded picture.
 
-Whatever is wrong with the file is said in one sentence that names it.
+A picture comes out as its file means it: upright, transparent parts on a background, wide numbers
+scaled to bytes. Whatever is wrong with the file is said in one sentence that names it.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
 from refgit.errors import MediaFileError
+from refgit.processing.image.background import Colour, colour_of, has_transparency, on_background
+from refgit.processing.image.depth import has_wide_pixels, to_bytes
+from refgit.processing.image.formats import HEAD, is_heic, register_heif, what_it_is
+from refgit.processing.image.orientation import orientation_of, upright
+from refgit.validation import expect, is_size
+
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 
 class ImageFileError(MediaFileError):
     """An image file cannot be used: missing, a directory, not an image, damaged or too large."""
 
 
-def load_image(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Image.Image:
-    """Open an image and decode it completely.
+def load_image(
+    source: str | os.PathLike[str] | bytes | IO[bytes],
+    *,
+    exif_transpose: bool = True,
+    background: str = "white",
+    max_pixels: int | None = None,
+    truncated: bool = False,
+) -> Image.Image:
+    """Open an image and decode it completely, as its file means it.
 
-    The first frame of an animation is taken. EXIF orientation is kept as metadata, not applied:
-    pass `exif_transpose=True` to the image processor for that.
+    The first frame of an animation is taken. A grey picture of 16 or 32 bits is scaled to bytes:
+    of 16 bits 65535 is white; of 32 bits the least of 1 (floats only), 255 and 65535 that no pixel
+    exceeds; otherwise the least number is black and the largest white.
 
     Parameters
     ----------
     source : str, path, bytes, or binary file
         Where the encoded image is.
+    exif_transpose : bool
+        Turn the picture as its EXIF orientation says; broken EXIF is passed over. Without, the
+        orientation stays as metadata. (Pillow turns TIFF by itself, pillow-heif HEIC.)
+    background : str
+        The colour behind transparent parts, as Pillow names colours; "oracle" leaves the picture
+        transparent, and converting it to RGB then shows the colours that are stored there.
+    max_pixels : int, optional
+        The most pixels an image may have; by default Pillow's limit against decompression bombs,
+        178,956,970.
+    truncated : bool
+        Take a JPEG whose last bytes are missing; what is missing of the picture is grey.
 
     Returns
     -------
@@ -39,35 +69,48 @@ def load_image(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Image.Imag
     Raises
     ------
     ImageFileError
-        If the file is missing, a directory, unreadable, empty, not an image that Pillow knows,
-        truncated or damaged, or so large that Pillow takes it for a decompression bomb.
+        If the file is missing, a directory, unreadable, empty, not an image that can be read here,
+        truncated or damaged, or has too many pixels.
+    ValueError
+        If `background` is not a colour, or `max_pixels` not a number of pixels.
     """
+    colour = colour_of(background)
+    known = max_pixels is None or is_size(max_pixels)
+    expect("max_pixels", max_pixels, known, "a whole number of at least 1, or None")
     name, stream = _describe(source)
     try:
-        with warnings.catch_warnings():
+        if truncated:
+            stream = _ended(stream)
+        with warnings.catch_warnings(), _pillows_limit(max_pixels):
             # What Pillow warns of (many pixels, odd metadata) is decoded all the same.
             warnings.simplefilter("ignore")
-            with Image.open(stream) as image:
+            with _open(stream) as image:
+                _check_pixels(image, name, max_pixels)
+                tiles = getattr(image, "tile", None)
+                raw = tiles[0][3] if tiles else None
                 image.load()
-                return image.copy()  # a plain image: closing the file cannot take its pixels away
-    except FileNotFoundError as error:
-        web = " Download it first." if name.startswith(("http:", "https:")) else ""
-        raise ImageFileError(f"{name} does not exist; expected an image file.{web}") from error
-    except UnidentifiedImageError as error:
-        raise ImageFileError(
-            f"{name} is not an image in a format that Pillow can read; "
-            "convert it to PNG or JPEG first."
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(
-            f"{name} is too large to decode safely: {error} Scale it down first."
-        ) from error
+                picture = _as_bytes_on(image, colour, raw)
+                return upright(picture, orientation_of(image) if exif_transpose else 1)
+    except ImageFileError:
+        raise
     except Exception as error:
-        # Decoders meet hostile input: besides OSError they raise SyntaxError, struct.error,
-        # EOFError, zlib.error, ... and all of them mean the same to the caller.
-        raise ImageFileError(
-            f"{name} cannot be decoded: {_cause(error)}. Is the file whole? Copy or save it again."
-        ) from error
+        raise ImageFileError(f"{name} {_fault(error, stream, name)}") from error
+
+
+def _open(stream: Path | IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(stream)
+    except UnidentifiedImageError:
+        if is_heic(_head(stream)) and register_heif():
+            return Image.open(stream)
+        raise
+
+
+def _as_bytes_on(image: Image.Image, colour: Colour | None, raw: Any) -> Image.Image:
+    """A plain image of at most a byte a channel: closing the file cannot take its pixels away."""
+    if colour is not None and has_transparency(image):
+        return on_background(image, colour, raw)
+    return to_bytes(image, image.format) if has_wide_pixels(image) else image.copy()
 
 
 def _describe(
@@ -86,10 +129,105 @@ def _describe(
             raise ImageFileError(f"{path} is empty (0 bytes); expected an encoded image.")
         return str(path), path
     if hasattr(source, "read"):
-        return str(getattr(source, "name", "The image stream")), source
+        name = str(getattr(source, "name", "The image stream"))
+        back_and_forth = hasattr(source, "seekable") and source.seekable()  # which a pipe is not
+        return name, source if back_and_forth else io.BytesIO(source.read())
     raise ImageFileError(
         f"An image source is a path, bytes or a binary file; found {type(source).__name__}."
     )
+
+
+def _head(stream: Path | IO[bytes]) -> bytes:
+    """The first bytes, or none where they cannot be read."""
+    try:
+        if isinstance(stream, Path):
+            with stream.open("rb") as file:
+                return file.read(HEAD)
+        stream.seek(0)
+        return stream.read(HEAD)
+    except (OSError, ValueError):
+        return b""
+
+
+# ---- limits
+
+
+def _ended(stream: Path | IO[bytes]) -> Path | IO[bytes]:
+    """Give a JPEG the marker of its end, at which its decoder stops; bytes behind it are ignored.
+
+    Pillow has a switch for that, but one for all threads and all formats.
+    """
+    if not _head(stream).startswith(_JPEG):
+        return stream
+    if isinstance(stream, Path):
+        return io.BytesIO(stream.read_bytes() + _JPEG_END)
+    stream.seek(0)
+    return io.BytesIO(stream.read() + _JPEG_END)
+
+
+_lock = threading.Lock()
+_lifted: list[int | None] = []  # Pillow's limit, once for each thread that has lifted it
+
+
+@contextmanager
+def _pillows_limit(max_pixels: int | None) -> Iterator[None]:
+    """Lift Pillow's own limit, one for all threads, while there is one to hold instead."""
+    if max_pixels is None:
+        yield
+        return
+    with _lock:
+        _lifted.append(_lifted[0] if _lifted else Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        with _lock:
+            limit = _lifted.pop()
+            if not _lifted:
+                Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_pixels(image: Image.Image, name: str, max_pixels: int | None) -> None:
+    """Hold the limit: the caller's, or Pillow's, which another thread may have lifted meanwhile."""
+    limit = max_pixels
+    if limit is None:
+        with _lock:
+            pillows = _lifted[0] if _lifted else Image.MAX_IMAGE_PIXELS
+        limit = None if pillows is None else 2 * pillows
+    count = image.width * image.height
+    if limit is not None and count > limit:
+        raise ImageFileError(
+            f"{name} has {image.width} x {image.height} = {count} pixels; expected at most {limit}."
+            f"{_allow(count)}"
+        )
+
+
+def _allow(count: object) -> str:
+    return f" Scale it down, or allow as many: --max-pixels {count} (in Python max_pixels)."
+
+
+# ---- errors
+
+
+def _fault(error: Exception, stream: Path | IO[bytes], name: str) -> str:
+    """Say what is wrong with a file: what follows its name."""
+    if isinstance(error, FileNotFoundError):
+        web = " Download it first." if name.startswith(("http:", "https:")) else ""
+        return f"does not exist; expected an image file.{web}"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is too large to decode safely: {error}{_allow('N')}"
+    head = _head(stream)
+    other = what_it_is(head)
+    if other:
+        return f"{other}."
+    if isinstance(error, UnidentifiedImageError):
+        return "is not an image in a format that Pillow can read; convert it to PNG or JPEG first."
+    # Decoders meet hostile input: besides OSError they raise SyntaxError, struct.error,
+    # EOFError, zlib.error, ... and all of them mean the same to the caller.
+    cause = _cause(error)
+    cut = head.startswith(_JPEG) and "truncated" in cause
+    take = " To take what there is of it: --truncated ok (in Python truncated=True)." if cut else ""
+    return f"cannot be decoded: {cause}. Is the file whole? Copy or save it again.{take}"
 
 
 def _cause(error: Exception) -> str:

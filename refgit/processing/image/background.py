@@ -1,0 +1,89 @@
+"""Transparent pictures: the colour behind them, and the file's own ways to say what is transparent.
+
+The oracle drops the transparency, which shows the colours that happen to be stored there: black as
+a rule.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from refgit.processing.image.depth import to_bytes
+
+ORACLE = "oracle"  # in the place of a colour: what `convert("RGB")` does
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+_EXPECTED = 'a colour such as "white", "#rrggbb" or "rgb(255, 255, 255)", or "oracle"'
+# Pillow 13 leaves the transparent colour of a PNG as the file has it, and scales the pixels.
+_KEY_FACTORS = {"L;2": 255 / 3, "L;4": 255 / 15, "RGB;16B": 1 / 256}
+
+Colour: TypeAlias = tuple[int, int, int]
+
+
+def colour_of(name: str) -> Colour | None:
+    """Return red, green and blue of a colour as Pillow names it; None for "oracle".
+
+    Raises
+    ------
+    ValueError
+        There is no such colour, or it is transparent itself.
+    """
+    if name == ORACLE:
+        return None
+    try:
+        red, green, blue, *alpha = ImageColor.getrgb(name)
+    except (ValueError, AttributeError, TypeError) as error:
+        near = get_close_matches(str(name), [*ImageColor.colormap, ORACLE], 1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"background is {name!r}; expected {_EXPECTED}.{meant}") from error
+    if alpha and alpha != [255]:
+        raise ValueError(f"background is {name!r}, which is transparent; expected {_EXPECTED}.")
+    return red, green, blue
+
+
+def has_transparency(image: Image.Image) -> bool:
+    """Whether a picture may have transparent pixels."""
+    palette = image.palette.mode if image.mode == "P" and image.palette else ""
+    return image.mode in _WITH_ALPHA or "transparency" in image.info or palette.endswith("A")
+
+
+def on_background(image: Image.Image, colour: Colour, raw: Any = None) -> Image.Image:
+    """Put a picture on a colour.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Of any mode, transparent or not.
+    colour : tuple of three int
+    raw : str, optional
+        How the file stores the pixels, as Pillow calls it.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Of mode RGB.
+    """
+    with_alpha = _with_alpha(image, raw)
+    if with_alpha.getchannel("A").getextrema() == (255, 255):
+        return with_alpha.convert("RGB")
+    under = Image.new("RGBA", image.size, (*colour, 255))
+    return Image.alpha_composite(under, with_alpha).convert("RGB")
+
+
+def _with_alpha(image: Image.Image, raw: Any) -> Image.Image:
+    """Convert to RGBA, whichever way the picture is transparent."""
+    key = image.info.get("transparency")
+    if image.mode.startswith("I"):  # a grey of 16 bits, which conversion would compare as a byte
+        clear = np.asarray(image) == key
+        alpha = Image.fromarray(np.where(clear, 0, 255).astype(np.uint8))
+        return Image.merge("LA", (to_bytes(image, "PNG"), alpha)).convert("RGBA")
+    if raw in _KEY_FACTORS and key is not None:
+        image = image.copy()
+        scaled = np.asarray(key) * _KEY_FACTORS[raw]
+        image.info["transparency"] = tuple(map(int, scaled)) if scaled.ndim else int(scaled)
+    if image.mode in ("RGBa", "La"):
+        image = image.convert(image.mode[:-1] + "A")
+    return image.convert("RGBA")

@@ -188,6 +188,7 @@ ARROWS: dict[str, set[str]] = {
         "files", "model", "openblas", "pipeline", "processing", "refgit_backends", "sizes",
         "version",
     },
+    "captions": set(),
     "checkpoint": {"files", "validation"},
     "cli": {
         "bench", "checkpoint", "demo", "explain", "files", "generation", "hub", "jobs",

@@ -1,7 +1,7 @@
 """Files read with a reason for every failure, and written whole or not at all.
 
 All of refgit reads its JSON files and writes its files here; only the journal of a caption job has
-rules of its own (refgit/jobs/journal.py).
+rules of its own (refgit/jobs/journal).
 """
 
 from __future__ import annotations

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from refgit.jobs.parquet import Table
 from refgit.jobs.sources import Part
 from refgit.pipeline import Captioner
+from refgit.processing.reading import Reading
+
+_UNCHANGED: Mapping[str, Any] = {}
 
 
 def describe_job(
@@ -20,8 +25,11 @@ def describe_job(
     model_sha256: str,
     dtype: str,
     column: str,
+    form: str = "jsonl",
+    text: Mapping[str, Any] = _UNCHANGED,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Say what a job is, as `Journal` stores it.
+    """Say what a job is, as OUT.job stores it.
 
     Parameters
     ----------
@@ -35,7 +43,20 @@ def describe_job(
         What the model computes in.
     column : str
         Of tables, the one with the images.
+    form : str
+        The format of the result.
+    text : mapping
+        How captions are changed.
+    **more
+        What else the result depends on.
+
+    Returns
+    -------
+    dict
+        To be stored as JSON. The entry "defaults" is not: it has what an older journal, which does
+        not say it, stands for.
     """
+    tables = any(isinstance(part, Table) for part in parts)
     return {
         "model": model,
         "model_sha256": model_sha256,
@@ -44,8 +65,20 @@ def describe_job(
         "column": column,
         "directory": os.getcwd() if any(part.relative for part in parts) else None,
         "inputs": [part.identity() for part in parts],
+        "known_by": "position" if tables else "name",
         "rows": sum(map(len, parts)),
         "max_length": captioner.max_length,
+        "reading": asdict(captioner.reading),
+        "decoding": dict(captioner.decoding),
+        "text": dict(text),
+        "format": form,
+        **more,
+        "defaults": {
+            "reading": asdict(Reading()),
+            "decoding": {},
+            "text": {},
+            "format": "jsonl",
+        },
     }
 
 

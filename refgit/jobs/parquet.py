@@ -1,22 +1,15 @@
-"""Parquet files: images that a job reads from a column, and the table of its rows.
-
-Needs pyarrow, the extra `parquet`.
-"""
+"""Parquet files: images that a job reads from a column. Needs pyarrow."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from refgit.errors import JobError
 
 _ROWS_READ = 32  # at a time: their images are held in memory
-_ROWS_WRITTEN = 10_000
-_KEY = b"refgit_job"
 
 
 def require_pyarrow() -> Any:
@@ -32,7 +25,7 @@ def require_pyarrow() -> Any:
     except ImportError as error:
         raise ImportError(
             "Parquet files need the package pyarrow, which is not installed here: run "
-            "pip install 'refgit[parquet]', or write to a file that ends in .jsonl."
+            "pip install pyarrow, or write to a file that ends in .jsonl."
         ) from error
     return pyarrow.parquet
 
@@ -136,49 +129,7 @@ def content_of(value: Any) -> tuple[str | None, str | bytes | None]:
     return (value or None, value or None) if isinstance(value, str) else (None, value or None)
 
 
-def write_table(file: str | Path, rows: Iterable[dict[str, Any]], job: str) -> None:
-    """Write rows to a Parquet file.
-
-    Parameters
-    ----------
-    file : str or Path
-    rows : iterable of dict
-        With index, image, caption and error.
-    job : str
-        What the job is, for the file's metadata.
-    """
-    import pyarrow as pa
-
-    schema = pa.schema(
-        [("index", pa.int64()), *((name, pa.string()) for name in ("image", "caption", "error"))],
-        metadata={_KEY: job.encode()},
-    )
-    rows = iter(rows)
-    with require_pyarrow().ParquetWriter(file, schema, compression="zstd") as writer:
-        while some := list(islice(rows, _ROWS_WRITTEN)):
-            texts = [{k: _valid(v) for k, v in row.items()} for row in some]
-            writer.write_table(pa.Table.from_pylist(texts, schema=schema))
-
-
-def failures_in(file: str | Path, rows: int, job: str) -> int | None:
-    """How many rows of a table that `write_table` wrote have no caption.
-
-    None if it is not the table of that job, with so many rows.
-    """
-    try:
-        with require_pyarrow().ParquetFile(file) as table:
-            known = (table.schema_arrow.metadata or {}).get(_KEY) == job.encode()
-            if not known or table.metadata.num_rows != rows:
-                return None
-            columns = table.iter_batches(columns=["error"])
-            return rows - int(sum(batch.column(0).null_count for batch in columns))
-    except ImportError:
-        raise
-    except Exception:  # not a Parquet file at all
-        return None
-
-
-def _valid(value: Any) -> Any:
+def valid_text(value: Any) -> Any:
     r"""Escape what UTF-8 has no letters for, as in "a\udcff"; file names may hold it."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 

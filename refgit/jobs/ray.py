@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from refgit.errors import JobError
-from refgit.jobs.journal import row_of
 from refgit.jobs.parquet import content_of
+from refgit.jobs.rows import row_of
 from refgit.pipeline import Captioner
 
 _ADDED = ("image", "caption", "error")  # columns of the result

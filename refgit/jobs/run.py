@@ -6,25 +6,27 @@ most two batches and one for each thread, so memory does not grow with the job.
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
+from zlib import crc32
 
 from refgit.errors import JobError
 from refgit.jobs.batching import BatchSize
-from refgit.jobs.journal import Journal, Row, row_of
-from refgit.jobs.sources import Item, Part, items
+from refgit.jobs.journal.journal import Journal
+from refgit.jobs.rows import Row, row_of
+from refgit.jobs.sources import Item
 from refgit.pipeline import Captioner, Pixels
 
 Decoded = tuple[Item, Pixels | Exception]
 
 
 def run_job(
-    parts: Sequence[Part],
     captioner: Captioner,
     journal: Journal,
     *,
@@ -36,8 +38,6 @@ def run_job(
 
     Parameters
     ----------
-    parts : sequence of Part
-        All images of the job, from the first.
     captioner : Captioner
     journal : Journal
     workers : int
@@ -51,22 +51,47 @@ def run_job(
     JobError
         Memory or disk are full. The rows so far are kept, as after a kill.
     """
-    total = journal.job["rows"]
-    advance(journal.rows, total)
+    advance(journal.rows, journal.total)
+    batches = caption_items(journal.todo(), captioner, workers=workers, batch_size=batch_size)
+    with closing(batches):
+        for rows in batches:
+            journal.append(rows)
+            advance(journal.rows, journal.total)
+    journal.finish()
+
+
+def caption_items(
+    items: Iterable[Item], captioner: Captioner, *, workers: int, batch_size: BatchSize
+) -> Generator[list[Row], None, None]:
+    """Caption images in batches, decoding those to come meanwhile.
+
+    Parameters
+    ----------
+    items : iterable of Item
+    captioner : Captioner
+    workers : int
+        Threads that decode.
+    batch_size : BatchSize
+
+    Yields
+    ------
+    list of dict
+        The rows of a batch, in the order of the items.
+
+    Raises
+    ------
+    JobError
+        There is not enough memory for a single image.
+    """
     with warnings.catch_warnings():
         # Here, once: `load_image` does so too, but changes the filters of all threads.
         warnings.simplefilter("ignore")
         waiting = decode_ahead(
-            items(parts, journal.rows),
-            captioner.read_or_error,
-            workers,
-            lambda: 2 * batch_size.now + workers,
+            items, captioner.read_or_error, workers, lambda: 2 * batch_size.now + workers
         )
         with closing(waiting):
             while batch := list(islice(waiting, batch_size.now)):
-                journal.append(_caption(batch, captioner, batch_size))
-                advance(journal.rows, total)
-    journal.finish()
+                yield _caption(batch, captioner, batch_size)
 
 
 def decode_ahead(
@@ -121,7 +146,9 @@ def _caption(batch: list[Decoded], captioner: Captioner, batch_size: BatchSize) 
     good = [item for item, pixels in batch if not isinstance(pixels, Exception)]
     started = time.perf_counter()
     try:
-        texts = captioner.write([pixels for _, pixels in batch], [item.index for item, _ in batch])
+        texts = captioner.write(
+            [pixels for _, pixels in batch], [seed_of(item.name) for item, _ in batch]
+        )
     except MemoryError as error:
         raise JobError(
             f"there is not enough memory to caption a single image, {good[0].name} or one after it."
@@ -129,3 +156,11 @@ def _caption(batch: list[Decoded], captioner: Captioner, batch_size: BatchSize) 
     batch_size.record(len(good), time.perf_counter() - started, captioner.largest)
     pairs = zip(batch, texts, strict=True)
     return [row_of(item.index, item.name, text) for (item, _), text in pairs]
+
+
+def seed_of(name: str) -> int:
+    """The seed of an image's random numbers, where captions are drawn: its name's checksum.
+
+    So a caption depends neither on when it is drawn nor on the images before it.
+    """
+    return crc32(os.fsencode(name))

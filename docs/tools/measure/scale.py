@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,11 @@ from refgit import GitForCausalLM, GitProcessor
 from refgit.bench import machine
 from refgit.bench.checkpoint import default_model
 from refgit.demo import demo_path
-from refgit.jobs.journal import Journal, row_of
+from refgit.jobs.formats.lines import LinesFormat
+from refgit.jobs.journal.journal import Journal
+from refgit.jobs.rows import row_of
+from refgit.jobs.sources import Paths
+from refgit.jobs.wanted import Wanted
 from refgit.pipeline import Captioner
 
 PAGE = Path(__file__).parents[2] / "scale.md"
@@ -101,12 +106,14 @@ def base(captioner: Captioner, batch: int, repeats: int) -> tuple[str, float]:
 
 def writing(rows: int = 20_000) -> tuple[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        journal = Journal(f"{folder}/rows.jsonl", {"rows": rows})
+        names = [f"photos/{i:09}.jpg" for i in range(rows)]
+        journal = Journal(LinesFormat(f"{folder}/rows.jsonl"), {}, Wanted([Paths(names)]))
+        todo = journal.todo()
 
         def work() -> None:
-            first = journal.rows
-            names = ((i, f"photos/{i:09}.jpg") for i in range(first, first + rows // 10))
-            journal.append([row_of(i, name, "a dog on a beach beside a boat") for i, name in names])
+            some = islice(todo, rows // 10)
+            text = "a dog on a beach beside a boat"
+            journal.append([row_of(item.index, item.name, text) for item in some])
 
         seconds = core_seconds(work, 9) / (rows // 10)
         size = os.path.getsize(f"{folder}/rows.jsonl.partial") / journal.rows

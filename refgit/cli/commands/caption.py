@@ -70,6 +70,13 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         "with what an earlier run of the same command has left undone",
     )
     job.add_argument(
+        "--format",
+        choices=("jsonl", "parquet", "csv", "imagefolder", "json"),
+        help="what the file is, where its name does not say so: metadata.jsonl is imagefolder "
+        "(file_name and text), .json a training script's object of captions by path; docs/files.md "
+        "has a table",
+    )
+    job.add_argument(
         "--batch-size",
         type=_size,
         metavar="N",
@@ -89,6 +96,15 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     job.add_argument(
         "--recursive", action="store_true", help="take images of directories within directories too"
+    )
+    job.add_argument(
+        "--retry-failed", action="store_true", help="caption once more what has failed before"
+    )
+    job.add_argument(
+        "--drop-missing",
+        action="store_true",
+        help="leave out the rows of images that are not among the inputs any more; they are kept "
+        "otherwise",
     )
     job.add_argument(
         "--restart", action="store_true", help="throw away the rows of an earlier run, begin anew"
@@ -111,7 +127,11 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
     ValueError
         An option or an input belongs to jobs, and there is no --out.
     """
-    for name in ("batch_size", "workers", "column", "recursive", "restart"):
+    job = (
+        "format", "batch_size", "workers", "column", "recursive", "retry_failed", "drop_missing",
+        "restart",
+    )  # fmt: skip
+    for name in job:
         if getattr(arguments, name) not in (None, False):
             option = "--" + name.replace("_", "-")
             raise ValueError(

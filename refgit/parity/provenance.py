@@ -1,14 +1,17 @@
-"""Which model a trace was made with: `refgit trace` stores it, `refgit compare` looks it up."""
+"""What a trace was made with: `refgit trace` stores it, `refgit compare` looks the model up."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from refgit.demo import NAME, find_model
+from refgit.errors import TraceError
 from refgit.model.config import GitConfig
 from refgit.parity.comparison.configs import config_differences
+from refgit.processing.reading import Reading
 from refgit.traces.container import Trace
 
 
@@ -34,23 +37,55 @@ class FoundModel:
     same_weights: bool = False
 
 
-def origin(model: str | None) -> dict[str, str]:
-    """Return the metadata that say which weights a trace is of.
+def origin(model: str | None, reading: Reading | None = None) -> dict[str, str]:
+    """Return the metadata that say which weights a trace is of, and how its image was read.
 
     Parameters
     ----------
     model : str or None
         A directory, a repository on the model hub or the bundled model, which None means too.
+    reading : Reading, optional
+        How the image was read from its file, if it was.
 
     Returns
     -------
     dict of str to str
-        ``model``, and ``sha256`` of the weights if they are one file.
+        ``model``; ``sha256`` of the weights if they are one file; ``reading`` if there is one.
     """
     name, path = model or NAME, find_model(model)
     checksum = weights_checksum(path)
     found = {"model": str(path.resolve()) if name != NAME and Path(name).is_dir() else name}
-    return found if checksum is None else {**found, "sha256": checksum}
+    if checksum is not None:
+        found["sha256"] = checksum
+    if reading is not None:
+        found["reading"] = json.dumps(asdict(reading))
+    return found
+
+
+def recorded_reading(trace: Trace) -> Reading:
+    """Return how the image of a trace was read from its file, so that it can be read so again.
+
+    Parameters
+    ----------
+    trace : Trace
+        Of `refgit trace`; what it does not say is as by default.
+
+    Raises
+    ------
+    TraceError
+        The metadata ``reading`` is not what `origin` writes.
+    """
+    stored = trace.meta.get("reading", "{}")
+    try:
+        values = json.loads(stored)
+        known = {field.name for field in fields(Reading)} & set(values)
+        lists = {name: tuple(values[name]) for name in known if isinstance(values[name], list)}
+        return Reading(**{name: values[name] for name in known} | lists)
+    except (TypeError, ValueError) as error:
+        raise TraceError(
+            f"the trace's reading is {stored!r}; expected a JSON object with the fields of "
+            "refgit.processing.reading.Reading. Make the trace again with refgit trace."
+        ) from error
 
 
 def weights_checksum(path: Path) -> str | None:

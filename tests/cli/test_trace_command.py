@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from refgit import GitProcessor
 from refgit.cli import main as cli
 from refgit.cli.commands import trace as trace_command
-from refgit.demo import NAME
+from refgit.demo import NAME, demo_path
+from refgit.parity.diagnosis.pixels import diagnose_pixels
 from refgit.parity.numerics.noise import NoiseFloor
+from refgit.parity.provenance import recorded_reading
 from refgit.traces.container import Trace
 from refgit.traces.names import TensorName, is_input
 
@@ -117,3 +121,22 @@ def test_a_size_that_is_none_is_refused(
 @pytest.mark.parametrize(("text", "bytes_"), [("500", 500), ("1.5k", 1500), ("2GB", 2 * 10**9)])
 def test_sizes_are_read_as_people_write_them(text: str, bytes_: int) -> None:
     assert trace_command.size(text) == bytes_
+
+
+def test_a_trace_is_of_the_picture_that_was_asked_for_and_says_so(
+    command: Callable[..., int], tmp_path: Path
+) -> None:
+    file, out = tmp_path / "turned.png", tmp_path / "t.safetensors"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    colours = np.random.default_rng(0).integers(0, 256, (9, 12, 4), dtype=np.uint8)
+    Image.fromarray(colours).save(file, exif=exif)
+    common = ("--image", file, "--out", out, "--noise", "none", "--select", "output")
+    assert command(*common, "--no-exif-transpose", "--background", "oracle") == 0
+    found = Trace.load(out)
+    reading = recorded_reading(found)
+    assert (reading.exif_transpose, reading.background) == (False, "oracle")
+    processor = GitProcessor.from_pretrained(demo_path()).image_processor
+    pixels = found["input.pixel_values"]
+    assert diagnose_pixels(file, processor, pixels, reading).ok
+    assert not diagnose_pixels(file, processor, pixels).ok

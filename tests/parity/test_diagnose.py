@@ -20,7 +20,8 @@ from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding
 from refgit.parity.diagnosis.search import Search
 from refgit.parity.graph.graph import Graph, MissingTensorError, View
 from refgit.parity.numerics.precision import cast
-from refgit.processing import CLIPImageProcessor
+from refgit.processing import CLIPImageProcessor, load_image
+from refgit.processing.reading import Reading
 from refgit.testing import CONFIG, pixels, tiny_model, tokens
 from refgit.traces.container import Trace
 from refgit.traces.recorder import record
@@ -715,3 +716,51 @@ def test_pixels_that_no_way_gives_are_not_explained(picture: Any) -> None:
 def test_pixels_of_several_pictures_are_refused(picture: Any) -> None:
     with pytest.raises(ValueError, match=r"other_pixels has shape \(2, 3, 28, 28\)"):
         diagnose_pixels(picture, PROCESSOR, np.zeros((2, 3, 28, 28)))
+
+
+def photograph(folder: Path, picture: Any) -> Path:
+    """A transparent picture that has to be turned."""
+    alpha = np.where(picture[..., :1] > 100, 255, 0).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = folder / "photograph.png"
+    Image.fromarray(np.concatenate([picture, alpha], axis=-1)).save(file, exif=exif)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake", "words"),
+    [
+        ("orientation", {"exif_transpose": False}, "your picture is not turned as its EXIF says"),
+        ("background black", {"background": "black"}, "are black; here they are white"),
+        ("background oracle", {"background": "oracle"}, "are what is stored below them; here"),
+    ],
+)
+def test_another_way_of_reading_the_file_is_named(
+    picture: Any, tmp_path: Path, name: str, mistake: dict[str, Any], words: str
+) -> None:
+    file = photograph(tmp_path, picture)
+    wrong = PROCESSOR(load_image(file, **mistake))["pixel_values"]
+    cause = diagnose_pixels(file, PROCESSOR, wrong).causes[0]
+    assert (cause.hypothesis, words in cause.text) == (name, True)
+    assert diagnose_pixels(file, PROCESSOR, wrong, Reading(**mistake)).ok
+
+
+def test_a_wide_picture_that_is_clipped_is_named(tmp_path: Path, picture: Any) -> None:
+    file = tmp_path / "wide.png"
+    Image.fromarray(picture[..., 0].astype(np.uint16) * 257).save(file)
+    with Image.open(file) as image:
+        wrong = PROCESSOR(image)["pixel_values"]
+    cause = diagnose_pixels(file, PROCESSOR, wrong).causes[0]
+    assert cause.hypothesis == "clipped to bytes"
+    assert diagnose_pixels(file, PROCESSOR, PROCESSOR(load_image(file))["pixel_values"]).ok
+
+
+def test_reading_and_values_may_both_be_wrong(tmp_path: Path, picture: Any) -> None:
+    file = photograph(tmp_path, picture)
+    bytes_ = next(geometries_of(PROCESSOR)).make(
+        np.asarray(load_image(file, exif_transpose=False).convert("RGB"))
+    )
+    wrong = next(v for v in values_of(PROCESSOR) if v.name == "BGR").make(bytes_)
+    cause = diagnose_pixels(file, PROCESSOR, wrong).causes[0]
+    assert cause.hypothesis == "orientation + BGR"

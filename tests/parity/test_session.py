@@ -15,6 +15,7 @@ from refgit import CheckpointError, GitForCausalLM
 from refgit.demo import NAME
 from refgit.parity import NoiseFloor, Trace, TraceError, compare_files, provenance, record, session
 from refgit.parity.numerics.floor import MULTIPLE, SUSPECT
+from refgit.processing.reading import Reading
 from refgit.testing import pixels, tiny_model, tokens
 
 WRONG = "git.encoder.layer.1.output.dense"
@@ -185,6 +186,17 @@ def test_a_model_of_another_architecture_is_refused_or_left(saved: Path) -> None
 def test_a_model_that_is_nowhere_is_refused() -> None:
     with pytest.raises(CheckpointError, match="no/such/dir"):
         compare_files(reference(), port(), model="no/such/dir")
+
+
+def test_a_trace_says_how_its_image_was_read() -> None:
+    reading = Reading(exif_transpose=False, background="#102030", frames=(1, 5))
+    trace = with_meta(**provenance.origin(None, reading))
+    assert provenance.recorded_reading(trace) == reading
+    assert provenance.recorded_reading(with_meta()) == Reading()
+    assert provenance.recorded_reading(with_meta(reading='{"of": "a later version"}')) == Reading()
+    for broken in ("no JSON", "3", '{"background": "no colour"}', '{"max_pixels": "many"}'):
+        with pytest.raises(TraceError, match=r"the trace's reading is .*; expected a JSON object"):
+            provenance.recorded_reading(with_meta(reading=broken))
 
 
 def test_origin_names_the_bundled_model_a_directory_and_the_weights(saved: Path) -> None:

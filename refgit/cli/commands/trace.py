@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         found.meta["noise"] = floors.to_json()
     measured = time.perf_counter()
     with waiting(f"writing {one_line(str(out))}"):
-        found.meta |= origin(arguments.model)
+        found.meta |= origin(arguments.model, captioner.reading)
         found.save(out)
     if len(found) == len(found.inputs):
         say("--select fits none of the tensors, so the file holds only the inputs.")

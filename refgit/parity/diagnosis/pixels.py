@@ -1,9 +1,10 @@
 """Pixels that differ: which step of the preprocessing is another.
 
-The preprocessing is taken apart in two: the geometry (resize and crop), which ends with values
-from 0 to 255, and the values (rescale, normalise, order of colours). Each half has its list of
-likely mistakes; all pairs are tried, and those with the fewest mistakes that give the other's
-pixels come first. Differences are measured in *levels*: one step of a byte in the picture.
+The preprocessing is taken apart in three: how the file is read; the geometry (resize and crop),
+which ends with values from 0 to 255; and the values (rescale, normalise, order of colours). Each
+part has its list of likely mistakes; all combinations are tried, and those with the fewest mistakes
+that give the other's pixels come first. Differences are measured in *levels*: one step of a byte in
+the picture.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from typing import Any
 import numpy as np
 
 from refgit.layers._array_api import Array
+from refgit.parity.diagnosis.pixel_readings import Picture, pictures_of
 from refgit.parity.diagnosis.pixel_steps import Way, geometries_of, values_of
 from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding
-from refgit.processing import load_image
+from refgit.processing.reading import Reading
 
 NAME = "input.pixel_values"
 EXACT = 0.02  # levels: float32 arithmetic in another order
 NEAR_RMS, NEAR_MAX = 0.6, 3.0  # levels: another rounding inside a resize
 
 
-def diagnose_pixels(image: Any, processor: Any, other_pixels: Any) -> Diagnosis:
+def diagnose_pixels(
+    image: Any, processor: Any, other_pixels: Any, reading: Reading | None = None
+) -> Diagnosis:
     """Find which step of the preprocessing is wrong in another implementation.
 
     Parameters
@@ -36,6 +40,9 @@ def diagnose_pixels(image: Any, processor: Any, other_pixels: Any) -> Diagnosis:
         The right preprocessing.
     other_pixels : array (1, 3, h, w), (3, h, w), or with the channels last
         What the other implementation makes of it.
+    reading : Reading, optional
+        How a path is read: of a trace, `refgit.parity.provenance.recorded_reading`. By default as
+        the commands read files.
 
     Returns
     -------
@@ -49,9 +56,12 @@ def diagnose_pixels(image: Any, processor: Any, other_pixels: Any) -> Diagnosis:
         `other_pixels` has another rank.
     """
     processor = getattr(processor, "image_processor", processor)
+    pictures = [Picture("", "", image, 0)]
     if isinstance(image, (str, Path)):
-        image = load_image(image)
-    picture = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
+        pictures = list(pictures_of(image, reading or Reading()))
+        image = pictures[0].pixels
+    elif not isinstance(image, np.ndarray):
+        pictures = [Picture("", "", np.asarray(image.convert("RGB")), 0)]
     found = np.asarray(other_pixels, np.float64)
     found = found[0] if found.ndim == 4 and found.shape[0] == 1 else found
     if found.ndim != 3:
@@ -66,7 +76,8 @@ def diagnose_pixels(image: Any, processor: Any, other_pixels: Any) -> Diagnosis:
         error, note = _levels(right - found, level)[1], ""
     if error <= EXACT:
         return Diagnosis([], checked=1)
-    causes = sorted(_causes(picture, processor, found, level), key=lambda c: (c.rank, c.residual))
+    all_causes = (c for p in pictures for c in _causes(p, processor, found, level))
+    causes = sorted(all_causes, key=lambda c: (c.rank, c.residual))
     return Diagnosis([Finding(NAME, error, causes, [], note)], checked=1)
 
 
@@ -85,15 +96,15 @@ def _levels(error: Array, level: Array) -> tuple[float, float]:
     return float(np.sqrt(np.mean(x * x))), float(np.max(x))
 
 
-def _causes(picture: Array, processor: Any, found: Array, level: Array) -> Iterator[Cause]:
+def _causes(picture: Picture, processor: Any, found: Array, level: Array) -> Iterator[Cause]:
     ways = list(values_of(processor))
     for geometry in geometries_of(processor):
         try:
-            bytes_ = np.asarray(geometry.make(picture), np.float32)
+            bytes_ = np.asarray(geometry.make(picture.pixels), np.float32)
         except ValueError:
             continue
         for values in ways:
-            cost = geometry.cost + values.cost
+            cost = picture.cost + geometry.cost + values.cost
             pixels = values.make(bytes_).astype(np.float64)
             if cost == 0 or pixels.shape != found.shape:
                 continue
@@ -101,8 +112,9 @@ def _causes(picture: Array, processor: Any, found: Array, level: Array) -> Itera
             rms, largest = _levels(pixels - found, scale)
             exact = largest <= EXACT
             if exact or (geometry.near and rms <= NEAR_RMS and largest <= NEAR_MAX):
-                text = " and ".join(t for t in (geometry.text, values.text) if t)
-                name = " + ".join(n for n in (geometry.name, values.name) if n)
+                parts = (picture, geometry, values)
+                text = " and ".join(part.text for part in parts if part.text)
+                name = " + ".join(part.name for part in parts if part.name)
                 yield Cause(text, name, largest, NAME, cost + (0 if exact else 1))
 
 

@@ -77,12 +77,16 @@ def add_image_reading(group: argparse._ArgumentGroup) -> None:
 
 def _colour(text: str) -> str:
     # With Pillow, which takes time to import: only where the option is given.
-    from refgit.processing.image.background import colour_of
+    from refgit.processing.image.background import colour_of, near_colour
 
     try:
         colour_of(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("background is ")) from error
+        near = near_colour(text)
+        meant = f"; did you mean {near}?" if near else ""
+        raise argparse.ArgumentTypeError(
+            f"must be a colour such as white or #rrggbb, or oracle (got {text!r}{meant})"
+        ) from error
     return text
 
 

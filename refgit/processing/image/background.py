@@ -36,12 +36,17 @@ def colour_of(name: str) -> Colour | None:
     try:
         red, green, blue, *alpha = ImageColor.getrgb(name)
     except (ValueError, AttributeError, TypeError) as error:
-        near = get_close_matches(str(name), [*ImageColor.colormap, ORACLE], 1)
-        meant = f" Did you mean {near[0]}?" if near else ""
+        near = near_colour(str(name))
+        meant = f" Did you mean {near}?" if near else ""
         raise ValueError(f"background is {name!r}; expected {_EXPECTED}.{meant}") from error
     if alpha and alpha != [255]:
         raise ValueError(f"background is {name!r}, which is transparent; expected {_EXPECTED}.")
     return red, green, blue
+
+
+def near_colour(name: str) -> str:
+    """The colour that a mistyped name may have meant, or ""."""
+    return next(iter(get_close_matches(name, [*ImageColor.colormap, ORACLE], 1)), "")
 
 
 def has_transparency(image: Image.Image) -> bool:

@@ -34,7 +34,7 @@ def printed() -> dict[str, str]:
 
 def test_every_row_of_the_table_leads_to_a_section_and_every_section_has_a_row() -> None:
     assert [anchor for _, anchor in table()] == [section.anchor for section in sections()]
-    assert len(table()) == 27
+    assert len(table()) == 30
 
 
 def test_every_section_can_be_run_with_refgit_alone(printed: dict[str, str]) -> None:

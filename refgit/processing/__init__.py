@@ -15,8 +15,10 @@ from refgit.processing.image.file import ImageFileError, load_image
 from refgit.processing.image.processor import CLIPImageProcessor
 from refgit.processing.processor import GitProcessor
 from refgit.processing.text.tokenizer import BertTokenizer
-from refgit.processing.video.file import VideoFileError, read_video, sample_frame_indices
+from refgit.processing.video.file import read_video
+from refgit.processing.video.opening import VideoFileError
 from refgit.processing.video.processor import VideoMAEImageProcessor
+from refgit.processing.video.sampling import sample_frame_indices
 
 __all__ = [
     "BatchFeature",

@@ -30,7 +30,8 @@ from refgit import (
 )
 from refgit.demo import demo_path
 from refgit.processing import load_image
-from refgit.processing.video.file import read_video, sample_frame_indices
+from refgit.processing.video.file import read_video
+from refgit.processing.video.sampling import sample_frame_indices
 
 PIXELS, IDS = testing.pixels(2), testing.tokens(2, 5)
 LAYERS, HEADS = testing.CONFIG.num_hidden_layers, testing.CONFIG.num_attention_heads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any, TypeAlias
 
@@ -9,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgit.errors import SeveralImagesError
-from refgit.processing import GitProcessor, VideoFileError, load_image, read_video
-from refgit.processing.media import is_video
+from refgit.pipeline.videos import is_film, open_video
+from refgit.processing import GitProcessor, load_image
 from refgit.processing.reading import Reading
+from refgit.processing.video.parts import FrameFiles, VideoPart
 
 Pixels: TypeAlias = NDArray[np.float32]
 Source: TypeAlias = Any  # see `Captioner`
@@ -58,19 +60,21 @@ def open_source(source: Source, frames: int | None, reading: Reading) -> Any:
     """
     if isinstance(source, Exception):
         raise source
-    if isinstance(source, str | os.PathLike) and is_video(source):
-        return _open_video(source, frames)
     if isinstance(source, bytearray | memoryview):
         source = bytes(source)
+    if hasattr(source, "read"):
+        source = _seekable(source)
+    if isinstance(source, VideoPart | FrameFiles) or is_film(source, frames):
+        return open_video(source, frames, reading)
     if isinstance(source, str | os.PathLike | bytes) or hasattr(source, "read"):
         return load_image(source, **reading.of_images)
     return source
 
 
-def _open_video(file: str | os.PathLike[str], frames: int | None) -> Any:
-    if frames is None:
-        raise VideoFileError(
-            f"{file} is a video; this model takes images only (its num_image_with_embedding "
-            "is null). Use a video model, such as microsoft/git-base-vatex."
-        )
-    return read_video(file, frames)
+def _seekable(stream: Any) -> Any:
+    """Return a stream of which the beginning can be read twice."""
+    if stream.seekable():
+        return stream
+    whole = io.BytesIO(stream.read())
+    whole.name = getattr(stream, "name", "The image stream")
+    return whole

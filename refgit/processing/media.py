@@ -1,4 +1,4 @@
-"""Which files are images and videos, by their names; without a suffix, by how they begin."""
+"""Which files are images and videos: their content says so, and names where to look."""
 
 from __future__ import annotations
 
@@ -9,27 +9,44 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refgit.errors import MediaFileError, first_of
-from refgit.processing.image.formats import HEAD, image_suffixes, is_image, what_is_missing
+from refgit.processing.image.formats import image_suffixes, is_image, what_is_missing
+from refgit.processing.video.formats import HEAD, SUFFIXES, video_format
 
 _APPLE, _NO_SUFFIX, _NO_FILE = "._*", "without a suffix", "broken links or devices"
 _MOST = 12  # suffixes in a line
 
-# By name, since only PyAV, an extra, could look inside.
-_VIDEOS = (
-    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv",
-)  # fmt: skip
+
+def is_video(source: str | os.PathLike[str] | bytes) -> bool:
+    """Whether a file, or an encoded image or video as bytes, is a video.
+
+    Its content says so. Its name does where the content is of no kind that is known here, or where
+    there is no such file. An animation, such as a GIF, is an image.
+    """
+    if isinstance(source, bytes):
+        return video_format(source[:HEAD]) != ""
+    head = head_of(source)
+    if video_format(head):
+        return True
+    return Path(source).suffix.lower() in SUFFIXES and not is_image(head)
 
 
-def is_video(name: str | os.PathLike[str]) -> bool:
-    """Whether a file's name says that it is a video."""
-    return Path(name).suffix.lower() in _VIDEOS
+def head_of(source: str | os.PathLike[str] | bytes) -> bytes:
+    """Read how a file begins; nothing where it is missing, not a file, or cannot be read."""
+    if isinstance(source, bytes):
+        return source[:HEAD]
+    try:
+        if not os.path.isfile(source):  # a pipe would wait for a writer
+            return b""
+        with open(source, "rb") as file:
+            return file.read(HEAD)
+    except (OSError, ValueError):
+        return b""
 
 
 def suffixes(*, videos: bool) -> set[str]:
     """How the names of image files end, such as .png, and with `videos` those of videos too."""
     images = image_suffixes()
-    return images | set(_VIDEOS) if videos else images
+    return images | set(SUFFIXES) if videos else images
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,7 @@ def find_media(directory: str, *, videos: bool, recursive: bool = False) -> Medi
         inner[:] = sorted(inner) if recursive else []
         for name in sorted(names):
             path, kind = os.path.join(folder, name), _kind_of(name)
-            if kind in wanted or (kind == _NO_SUFFIX and _begins_as_an_image(path)):
+            if kind in wanted or (kind == _NO_SUFFIX and is_image(head_of(path))):
                 kind = "" if os.path.isfile(path) else _NO_FILE
             if kind:
                 left_out[kind] += 1
@@ -118,16 +135,6 @@ def _kind_of(name: str) -> str:
     if name.startswith(_APPLE[:2]):
         return _APPLE
     return Path(name).suffix.lower() or _NO_SUFFIX
-
-
-def _begins_as_an_image(path: str) -> bool:
-    try:
-        if not os.path.isfile(path):  # a pipe would wait for a writer
-            return False
-        with open(path, "rb") as file:
-            return is_image(file.read(HEAD))
-    except OSError:
-        return False
 
 
 def _raise(error: OSError) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from refgit.processing.image.background import colour_of
+from refgit.processing.video.sampling import SAMPLINGS, Sampling
+from refgit.processing.video.timeline import Choice
 from refgit.validation import is_size, require
 
 
@@ -25,9 +27,10 @@ class Reading:
     truncated : bool
         Take a JPEG whose last bytes are missing.
     frames : str or tuple of int
-        Which frames of a video: "even", "document", or their numbers from 0.
-    start, end : float or None
-        Seconds of a video between which frames are taken.
+        Which frames of a video, and of an animation for a video model: "even" or "document", by
+        the rules of `sample_frame_indices`, the latter with the seed 0; or their numbers from 0.
+    start, end : float, float or None
+        Seconds from a video's first frame between which frames are taken; None: to its end.
     """
 
     exif_transpose: bool = True
@@ -42,6 +45,27 @@ class Reading:
         colour_of(self.background)
         known = self.max_pixels is None or is_size(self.max_pixels)
         require(self, "max_pixels", known, "a whole number of at least 1, or None")
+        named = isinstance(self.frames, str) and self.frames in SAMPLINGS
+        numbered = isinstance(self.frames, tuple)
+        require(self, "frames", named or numbered, '"even", "document", or numbers of frames')
+        self.of_videos(1)  # refuses the rest
+
+    def of_videos(self, count: int, start: float | None = None, end: float | None = None) -> Choice:
+        """Return which frames of a video a model gets.
+
+        Parameters
+        ----------
+        count : int
+            How many it takes.
+        start, end : float, optional
+            Times of a part of the video, which count instead of the ones here.
+        """
+        if start is None:
+            start, end = self.start, self.end
+        if isinstance(self.frames, tuple):
+            return Choice(self.frames, start=start, end=end)
+        sampling: Sampling = "even" if self.frames == "even" else "document"
+        return Choice(count, sampling, rng=0, start=start, end=end)
 
     @property
     def of_images(self) -> dict[str, Any]:

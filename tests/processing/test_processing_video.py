@@ -339,7 +339,7 @@ def test_missing_decoder_is_said_with_the_file_and_the_remedy(
 
     (tmp_path / "clip.mp4").write_bytes(b"x")
     monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(ImportError, match=r"clip.mp4 needs PyAV.*pip install 'refgit\[video\]'"):
+    with pytest.raises(ImportError, match=r"clip.mp4 needs PyAV.*pip install av"):
         read_video(tmp_path / "clip.mp4", 6)
 
 
@@ -392,7 +392,7 @@ def test_video_too_short_for_the_document_is_named(clip: Path) -> None:
 
 def test_file_that_is_no_video_is_named(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.mkv").write_bytes(clip.read_bytes()[:100])
-    with pytest.raises(VideoFileError, match=r"cut.mkv (cannot be decoded|has no video stream)"):
+    with pytest.raises(VideoFileError, match=r"cut.mkv is cut short: 100 of at least"):
         read_video(tmp_path / "cut.mkv", 6)
     (tmp_path / "text.mp4").write_text("not a video" * 100)
     with pytest.raises(VideoFileError, match=r"text.mp4 cannot be decoded as a video: Invalid"):

@@ -12,7 +12,9 @@ from importlib.util import find_spec
 
 from PIL import EpsImagePlugin, Image
 
-HEAD = 400  # bytes at the beginning of a file that say what it is
+from refgit.processing.video.formats import video_format
+
+HEAD = 4096  # bytes at the beginning of a file that say what it is
 _HEIC_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 _EPS_SUFFIXES = frozenset({".eps", ".ps"})
 _NAMES_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow identifies them and decodes nothing
@@ -48,14 +50,6 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "is a ZIP archive; unpack it first"),
     (b"\x1f\x8b", "is compressed by gzip; unpack it first"),
 )  # fmt: skip
-_VIDEOS = (
-    (b"\x1aE\xdf\xa3", "Matroska or WebM"),
-    (b"FLV\x01", "FLV"),
-    (b"0&\xb2u\x8ef\xcf\x11", "WMV"),
-    (b"\x00\x00\x01\xba", "MPEG"),
-    (b"\x00\x00\x01\xb3", "MPEG"),
-    (b"OggS", "Ogg"),
-)
 
 
 def image_suffixes() -> set[str]:
@@ -132,7 +126,7 @@ def what_it_is(head: bytes) -> str:
     for start, said in _OTHERS:
         if head.startswith(start):
             return said
-    kind = _video(head)
+    kind = video_format(head)
     if kind:
         return f"is a video ({kind}), not an image; only a video model takes videos"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -141,15 +135,3 @@ def what_it_is(head: bytes) -> str:
     if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
         return "is an SVG drawing, which Pillow cannot read; save it as PNG first"
     return ""
-
-
-def _video(head: bytes) -> str:
-    """The kind of video that begins so, or ""."""
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
-        return "QuickTime" if head[8:12] == b"qt  " or head[4:8] != b"ftyp" else "MP4"
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "AVI"
-    for start, step in ((0, 188), (4, 192)):  # packets of a transport stream begin with G
-        if len(head) > start + step and head[start] == head[start + step] == 0x47:
-            return "MPEG-TS"
-    return next((kind for start, kind in _VIDEOS if head.startswith(start)), "")

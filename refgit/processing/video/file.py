@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from refgit.processing.video.film import Film
-from refgit.processing.video.opening import VideoSource, origin_of
+from refgit.processing.video.animation import Animation, is_animation
+from refgit.processing.video.decoding.film import Film
+from refgit.processing.video.opening import Origin, VideoSource, origin_of
 from refgit.processing.video.sampling import Random, Sampling
 from refgit.processing.video.timeline import Choice
 
@@ -26,6 +27,7 @@ def read_video(
     *,
     start: float = 0.0,
     end: float | None = None,
+    background: str = "white",
 ) -> list[NDArray[np.uint8]]:
     """Read some frames of a video.
 
@@ -35,6 +37,8 @@ def read_video(
     bytes of ``ffmpeg -i FILE -f rawvideo -pix_fmt rgb24``. Fields of interlaced frames stay woven,
     and HDR is not tone-mapped. Of several tracks it is the default one, or the one with the most
     pixels; never a cover picture.
+
+    Animated GIF, WebP, PNG and AVIF are videos too; Pillow reads them.
 
     Parameters
     ----------
@@ -47,6 +51,8 @@ def read_video(
     start, end : float, float or None
         Seconds from the first frame between which frames are taken, `end` not included; None: to
         the last frame.
+    background : str
+        The colour behind transparent frames of animations, as for `load_image`.
 
     Returns
     -------
@@ -56,11 +62,22 @@ def read_video(
     Raises
     ------
     ImportError
-        If PyAV is not installed; the message says how to install it.
+        If PyAV is not installed, and it is not an animation; the message says how to install it.
     VideoFileError
         If the file is missing, a directory, empty, not a video, damaged, cut short, or too short.
     ValueError
         If an option has no meaning.
     """
     choice = Choice(frames, sampling, rng, frame_sample_rate, start, end)  # refuses wrong options
-    return Film(origin_of(source)).read(choice)
+    return film_of(origin_of(source), background).read(choice)
+
+
+def film_of(origin: Origin, background: str = "white") -> Film | Animation:
+    """Open a video, or an animation, to read frames of it several times.
+
+    Raises
+    ------
+    ImportError, VideoFileError
+        As `read_video`.
+    """
+    return Animation(origin, background) if is_animation(origin) else Film(origin)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from refgit.validation import expect, is_size
 
 Sampling: TypeAlias = Literal["even", "document"]
+SAMPLINGS = ("even", "document")
 Random: TypeAlias = "int | np.random.Generator | np.random.RandomState | None"
 
 

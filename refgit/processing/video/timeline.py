@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from refgit.processing.video.decoding.packets import NEVER, Packets
 from refgit.processing.video.opening import VideoFileError
-from refgit.processing.video.packets import NEVER, Packets
 from refgit.processing.video.sampling import Random, Sampling, sample_frame_indices
 from refgit.validation import expect, is_integer, is_number
 
@@ -105,6 +105,11 @@ class Timeline:
 
     seconds: NDArray[np.float64]
     duration: float
+
+    @classmethod
+    def of_count(cls, count: int) -> Timeline:
+        """Return one of frames whose times are not known: a second each."""
+        return cls(np.arange(count, dtype=np.float64), float(count))
 
     def between(self, start: float, end: float | None, name: str) -> tuple[int, int]:
         """Return the first frame that is shown between two times, and the one after the last.

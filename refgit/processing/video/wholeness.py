@@ -1,4 +1,4 @@
-"""Whether a video file is whole, by what it says of its own length.
+"""Whether a video or an animation is whole, by what it says of its own length.
 
 A decoder does not tell: libraries pass over what is missing at the end, or not, as their threads
 happen to be set.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from typing import IO
+
+from refgit.processing.video.formats import packet_of_transport_stream
 
 _TAIL = 1 << 17  # where the last page, pack or tag of a file is looked for
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -37,6 +39,10 @@ def missing_bytes(file: IO[bytes], size: int) -> int:
         return _flash(file, size)
     if head[:4] == b"OggS":
         return _ogg(file, size)
+    if head[:4] == b"GIF8":
+        return int(not _read(file, size - 1024, 1024).rstrip(b"\0").endswith(b";"))
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return int(b"IEND" not in _read(file, size - 1024, 1024))
     if head[:4] == b"\0\0\1\xba":
         return _program_stream(file, size)
     return _transport_stream(head, size)
@@ -156,7 +162,9 @@ def _program_stream(file: IO[bytes], size: int) -> int:
 
 def _transport_stream(head: bytes, size: int) -> int:
     """MPEG transport streams: packets of 188 bytes, 192 with a time before, 204 with a checksum."""
-    for length, at in ((188, 0), (192, 4), (204, 0)):
-        if len(head) > 4 * length and all(head[at + i * length] == 0x47 for i in range(4)):
-            return -size % length
-    return 0
+    found = packet_of_transport_stream(head)
+    if found is None:
+        return 0
+    length, first = found
+    before = 4 if length == 192 else 0
+    return -(size - first + before) % length

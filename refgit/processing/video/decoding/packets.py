@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refgit.processing.video.entry_points import entry_test
+from refgit.processing.video.decoding.entry_points import entry_test
 
 # Codecs of which each packet is a frame, and of which later frames never look behind a key frame.
 _KNOWN = frozenset({

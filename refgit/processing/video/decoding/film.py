@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refgit.processing.video.decoding.packets import Packets, scan
+from refgit.processing.video.decoding.pixels import frame_to_rgb
+from refgit.processing.video.decoding.seeking import IrregularError, frames_of, plan
 from refgit.processing.video.opening import (
     Origin,
     VideoFileError,
@@ -17,9 +20,6 @@ from refgit.processing.video.opening import (
     opened,
     track_of,
 )
-from refgit.processing.video.packets import Packets, scan
-from refgit.processing.video.pixels import frame_to_rgb
-from refgit.processing.video.seeking import IrregularError, frames_of, plan
 from refgit.processing.video.timeline import Choice, Timeline, timeline_of
 from refgit.processing.video.wholeness import missing_bytes
 
@@ -231,6 +231,5 @@ def _ascending(times: list[float], duration: float) -> NDArray[np.float64]:
     """Return times as a timeline has them; evenly spread where the file says none."""
     seconds = np.array(times, np.float64)
     if np.isnan(seconds).any():
-        return np.arange(len(times)) * (duration / max(len(times), 1))
-    ascending = np.maximum.accumulate(seconds - seconds[:1]).astype(np.float64)
-    return ascending
+        seconds = np.arange(len(times), dtype=np.float64) * (duration / max(len(times), 1))
+    return np.array(np.maximum.accumulate(seconds - seconds[:1]), np.float64)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refgit.processing.video.packets import Packets
+from refgit.processing.video.decoding.packets import Packets
 
 
 class IrregularError(Exception):

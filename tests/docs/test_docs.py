@@ -1,10 +1,11 @@
 """The documentation: its examples run, its links lead somewhere, its site builds.
 
 Every ```python block of a page runs in one process, in order, from the repository's root. Blocks
-with `exec` print what the site then shows; of the others, each line with `print(` says behind it
-what it prints. Every ```sh block runs as well, in a folder where docs/ and golden/ are at hand,
-unless the line before it gives the reason why not. The README's and CONTRIBUTING's commands install
-things: running them is the task of .ci/run.
+with `exec` print what is stored below them, by docs/tools/site/write_pages.py as is the library's
+code; of the others, each line with `print(` says behind it what it prints. Every ```sh block runs
+as well, in a folder where docs/ and golden/ are at hand, unless the line before it gives the reason
+why not. The README's and CONTRIBUTING's commands install things: running them is the task of
+.ci/run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,10 +32,25 @@ from helpers.forks import Forks
 
 DOCS = ROOT / "docs"
 SITE = DOCS / "tools" / "site"
-PAGES = {
+STORED = {
     page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
     for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
 }
+
+
+@functools.cache
+def site_module(name: str) -> Any:
+    """One of the site's own modules, which need nothing but the standard library."""
+    spec = importlib.util.spec_from_file_location(f"site_{name}", SITE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# What was written by hand: no outputs, no code of the library.
+PAGES = {page: site_module("page_regions").bare(text) for page, text in STORED.items()}
 # A page whose blocks need what is not here says why.
 NEEDS_A_FILE = {"docs/microsoft.md": "a checkpoint of Microsoft's"}
 FENCE = re.compile(
@@ -94,10 +111,13 @@ def test_the_python_blocks_run_and_print_what_they_say(page: str, python: Forks)
     assert returncode == 0, errors
     outputs = printed.split(stop)
     assert len(outputs) == len(parts)
+    stored = iter(site_module("page_regions").printed(STORED[page]))
     for part, output in zip(parts, outputs, strict=True):
-        if "exec=" in part["options"]:  # the site shows what it prints
-            assert "sep=" not in part["code"], "markdown-exec's print knows no sep"
+        if "exec=" in part["options"]:
             assert ("print(" in part["code"]) <= bool(output.strip())
+            assert [line.rstrip() for line in output.rstrip().splitlines()] == next(
+                stored
+            ).splitlines(), f"run python docs/tools/site/write_pages.py {page}"
         else:
             printed_as_said(part["code"], output)
 
@@ -152,6 +172,62 @@ def without_numbers(text: str) -> list[str]:
     return [" ".join(line.split()) for line in lines]
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_shows_a_claim_that_failed(page: str) -> None:
+    assert list(site_module("write_pages").false_claims(STORED[page])) == []
+
+
+def test_a_comparison_says_within_what_it_holds() -> None:
+    for page in PYTHON:
+        for block in blocks(page, "python"):
+            assert "allclose(" not in block["code"], f"{page}: its default tolerance is not seen"
+
+
+@pytest.mark.parametrize(
+    ("page", "problem"),
+    [
+        ("print(1 + 1)", None),
+        ("print('as in the model:', 1 + 1 == 3)", "prints False, a claim that does not hold"),
+        ("print([True, False])", "prints False, a claim that does not hold"),
+        ("print('antialias=False')", None),
+        ("print(1 / 0)", "line 3: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_page_is_held_against_what_its_blocks_print(
+    page: str, problem: str | None, tmp_path: Path
+) -> None:
+    writer, path = site_module("write_pages"), tmp_path / "page.md"
+    path.write_text(f'words\n```python exec="on"\n{page}\n```\n')
+    text, problems = writer.tried(str(path))
+    assert [p.startswith(problem or "") for p in problems] == [True] * (problem is not None)
+    if problem is None:
+        assert "not up to date" in writer.problems_of(str(path))[0]
+        path.write_text(text)
+        assert "<!-- printed -->\n\n```text\n" in text
+        assert writer.problems_of(str(path)) == []
+        path.write_text(text.replace("```text\n", "```text\nanother "))
+        assert "another" in writer.problems_of(str(path))[0]
+        assert writer.tried(str(path))[0] == text
+
+
+def test_code_and_tables_of_the_library_are_stored_as_they_are() -> None:
+    regions, made = site_module("page_regions"), site_module("write_pages").made
+    for page, text in STORED.items():
+        now = regions.with_made(regions.bare_of_made(text), lambda *asked: made(*asked, page))  # noqa: B023
+        assert now == text, f"run python docs/tools/site/write_pages.py {page}"
+    assert "{{ " not in STORED["docs/model/04-attention.md"]
+    assert "def softmax(" in STORED["docs/model/04-attention.md"]
+
+
+def test_the_site_shows_an_output_once_and_no_comment_of_a_region() -> None:
+    regions = site_module("page_regions")
+    page = 'a\n\n```python exec="on"\nprint(1)\n```\n\n{{ source x }}\n'
+    page = regions.with_made(regions.with_printed(page, {0: "1 \n"}), lambda *_: "made")
+    assert page.count("<!-- end -->") == 2
+    shown = regions.for_site(page, lambda kind, names: f"{kind} of {names}")
+    assert shown == "a\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\nsource of x\n"
+
+
 def test_a_block_that_is_not_run_gives_a_reason() -> None:
     for page, text in PAGES.items():
         for reason in re.findall(r"<!-- not run(.*?)-->\n```", text, re.S):
@@ -159,17 +235,6 @@ def test_a_block_that_is_not_run_gives_a_reason() -> None:
 
 
 # ---- links, and the library's code
-
-
-@functools.cache
-def site_module(name: str) -> object:
-    """One of the site's own modules, which need nothing but the standard library."""
-    spec = importlib.util.spec_from_file_location(f"site_{name}", SITE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_every_link_into_the_repository_leads_somewhere() -> None:
@@ -183,7 +248,7 @@ def test_every_link_into_the_repository_leads_somewhere() -> None:
 
 
 def test_every_name_whose_source_is_shown_exists() -> None:
-    find = site_module("code_blocks").find  # type: ignore[attr-defined]
+    find = site_module("code_blocks").find
     shown = [
         (page, name)
         for page, text in PAGES.items()
@@ -197,7 +262,7 @@ def test_every_name_whose_source_is_shown_exists() -> None:
 
 
 def test_a_shown_source_has_its_signature_and_no_docstring() -> None:
-    path, _, code = site_module("code_blocks").find("refgit.layers.softmax.softmax")  # type: ignore[attr-defined]
+    path, _, code = site_module("code_blocks").find("refgit.layers.softmax.softmax")
     assert path == "refgit/layers/softmax.py"
     assert code.startswith("@operation\ndef softmax(")
     assert '"""' not in code
@@ -319,7 +384,7 @@ def test_a_drawing_with_links_is_put_into_its_page(tmp_path: Path) -> None:
         '<a xlink:href="../model/one.html" target="_blank"><path d="M 0 0"/></a></svg>'
     )
     shown = '<a href="../images/map.svg"><img alt="The map" src="../images/map.svg"></a>'
-    found = drawings.put_in(f"<p>{shown}</p>", tmp_path, "model/index.html")  # type: ignore[attr-defined]
+    found = drawings.put_in(f"<p>{shown}</p>", tmp_path, "model/index.html")
     assert found == (
         '<p><svg class="drawing" role="img" aria-label="The map" viewBox="0 0 5 5">\n'
         '<a href="one.html" tabindex="-1"><path d="M 0 0"/></a></svg></p>'
@@ -340,7 +405,7 @@ def test_the_notebook_becomes_a_page(tmp_path: Path) -> None:
     ]
     path = tmp_path / "a.ipynb"
     path.write_text(json.dumps({"cells": cells}))
-    page = site_module("notebook_page").markdown(path)  # type: ignore[attr-defined]
+    page = site_module("notebook_page").markdown(path)
     assert page.startswith(
         "# A title\nand words\n\n```python\nprint(2)\n```\n\n```text\n2\n```\n\n<img "
     )

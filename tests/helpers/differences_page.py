@@ -12,7 +12,13 @@ from functools import cached_property
 
 from helpers.backends import ROOT
 
-PAGE = (ROOT / "docs" / "differences.md").read_text()
+# without what its Python printed when it was stored
+PAGE = re.sub(
+    r"\n\n<!-- printed -->\n.*?<!-- end -->$",
+    "",
+    (ROOT / "docs" / "differences.md").read_text(),
+    flags=re.S | re.M,
+)
 SCRIPTS = ROOT / "docs" / "tools" / "differences"
 
 

@@ -42,8 +42,8 @@ def relative() -> list[str]:
     return [
         f"tables of distances: refgit {CONFIG.num_hidden_layers}, transformers {len(kept)}",
         f"transformers against refgit: {gap(other, ours(**call).logits)}",
-        f"forward takes head_mask: {'head_mask' in arguments}",
-        f"prune_heads: {hasattr(transformers.GitForCausalLM, 'prune_heads')}",
+        f"forward takes head_mask: {'yes' if 'head_mask' in arguments else 'no'}",
+        f"prune_heads: {'yes' if hasattr(transformers.GitForCausalLM, 'prune_heads') else 'no'}",
     ]
 
 

@@ -207,8 +207,9 @@ def prompt_penalty() -> list[str]:
     }.items():
         together = numbers(run(pixels(2), ids))[:, 6:]
         alone = [numbers(run(pixels(2)[b : b + 1], ids[b : b + 1]))[0, 6:] for b in (0, 1)]
-        same = [np.array_equal(x, y) for x, y in zip(together, alone, strict=True)]
-        lines.append(f"{name}: each prompt as it is alone: {same}")
+        same = ["no", "yes"]
+        said = [same[np.array_equal(x, y)] for x, y in zip(together, alone, strict=True)]
+        lines.append(f"{name}: each prompt as it is alone: {', '.join(said)}")
     return lines
 
 

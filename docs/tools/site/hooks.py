@@ -6,23 +6,21 @@ Each is a file beside this one; here they are hung into the build.
 from __future__ import annotations
 
 import logging
-import os
 import re
+import sys
 from typing import Any
 
 import code_blocks
-import command_pages
 import drawings
-import field_tables
 import mathematics
 import notebook_page
+import page_regions
 import repository
+import write_pages
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 _log = logging.getLogger("mkdocs.hooks.refgit")
-_DIRECTIVE = re.compile(r"^\{\{ (source|command|fields) ([^{}\n]+?) \}\}$", re.M)
-_MAKERS = {"command": command_pages.show, "fields": field_tables.show}
 _pages: frozenset[str] = frozenset()  # files of the repository that have a page
 
 
@@ -65,25 +63,28 @@ def _leaving(markdown: str, source: str) -> list[str]:
 
 
 def on_config(config: Any) -> Any:
-    """Run the pages' examples from the root of the repository, wherever MkDocs was called."""
-    os.chdir(repository.ROOT)
+    """Let the parser's and the configs' tables be made of this checkout."""
+    sys.path[:0] = [str(repository.ROOT), str(repository.ROOT / "backends")]
     return config
 
 
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
-    """Carry out the directives, and lead links that leave docs/ to their pages."""
+    """Hold the page's regions against what is true, and lead links that leave docs/ to their pages.
+
+    A strict build stops where a block of a page raises an error, prints False, or does not print
+    what is stored, and where code or tables of the library have changed since they were stored.
+    """
     source = page.file.src_uri
+    if repository.is_page_of_docs(f"docs/{source}") and page.file.generated_by is None:
+        for problem in write_pages.problems_of(f"docs/{source}"):
+            _log.warning("%s: %s", source, problem)
 
-    def directive(found: re.Match[str]) -> str:
-        try:
-            if found[1] == "source":
-                return "\n".join(code_blocks.show(n, source) for n in found[2].split())
-            return _MAKERS[found[1]](found[2])
-        except (LookupError, ImportError) as error:
-            _log.warning("%s: %s", source, error)
-            return found[0]
+    def made(kind: str, names: str) -> str:
+        if kind == "source":  # with the line, which would be stale too soon to be stored
+            return "\n".join(code_blocks.show(name, source) for name in names.split())
+        return write_pages.made(kind, names, f"docs/{source}")
 
-    return repository.rewrite_links(_DIRECTIVE.sub(directive, markdown), source)
+    return repository.rewrite_links(page_regions.for_site(markdown, made), source)
 
 
 def on_page_content(content: str, page: Page, config: Any, files: Files) -> str:

@@ -110,6 +110,30 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_folder_options(parser: argparse.ArgumentParser) -> None:
+    """Declare which files of directories are meant."""
+    folders = parser.add_argument_group("directories", "which of their files are meant")
+    folders.add_argument(
+        "--recursive", action="store_true", help="take images of directories within directories too"
+    )
+    folders.add_argument(
+        "--glob",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="take only files that fit, such as '*.jpg', or 'train/**' for the path within the "
+        "directory; in quotes, so that the shell leaves it alone; may be given several times",
+    )
+    folders.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out files that fit, and directories, such as '*_mask.png' or thumbs; may be "
+        "given several times",
+    )
+
+
 def add_image(parser: argparse.ArgumentParser) -> None:
     """Declare the one image or video that a command is asked about."""
     parser.add_argument("image", metavar="IMAGE", help="image or video file, or - for stdin")

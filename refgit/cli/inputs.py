@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from refgit.cli.arguments import STDIN
 from refgit.cli.output import one_line, say
 from refgit.cli.terminal import waiting
 from refgit.demo import FOR_PHOTOGRAPHS, NAME, find_model
 from refgit.errors import MediaFileError
+from refgit.jobs.sources import Item, Paths, items, parts_of
 from refgit.pipeline import Captioner
-from refgit.processing.media import describe_left_out, find_media
+from refgit.processing.media import describe_left_out
 from refgit.processing.reading import Reading
+from refgit.processing.selection import Selection
+
+Content: TypeAlias = str | bytes | Exception
 
 
 def load_captioner(
@@ -79,42 +82,61 @@ def refuse_stdin_twice(names: Sequence[str]) -> None:
         )
 
 
-def sources_of(names: Sequence[str], *, videos: bool) -> list[tuple[str, str | Exception, str]]:
-    """Return name and source of each image: of the files named, and of those in directories.
+class Sources:
+    """Images that the arguments name: files, those in directories, lists and tables.
 
-    A line on stderr says what was left out of the directories.
+    A line on stderr says what was left out.
 
     Parameters
     ----------
-    names : sequence of str
+    arguments : argparse.Namespace
+        With images, and what `add_folder_options` has parsed.
     videos : bool
         Whether the videos in directories count.
+    column : str
+        Of tables, the one with the images.
 
-    Returns
-    -------
-    list of (str, str or Exception, str)
-        The name twice, or with the error for a directory that has none or cannot be read; and
-        what a line about it begins with: the name and a tab, or nothing if it is the only image.
+    Raises
+    ------
+    JobError
+        Nothing is left.
     """
-    found: list[tuple[str, str | Exception]] = []
-    left_out: Counter[str] = Counter()
-    for name in names:
-        if name == STDIN or not os.path.isdir(name):
-            found.append((name, name))
-            continue
-        try:
-            media = find_media(name, videos=videos)
-            found += [(file, file) for file in media.paths]
-            left_out += media.left_out
-        except MediaFileError as error:
-            text = f"{error} Directories within it are not searched."
-            found.append((name, MediaFileError(text)))
-        except OSError as error:
-            found.append((name, error))
-    if left_out:
-        say(f"{describe_left_out(left_out)}.")
-    single = len(names) == 1 and not os.path.isdir(names[0])
-    return [(file, source, "" if single else f"{one_line(file)}\t") for file, source in found]
+
+    def __init__(
+        self, arguments: argparse.Namespace, *, videos: bool, column: str = "image"
+    ) -> None:
+        names: list[str] = arguments.images
+        left_out: Counter[str] = Counter()
+        self.parts = parts_of(
+            names,
+            recursive=arguments.recursive,
+            column=column,
+            videos=videos,
+            selection=selection_of(arguments),
+            left_out=left_out,
+            tolerant=True,
+        )
+        if left_out:
+            say(f"{describe_left_out(left_out)}.")
+        found = self.parts[0]
+        self._alone = len(names) == 1 and isinstance(found, Paths) and found.names == names
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __iter__(self) -> Iterator[tuple[Item, str]]:
+        """Give each image, with what a line about it begins with.
+
+        That is its name and a tab, or nothing if it is the only thing that was named. A directory
+        that has no images, or what else cannot be read, comes with the error as its content.
+        """
+        for item in items(self.parts):
+            yield item, "" if self._alone else f"{one_line(item.name)}\t"
+
+
+def selection_of(arguments: argparse.Namespace) -> Selection:
+    """Return the patterns that `add_folder_options` has parsed."""
+    return Selection(glob=tuple(arguments.glob), exclude=tuple(arguments.exclude))
 
 
 def check_target(option: str, file: Path) -> None:
@@ -135,7 +157,7 @@ class _StandardInput(io.BytesIO):
     name = "standard input"  # what errors call it
 
 
-def opened(source: str | Exception) -> str | Exception | IO[bytes]:
+def opened(source: Content) -> Content | IO[bytes]:
     """Return a source as `Captioner.read` takes it: - is an image on standard input.
 
     Raises

@@ -11,12 +11,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, TextIO, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 _DUMB = ("dumb", "unknown")  # values of TERM
 DELAY = 1.0  # seconds before a bar is shown
 _SHOWN: list[Bar] = []  # the bars of this moment, the outermost first; there is one terminal
@@ -217,12 +218,20 @@ def waiting(what: str, unit: str = "") -> Iterator[Bar]:
         bar.stop()
 
 
-def progress(things: Sequence[T], what: str) -> Iterator[T]:
+class Counted(Protocol[T_co]):
+    """What is gone through, and how much of it there is."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+
+def progress(things: Counted[T], what: str) -> Iterator[T]:
     """Go through a sequence and show how far one is; see `waiting`.
 
     Parameters
     ----------
-    things : sequence
+    things : sequence, or what else has a length
         Of a single one only that it goes on is shown.
     what : str
         What is done with them, such as "captioning".

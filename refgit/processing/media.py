@@ -10,10 +10,12 @@ from pathlib import Path
 
 from refgit.errors import MediaFileError, first_of
 from refgit.processing.image.formats import image_suffixes, is_image, what_is_missing
+from refgit.processing.selection import Selection
 from refgit.processing.video.formats import HEAD, SUFFIXES, video_format
 
 _APPLE, _NO_SUFFIX, _NO_FILE = "._*", "without a suffix", "broken links or devices"
 _MOST = 12  # suffixes in a line
+_EVERYTHING = Selection()
 
 
 def is_video(source: str | os.PathLike[str] | bytes) -> bool:
@@ -66,7 +68,9 @@ class MediaFiles:
     left_out: Counter[str]
 
 
-def find_media(directory: str, *, videos: bool, recursive: bool = False) -> MediaFiles:
+def find_media(
+    directory: str, *, videos: bool, recursive: bool = False, selection: Selection = _EVERYTHING
+) -> MediaFiles:
     """Find the image files of a directory.
 
     Parameters
@@ -76,6 +80,8 @@ def find_media(directory: str, *, videos: bool, recursive: bool = False) -> Medi
         Whether videos count too.
     recursive : bool
         Whether directories within it are searched.
+    selection : Selection
+        Which of the files count.
 
     Returns
     -------
@@ -92,10 +98,13 @@ def find_media(directory: str, *, videos: bool, recursive: bool = False) -> Medi
     paths: list[str] = []
     left_out: Counter[str] = Counter()
     for folder, inner, names in os.walk(directory, onerror=_raise):
+        here = _within(directory, folder)
         inner[:] = sorted(inner) if recursive else []
-        for name in sorted(names):
+        inner[:] = [name for name in inner if not selection.excludes(here + name)]
+        for name in sorted(name for name in names if selection.takes(here + name)):
             path, kind = os.path.join(folder, name), _kind_of(name)
-            if kind in wanted or (kind == _NO_SUFFIX and is_image(head_of(path))):
+            asked = kind != _APPLE and selection.names_suffix_of(here + name)
+            if asked or kind in wanted or (kind == _NO_SUFFIX and is_image(head_of(path))):
                 kind = "" if os.path.isfile(path) else _NO_FILE
             if kind:
                 left_out[kind] += 1
@@ -103,11 +112,18 @@ def find_media(directory: str, *, videos: bool, recursive: bool = False) -> Medi
                 paths.append(path)
     if not paths:
         there = f" ({describe_left_out(left_out)})" if left_out else ""
+        chosen = "" if selection == _EVERYTHING else " that --glob and --exclude choose"
         raise MediaFileError(
-            f"{directory} holds no image files{there}; expected some whose names end in .png, "
-            ".jpg or another such suffix."
+            f"{directory} holds no image files{chosen}{there}; expected some whose names end in "
+            ".png, .jpg or another such suffix."
         )
     return MediaFiles(paths, left_out)
+
+
+def _within(directory: str, folder: str) -> str:
+    """What the paths of files in a folder begin with, seen from the directory above it."""
+    way = os.path.relpath(folder, directory).replace(os.sep, "/")
+    return "" if way == "." else way + "/"
 
 
 def describe_left_out(left_out: Mapping[str, int]) -> str:

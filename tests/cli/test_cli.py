@@ -90,6 +90,41 @@ def test_a_directory_of_one_image_still_prints_the_file(
     assert run(tmp_path) == (0, [f"{file}\t{captions[0]}"], [])
 
 
+def test_directories_are_searched_deeply_and_by_patterns(
+    run: Run, captions: list[str], tmp_path: Path
+) -> None:
+    names = ("a.png", "in/a.png", "in/deep/b.BMP", "thumbs/a.png", "in/a_mask.png")
+    files = [picture(tmp_path / name, i % len(captions)) for i, name in enumerate(names)]
+    lines = [f"{file}\t{captions[i % len(captions)]}" for i, file in enumerate(files)]
+    chosen = (tmp_path, "--recursive", "--exclude", "thumbs", "--exclude", "*_mask.*")
+    assert run(*chosen) == (0, lines[:3], [])
+    assert run(*chosen, "--glob", "*.bmp") == (0, lines[2:3], [])
+    assert run(*chosen, "--glob", "b*", "--glob", "in/a*") == (0, lines[1:3], [])
+    code, out, (error,) = run(tmp_path / "in", files[0], "--glob", "x*")
+    assert (code, out) == (1, lines[:1])
+    assert "in holds no image files that --glob and --exclude choose" in error
+
+
+def test_a_list_stands_for_its_images_and_captions_beside_images_are_left_out(
+    run: Run, captions: list[str], tmp_path: Path
+) -> None:
+    files = [picture(tmp_path / f"{name}.png", i) for i, name in enumerate("ab")]
+    lines = [f"{file}\t{caption}" for file, caption in zip(files, captions, strict=False)]
+    names = tmp_path / "list.txt"
+    names.write_text("\r\n".join(map(str, files)), encoding="utf-16")
+    beside = tmp_path / "a.txt"
+    beside.write_text("an earlier caption")
+    assert run(names) == (0, lines, [])
+    assert run(files[0], beside, files[1]) == (0, lines, ["refgit: left out: 1 .txt."])
+    assert run(tmp_path) == (0, lines, ["refgit: left out: 2 .txt."])
+    code, out, (error,) = run(beside)
+    assert (code, out) == (2, [])
+    assert error.endswith(
+        "a.txt lies beside an image of its name, so it is taken for the caption of that, not for a "
+        "list. Name images or directories; give a list another name."
+    )
+
+
 def feed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from helpers.command_line import encoded, picture
-from refgit.errors import JobError
+from refgit.errors import JobError, MediaFileError
 from refgit.jobs import sources
 from refgit.jobs.sources import Item, Paths, items, parts_of
+from refgit.processing.selection import Selection
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[parquet]'")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -60,6 +63,123 @@ def test_a_list_has_a_path_on_each_line(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"a.png\r\n\n  \n two words .png\nb\xff.png\n/c.png")
     found = names(tmp_path / "list.txt")
     assert found == ["a.png", " two words .png", os.fsdecode(b"b\xff.png"), "/c.png"]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_list_is_read_in_the_encodings_of_editors(
+    encoding: str, end: str, tmp_path: Path
+) -> None:
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    expected = ["/photos/été 1.png", "犬.jpg", " odd\u2028\x0b#'\"[*]?.png ", "-.png"]
+    text = mark + end.join([*expected[:2], "", *expected[2:]])
+    (tmp_path / "list.txt").write_bytes(text.encode(encoding))
+    assert names(tmp_path / "list.txt") == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("a.png\nb.png".encode("utf-16-le"), "has zero bytes.*begins with a byte-order mark"),
+        (b"\xff\xfea.p", "begins as UTF-16 and is not: .*truncated.*Save it as UTF-8"),
+        (b"\xef\xbb\xbf \r\n", "names no images"),
+    ],
+)
+def test_a_list_that_is_no_text_is_refused(data: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(data)
+    with pytest.raises(JobError, match=words):
+        parts(tmp_path / "list.txt")
+
+
+def test_a_text_file_is_a_list_only_if_it_is_named_and_no_image_has_its_name(
+    tmp_path: Path,
+) -> None:
+    for name in ("a.png", "b.jpg", "in/c.webp", "clip.mp4"):
+        picture(tmp_path / name) if "mp4" not in name else (tmp_path / name).touch()
+    lists = [tmp_path / name for name in ("a.txt", "b.jpg.txt", "in/c.caption", "clip.TXT")]
+    for file in [*lists, tmp_path / "list.txt"]:
+        file.write_text("x.png")
+    found = [str(tmp_path / name) for name in ("a.png", "b.jpg", "in/c.webp")]
+    assert names(tmp_path, recursive=True) == found  # none of those inside a folder
+    counts: Counter[str] = Counter()
+    assert names(*lists, tmp_path / "a.png", left_out=counts) == found[:1]
+    assert counts == {".txt": 3, ".caption": 1}
+    assert names(*lists, tmp_path / "list.txt") == ["x.png"]
+    for file in lists:
+        with pytest.raises(JobError, match="lies beside an image of its name, so it is taken for"):
+            parts(file)
+
+
+# ---- patterns
+
+
+TREE = ("A.JPG", "b.png", "b_mask.png", "in/c.jpg", "in/deep/d.png", "thumbs/e.jpg", "x.dat")
+
+
+@pytest.mark.parametrize(
+    ("glob", "exclude", "expected"),
+    [
+        ([], [], TREE[:-1]),
+        (["*.jpg"], [], ("A.JPG", "in/c.jpg", "thumbs/e.jpg")),
+        (["*.jpg", "d.*"], [], ("A.JPG", "in/c.jpg", "in/deep/d.png", "thumbs/e.jpg")),
+        (["in/*"], [], ("in/c.jpg",)),
+        (["in/**"], [], ("in/c.jpg", "in/deep/d.png")),
+        (["**/d.png", "/b*"], [], ("b.png", "b_mask.png", "in/deep/d.png")),
+        (["[!a-b]*"], [], ("in/c.jpg", "in/deep/d.png", "thumbs/e.jpg")),
+        (["*.dat", "x"], [], ("x.dat",)),
+        ([], ["*_mask.*", "thumbs"], ("A.JPG", "b.png", "in/c.jpg", "in/deep/d.png")),
+        ([], ["thumbs/", "in/deep", "*.JPG"], ("b.png", "b_mask.png")),
+        ([], ["**/deep/**"], ("A.JPG", "b.png", "b_mask.png", "in/c.jpg", "thumbs/e.jpg")),
+        (["*.png"], ["b*"], ("in/deep/d.png",)),
+    ],
+)
+def test_patterns_choose_among_the_files_of_directories(
+    glob: list[str], exclude: list[str], expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in TREE:
+        picture((tmp_path / name).with_suffix(".png")).rename(tmp_path / name)
+    chosen = Selection(glob=tuple(glob), exclude=tuple(exclude))
+    found = names(tmp_path, recursive=True, selection=chosen)
+    top = [x for x in expected if "/" not in x]
+    assert found == [str(tmp_path / name) for name in [*top, *(x for x in expected if "/" in x)]]
+
+
+def test_exclude_fits_files_that_are_named_or_listed_too(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("in/a.png\nb.png\nin/b.png")
+    inputs = ("in/a.png", "c.png", tmp_path / "list.txt")
+    assert names(*inputs, selection=Selection(exclude=("a.*", "in/b*"))) == ["c.png", "b.png"]
+    assert names(*inputs, selection=Selection(exclude=("in",), glob=("*.jpg",))) == [
+        "in/a.png", "c.png", "in/a.png", "b.png", "in/b.png"
+    ]  # fmt: skip
+    with pytest.raises(JobError, match="--exclude leaves no images"):
+        parts("c.png", selection=Selection(exclude=("*.png",)))
+
+
+def test_patterns_that_fit_nothing_say_so(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    with pytest.raises(JobError, match="no image files that --glob and --exclude choose;"):
+        parts(tmp_path, selection=Selection(glob=("*.jpg",)))
+
+
+def test_what_cannot_be_read_takes_its_place_where_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.txt").write_text("")
+    inputs = ("a.png", tmp_path / "empty", tmp_path / "list.txt", tmp_path / "gone.txt", "-")
+    found = list(items(parts(*inputs, tolerant=True)))
+    assert [item.name for item in found] == list(map(str, inputs))
+    kinds = [str, MediaFileError, MediaFileError, FileNotFoundError, str]
+    assert [type(item.content) for item in found] == kinds
+
+
+@given(st.text("ab.*?[]!-^\\&~|", max_size=6), st.text("ab.-^![]\\", min_size=1, max_size=5))
+def test_patterns_mean_for_names_what_they_mean_to_python(pattern: str, name: str) -> None:
+    assume("**" not in pattern and pattern not in ("", "."))
+    assert Selection(glob=(pattern,)).takes(name) == fnmatchcase(name, pattern)
+
+
+# ---- the order
 
 
 def test_inputs_keep_their_order_and_what_is_named_twice_comes_twice(tmp_path: Path) -> None:

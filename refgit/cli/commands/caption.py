@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 from refgit.cli.arguments import (
     add_decoding_options,
+    add_folder_options,
     add_images,
     add_max_length,
     add_model_options,
@@ -15,7 +14,7 @@ from refgit.cli.arguments import (
     add_reading_options,
     count_of,
 )
-from refgit.cli.inputs import load_captioner, opened, refuse_stdin_twice, sources_of
+from refgit.cli.inputs import Sources, load_captioner, opened, refuse_stdin_twice
 from refgit.cli.output import Failures, print_as_it_comes, print_json
 from refgit.cli.terminal import progress
 
@@ -28,16 +27,20 @@ examples:
   refgit caption pictures/ --json             # a JSON object for each image of a directory
   refgit caption clip.mp4 --model microsoft/git-base-vatex
   cat photo.jpg | refgit caption -            # an image from standard input
+  refgit caption pictures/ --recursive --exclude thumbs --glob '*.jpg'
   refgit caption pictures/ --recursive --out captions.jsonl
   refgit caption photos.txt data/*.parquet --out captions.parquet --batch-size 8
 
 One image prints its caption and nothing else. Whatever goes wrong is said on stderr, and the
 images after it are still captioned.
 
+A list of files (.txt, a path on each line, relative to the working directory) and a table
+(.parquet) stand for their images; a .txt beside an image of its name is the caption of that, and
+left out.
+
 With --out it is a job: a row for each image, in a file that comes into being when all rows are
-there. A job that was interrupted, or killed, goes on when the same command is given again. Lists of
-files (.txt, a path on each line, relative to the working directory) and tables (.parquet) can be
-inputs of a job only. docs/scale.md says more.
+there. A job that was interrupted, or killed, goes on when the same command is given again.
+docs/scale.md says more.
 
 exit codes: 0 all well, 1 some images failed, 2 nothing could be started or written, 130 interrupted
 """
@@ -48,6 +51,7 @@ _COLUMN = "image"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_images(parser)
+    add_folder_options(parser)
     add_model_options(parser)
     add_reading_options(parser)
     add_decoding_options(parser)
@@ -95,9 +99,6 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         help=f"column of tables that holds the images (default: {_COLUMN})",
     )
     job.add_argument(
-        "--recursive", action="store_true", help="take images of directories within directories too"
-    )
-    job.add_argument(
         "--retry-failed", action="store_true", help="caption once more what has failed before"
     )
     job.add_argument(
@@ -127,22 +128,13 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
     ValueError
         An option or an input belongs to jobs, and there is no --out.
     """
-    job = (
-        "format", "batch_size", "workers", "column", "recursive", "retry_failed", "drop_missing",
-        "restart",
-    )  # fmt: skip
+    job = ("format", "batch_size", "workers", "retry_failed", "drop_missing", "restart")
     for name in job:
         if getattr(arguments, name) not in (None, False):
             option = "--" + name.replace("_", "-")
             raise ValueError(
                 f"{option} belongs to a job, which writes a file; expected --out as well, such as "
                 "--out captions.jsonl."
-            )
-    for name in arguments.images:
-        if Path(name).suffix.lower() in (".txt", ".parquet") and os.path.isfile(name):
-            raise ValueError(
-                f"{name} is a list or a table; its images are captioned into a file. Add --out, "
-                "such as --out captions.jsonl."
             )
 
 
@@ -156,14 +148,16 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_without_out(arguments)
     refuse_stdin_twice(arguments.images)
     captioner = load_captioner(arguments, max_length=arguments.max_length)
-    sources = sources_of(arguments.images, videos=captioner.frames is not None)
+    sources = Sources(
+        arguments, videos=captioner.frames is not None, column=arguments.column or _COLUMN
+    )
     failures = Failures(arguments)
-    for file, source, before in progress(sources, "captioning"):
-        with failures.tolerated(file, image=file):
-            texts = captioner.stream(opened(source))
+    for item, before in progress(sources, "captioning"):
+        with failures.tolerated(item.name, image=item.name):
+            texts = captioner.stream(opened(item.content))
             if arguments.json:
                 *_, text = texts
-                print_json(image=file, caption=text)
+                print_json(image=item.name, caption=text)
             else:
                 print_as_it_comes(texts, before)
     return failures.exit_code

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from refgit.cli.inputs import load_captioner
+from refgit.cli.inputs import load_captioner, selection_of
 from refgit.cli.output import say
 from refgit.cli.terminal import Bar, is_terminal, waiting
 from refgit.demo import NAME, find_model
@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         recursive=arguments.recursive,
         column=arguments.column,
         videos=config.num_image_with_embedding is not None,
+        selection=selection_of(arguments),
         left_out=left_out,
     )
     if left_out:

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 
 from refgit.cli.arguments import (
     add_decoding_options,
+    add_folder_options,
     add_images,
     add_model_options,
     add_output_options,
     add_reading_options,
     count_of,
 )
-from refgit.cli.inputs import load_captioner, opened, refuse_stdin_twice, sources_of
+from refgit.cli.inputs import Sources, load_captioner, opened, refuse_stdin_twice
 from refgit.cli.output import Failures, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 from refgit.generation.classification.labels import LabelSet
@@ -48,6 +49,7 @@ exit codes: 0 all well, 1 some images failed, 2 nothing could be started or writ
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_images(parser)
+    add_folder_options(parser)
     parser.add_argument(
         "--labels", required=True, metavar="LABELS", help="text file with a label a line"
     )
@@ -82,24 +84,24 @@ def run(arguments: argparse.Namespace) -> int:
     captioner = load_captioner(arguments)
     prompt = captioner.prompt(arguments.prompt, "--prompt")
     labels = prepared(lines, arguments.labels, captioner, prompt)
-    sources = sources_of(arguments.images, videos=captioner.frames is not None)
+    sources = Sources(arguments, videos=captioner.frames is not None)
     failures = Failures(arguments)
     with waiting("classifying") as bar:
-        for i, (file, source, before) in enumerate(sources):
+        for i, (item, before) in enumerate(sources):
 
             def progress(done: float, total: float, i: int = i) -> None:
                 bar.advance(i + done / total, len(sources))
 
             progress(0, 1)
-            with failures.tolerated(file, image=file):
+            with failures.tolerated(item.name, image=item.name):
                 found = captioner.classify(
-                    opened(source),
+                    opened(item.content),
                     labels,
                     top=arguments.top,
                     batch_size=arguments.batch_size,
                     progress=progress,
                 )
-                print_ranking(file, found, arguments, before)
+                print_ranking(item.name, found, arguments, before)
     return failures.exit_code
 
 

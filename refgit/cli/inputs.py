@@ -22,6 +22,7 @@ from refgit.processing.reading import Reading
 from refgit.processing.selection import Selection
 
 Content: TypeAlias = str | bytes | Exception
+_EVERYTHING = Selection()
 
 
 def load_captioner(
@@ -83,16 +84,19 @@ def refuse_stdin_twice(names: Sequence[str]) -> None:
 
 
 class Sources:
-    """Images that the arguments name: files, those in directories, lists and tables.
+    """Images that are named: files, those in directories, lists and tables.
 
     A line on stderr says what was left out.
 
     Parameters
     ----------
-    arguments : argparse.Namespace
-        With images, and what `add_folder_options` has parsed.
+    names : sequence of str
     videos : bool
         Whether the videos in directories count.
+    recursive : bool
+        Whether directories within directories count.
+    selection : Selection
+        See `selection_of`.
     column : str
         Of tables, the one with the images.
 
@@ -103,23 +107,28 @@ class Sources:
     """
 
     def __init__(
-        self, arguments: argparse.Namespace, *, videos: bool, column: str = "image"
+        self,
+        names: Sequence[str],
+        *,
+        videos: bool,
+        recursive: bool = False,
+        selection: Selection = _EVERYTHING,
+        column: str = "image",
     ) -> None:
-        names: list[str] = arguments.images
         left_out: Counter[str] = Counter()
         self.parts = parts_of(
             names,
-            recursive=arguments.recursive,
+            recursive=recursive,
             column=column,
             videos=videos,
-            selection=selection_of(arguments),
+            selection=selection,
             left_out=left_out,
             tolerant=True,
         )
         if left_out:
             say(f"{describe_left_out(left_out)}.")
         found = self.parts[0]
-        self._alone = len(names) == 1 and isinstance(found, Paths) and found.names == names
+        self._alone = len(names) == 1 and isinstance(found, Paths) and found.names == [*names]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

@@ -14,7 +14,7 @@ from refgit.cli.arguments import (
     add_reading_options,
     count_of,
 )
-from refgit.cli.inputs import Sources, load_captioner, opened, refuse_stdin_twice
+from refgit.cli.inputs import Sources, load_captioner, opened, refuse_stdin_twice, selection_of
 from refgit.cli.output import Failures, print_as_it_comes, print_json
 from refgit.cli.terminal import progress
 
@@ -149,7 +149,11 @@ def run(arguments: argparse.Namespace) -> int:
     refuse_stdin_twice(arguments.images)
     captioner = load_captioner(arguments, max_length=arguments.max_length)
     sources = Sources(
-        arguments, videos=captioner.frames is not None, column=arguments.column or _COLUMN
+        arguments.images,
+        videos=captioner.frames is not None,
+        recursive=arguments.recursive,
+        selection=selection_of(arguments),
+        column=arguments.column or _COLUMN,
     )
     failures = Failures(arguments)
     for item, before in progress(sources, "captioning"):

@@ -19,7 +19,7 @@ from refgit.cli.arguments import (
     add_reading_options,
     count_of,
 )
-from refgit.cli.inputs import Sources, load_captioner, opened, refuse_stdin_twice
+from refgit.cli.inputs import Sources, load_captioner, opened, refuse_stdin_twice, selection_of
 from refgit.cli.output import Failures, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
 from refgit.generation.classification.labels import LabelSet
@@ -84,7 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
     captioner = load_captioner(arguments)
     prompt = captioner.prompt(arguments.prompt, "--prompt")
     labels = prepared(lines, arguments.labels, captioner, prompt)
-    sources = Sources(arguments, videos=captioner.frames is not None)
+    sources = Sources(
+        arguments.images,
+        videos=captioner.frames is not None,
+        recursive=arguments.recursive,
+        selection=selection_of(arguments),
+    )
     failures = Failures(arguments)
     with waiting("classifying") as bar:
         for i, (item, before) in enumerate(sources):

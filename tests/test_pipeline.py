@@ -193,12 +193,13 @@ def test_what_is_left_out_of_a_directory_is_counted_by_suffix(
         (tmp_path / name).touch()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "inner.png").mkdir()
+    (tmp_path / "BMW").write_text("BMW is no bitmap")
     (tmp_path / "hashed").write_bytes(STAR.read_bytes())  # no suffix: the content says what it is
     found = find_media(str(tmp_path), videos=False)
     assert found.paths == [str(tmp_path / "a.png"), str(tmp_path / "hashed")]
     assert describe_left_out(found.left_out) == (
-        "left out: 3 .heic (pip install pillow-heif), 2 ._*, 1 .eps (needs Ghostscript), 1 .h5, "
-        "1 .mp4, 1 .txt, 1 broken links or devices, 1 without a suffix"
+        "left out: 3 .heic (pip install pillow-heif), 2 ._*, 2 without a suffix, "
+        "1 .eps (needs Ghostscript), 1 .h5, 1 .mp4 (needs a video model), 1 .txt, 1 broken links or devices"
     )
     assert describe_left_out({}) == ""
     for path in found.paths:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from refgit.processing import ImageFileError, load_image
 from refgit.processing.image.depth import to_bytes
+from refgit.processing.image.formats import HEAD, what_it_is
 from refgit.processing.reading import Reading
 
 ORIENTATION = 0x0112
@@ -110,6 +111,44 @@ def test_broken_exif_fails_no_image(place: int, bytes_: bytes, cut: bool) -> Non
     for form in ("JPEG", "PNG", "WEBP"):
         data = saved(Image.fromarray(smooth()), form, exif=broken)
         assert load_image(data).size in ((64, 40), (40, 64))
+
+
+def avif_with_exif() -> tuple[bytes, int, int]:
+    """An AVIF file, and where its EXIF begins and ends."""
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    data = saved(Image.fromarray(smooth()), "AVIF", exif=exif)
+    end = data.index(b"maker")
+    return data, data.rindex(b"\0\x2a", 0, end) - 2, end
+
+
+AVIF_FILE, AVIF_START, AVIF_END = avif_with_exif()
+
+
+@given(st.integers(AVIF_START, AVIF_END - 1), st.integers(0, 255))
+@example(AVIF_START, 0)  # libavif refuses the whole picture
+@example(AVIF_START + 9, 255)
+def test_broken_exif_fails_no_avif_image(place: int, value: int) -> None:
+    broken = AVIF_FILE[:place] + bytes([value]) + AVIF_FILE[place + 1 :]
+    assert load_image(broken).size == (64, 40)
+
+
+def tiff(kind: int, count: int, value: int) -> bytes:
+    """A TIFF of 4 x 3 pixels on its side, and what its tag says of the EXIF directory."""
+    tags = (
+        (256, 3, 1, 4), (257, 3, 1, 3), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+        (273, 4, 1, 8), (274, 3, 1, 6), (277, 3, 1, 1), (278, 3, 1, 3), (279, 4, 1, 12),
+        (0x8769, kind, count, value),
+    )  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 20) + bytes(range(12)) + directory + b"\xff" * 40
+
+
+@given(st.integers(0, 20), st.integers(0, 3), st.integers(0, 2**32 - 1) | st.integers(0, 300))
+@example(9, 1, 2**32 - 5)  # a signed number: Pillow seeks before the beginning
+def test_broken_exif_fails_no_tiff_image(kind: int, count: int, value: int) -> None:
+    assert load_image(tiff(kind, count, value)).size == (3, 4)
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
@@ -466,6 +505,9 @@ def test_other_truncated_files_stay_errors() -> None:
         ("a.png", b"PK\x03\x04" + bytes(64), "is a ZIP archive"),
         ("a.grib", b"GRIB" + bytes(64), "is weather data"),
         ("a.emf", b"\x01\0\0\0" + bytes(36) + b" EMF" + bytes(64), "is a Windows metafile"),
+        ("a.raf", b"FUJIFILMCCD-RAW " + bytes(64), "is a camera's raw file"),
+        ("a.gz", b"\x1f\x8b" + bytes(64), "is compressed by gzip"),
+        ("a.nc", b"CDF\x01" + bytes(64), "is a NetCDF file"),
         ("a.wmf", b"\xd7\xcd\xc6\x9a" + bytes(64), "is a Windows metafile"),
     ],
 )
@@ -482,3 +524,13 @@ def test_what_is_not_an_image_is_called_what_it_is(
     assert "\n" not in str(caught.value)
     with pytest.raises(ImageFileError, match=words):
         load_image(content)
+
+
+def test_damaged_files_of_known_formats_are_called_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    for data in (AVIF_FILE[:300], heic(Image.fromarray(smooth()))[:300]):
+        with pytest.raises(ImageFileError, match=r"cannot be decoded|not an image in a format"):
+            load_image(data)
+    monkeypatch.setattr("PIL.features.check", lambda name: False)
+    assert "pip install --upgrade pillow" in what_it_is(AVIF_FILE[:HEAD])
+    monkeypatch.setattr("PIL.EpsImagePlugin.has_ghostscript", lambda: True)
+    assert what_it_is(b"%!PS-Adobe") == ""

@@ -7,7 +7,7 @@ a rule.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -55,7 +55,7 @@ def has_transparency(image: Image.Image) -> bool:
     return image.mode in _WITH_ALPHA or "transparency" in image.info or palette.endswith("A")
 
 
-def on_background(image: Image.Image, colour: Colour, raw: Any = None) -> Image.Image:
+def on_background(image: Image.Image, colour: Colour, raw: str = "") -> Image.Image:
     """Put a picture on a colour.
 
     Parameters
@@ -63,8 +63,8 @@ def on_background(image: Image.Image, colour: Colour, raw: Any = None) -> Image.
     image : PIL.Image.Image
         Of any mode, transparent or not.
     colour : tuple of three int
-    raw : str, optional
-        How the file stores the pixels, as Pillow calls it.
+    raw : str
+        How a PNG stores the pixels, as Pillow calls it.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def on_background(image: Image.Image, colour: Colour, raw: Any = None) -> Image.
     return Image.alpha_composite(under, with_alpha).convert("RGB")
 
 
-def _with_alpha(image: Image.Image, raw: Any) -> Image.Image:
+def _with_alpha(image: Image.Image, raw: str) -> Image.Image:
     """Convert to RGBA, whichever way the picture is transparent."""
     key = image.info.get("transparency")
     if image.mode.startswith("I"):  # a grey of 16 bits, which conversion would compare as a byte

@@ -21,7 +21,12 @@ from refgit.errors import MediaFileError
 from refgit.processing.image.background import Colour, colour_of, has_transparency, on_background
 from refgit.processing.image.depth import has_wide_pixels, to_bytes
 from refgit.processing.image.formats import HEAD, is_heic, register_heif, what_it_is
-from refgit.processing.image.orientation import orientation_of, upright
+from refgit.processing.image.orientation import (
+    may_fail_by_exif,
+    orientation_of,
+    upright,
+    without_exif,
+)
 from refgit.validation import expect, is_size
 
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -84,17 +89,39 @@ def load_image(
         with warnings.catch_warnings(), _pillows_limit(max_pixels):
             # What Pillow warns of (many pixels, odd metadata) is decoded all the same.
             warnings.simplefilter("ignore")
-            with _open(stream) as image:
-                _check_pixels(image, name, max_pixels)
-                tiles = getattr(image, "tile", None)
-                raw = tiles[0][3] if tiles else None
-                image.load()
-                picture = _as_bytes_on(image, colour, raw)
-                return upright(picture, orientation_of(image) if exif_transpose else 1)
+            return _decoded(stream, name, colour, exif_transpose, max_pixels)
     except ImageFileError:
         raise
     except Exception as error:
         raise ImageFileError(f"{name} {_fault(error, stream, name)}") from error
+
+
+def _decoded(stream: Path | IO[bytes], *how: Any) -> Image.Image:
+    """Decode an image; where its EXIF is to blame for a failure, without that."""
+    try:
+        return _picture(stream, *how)
+    except ImageFileError:
+        raise
+    except Exception:
+        hidden = without_exif(_whole(stream)) if may_fail_by_exif(_head(stream)) else None
+        if hidden is None:
+            raise
+        return _picture(io.BytesIO(hidden), *how)
+
+
+def _picture(
+    stream: Path | IO[bytes],
+    name: str,
+    colour: Colour | None,
+    exif_transpose: bool,
+    max_pixels: int | None,
+) -> Image.Image:
+    with _open(stream) as image:
+        _check_pixels(image, name, max_pixels)
+        raw = _raw_mode(image)  # before it is decoded
+        image.load()
+        picture = _as_bytes_on(image, colour, raw)
+        return upright(picture, orientation_of(image) if exif_transpose else 1)
 
 
 def _open(stream: Path | IO[bytes]) -> Image.Image:
@@ -106,7 +133,13 @@ def _open(stream: Path | IO[bytes]) -> Image.Image:
         raise
 
 
-def _as_bytes_on(image: Image.Image, colour: Colour | None, raw: Any) -> Image.Image:
+def _raw_mode(image: Image.Image) -> str:
+    """How a PNG stores its pixels, as Pillow calls it: L;4, RGB;16B, ...; "" of other formats."""
+    tiles = getattr(image, "tile", None)
+    return str(tiles[0][3]) if tiles and image.format == "PNG" else ""
+
+
+def _as_bytes_on(image: Image.Image, colour: Colour | None, raw: str) -> Image.Image:
     """A plain image of at most a byte a channel: closing the file cannot take its pixels away."""
     if colour is not None and has_transparency(image):
         return on_background(image, colour, raw)
@@ -149,6 +182,13 @@ def _head(stream: Path | IO[bytes]) -> bytes:
         return b""
 
 
+def _whole(stream: Path | IO[bytes]) -> bytes:
+    if isinstance(stream, Path):
+        return stream.read_bytes()
+    stream.seek(0)
+    return stream.read()
+
+
 # ---- limits
 
 
@@ -159,10 +199,7 @@ def _ended(stream: Path | IO[bytes]) -> Path | IO[bytes]:
     """
     if not _head(stream).startswith(_JPEG):
         return stream
-    if isinstance(stream, Path):
-        return io.BytesIO(stream.read_bytes() + _JPEG_END)
-    stream.seek(0)
-    return io.BytesIO(stream.read() + _JPEG_END)
+    return io.BytesIO(_whole(stream) + _JPEG_END)
 
 
 _lock = threading.Lock()

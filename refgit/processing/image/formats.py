@@ -10,7 +10,7 @@ import importlib
 import sys
 from importlib.util import find_spec
 
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, features
 
 from refgit.processing.video.formats import video_format
 
@@ -21,10 +21,15 @@ _NAMES_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow identifies them 
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _NEEDS_HEIF = "is a HEIC image, which needs pillow-heif: pip install pillow-heif"
+_NEEDS_AVIF = (
+    "is an AVIF image, which Pillow reads from version 11.3 on: pip install --upgrade pillow"
+)
+_POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _NEEDS_GHOSTSCRIPT = (
     "is PostScript (EPS), which Pillow reads with Ghostscript, and that is not installed here "
     "(there is no program gs). Install Ghostscript, or save the picture as PNG"
 )
+_WMF = b"\xd7\xcd\xc6\x9a"
 _METAFILE = "is a Windows metafile, which Pillow reads on Windows only; save it as PNG first"
 _JPEG_XL = "is a JPEG XL image, which Pillow cannot read; save it as PNG or JPEG first"
 # The first bytes, and what a file is that begins so; what Pillow reads never comes here.
@@ -37,10 +42,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"BUFR", "is weather data (BUFR), not an image; save its pictures as PNG first"),
     (b"\x00\x05\x16\x07", "is not the image: macOS keeps notes about a file of the same name, "
      "without ._, in it"),
-    (b"%!PS", _NEEDS_GHOSTSCRIPT),
-    (b"\xc5\xd0\xd3\xc6", _NEEDS_GHOSTSCRIPT),
     (b"%PDF", "is a PDF document; save its pages or pictures as PNG first"),
-    (b"\xd7\xcd\xc6\x9a", _METAFILE),
     (b"version https://git-lfs", "is a pointer of Git LFS, not the image itself; fetch the images "
      "with git lfs pull"),
     (b"\xff\x0a", _JPEG_XL),
@@ -75,6 +77,11 @@ def is_heic(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS and b"avif" not in head[12:40]
 
 
+def is_avif(head: bytes) -> bool:
+    """Whether a file that begins so is an AVIF image, still or moving."""
+    return head[4:8] == b"ftyp" and (head[8:12] in (b"avif", b"avis") or b"avif" in head[12:40])
+
+
 def has_heif() -> bool:
     """Whether pillow-heif is installed."""
     try:
@@ -96,9 +103,9 @@ def register_heif() -> bool:
 def is_image(head: bytes) -> bool:
     """Whether a file without a suffix begins as the usual image formats do."""
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    avif = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
-    usual = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-    return webp or avif or head.startswith(usual) or (is_heic(head) and has_heif())
+    bmp = head[:2] == b"BM" and head[6:10] == bytes(4)
+    usual = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
+    return webp or bmp or is_avif(head) or head.startswith(usual) or (is_heic(head) and has_heif())
 
 
 def what_it_is(head: bytes) -> str:
@@ -116,13 +123,12 @@ def what_it_is(head: bytes) -> str:
     """
     if is_heic(head):
         return "" if has_heif() else _NEEDS_HEIF
-    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
-        return (
-            "is an AVIF image, which Pillow reads from version 11.3 on: pip install --upgrade "
-            "pillow"
-        )
-    if head[40:44] == b" EMF":
-        return _METAFILE
+    if is_avif(head):
+        return "" if features.check("avif") else _NEEDS_AVIF
+    if head.startswith(_POSTSCRIPT):
+        return "" if EpsImagePlugin.has_ghostscript() else _NEEDS_GHOSTSCRIPT
+    if head.startswith(_WMF) or head[40:44] == b" EMF":
+        return "" if sys.platform == "win32" else _METAFILE
     for start, said in _OTHERS:
         if head.startswith(start):
             return said

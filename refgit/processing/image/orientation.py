@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import struct
+
 from PIL import Image
+
+from refgit.processing.image.formats import HEAD, is_avif
 
 ORIENTATION = 0x0112  # the tag
 _METADATA = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # where Pillow reads it
@@ -34,3 +39,49 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
     for name in _METADATA:
         turned.info.pop(name, None)
     return turned
+
+
+# ---- EXIF so broken that a decoder refuses the picture
+
+_EXIF_ITEM = re.compile(
+    rb"(infe[\x02\x03].{7}(?:..)?)Exif", re.DOTALL
+)  # of an AVIF's list of items
+_EXIF_DIRECTORY, _UNUSED = 0x8769, 0xFFFE  # tags of TIFF
+_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+
+
+def may_fail_by_exif(head: bytes) -> bool:
+    """Whether a file that begins so is of a format for which `without_exif` is there."""
+    return is_avif(head) or head[:4] in _ORDERS
+
+
+def without_exif(data: bytes) -> bytes | None:
+    """Hide the EXIF of an AVIF or TIFF file from its decoder, which fails where it is broken.
+
+    Both store the orientation elsewhere.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+
+    Returns
+    -------
+    bytes or None
+        The file with the EXIF renamed; None where there is none, or it is another format.
+    """
+    if is_avif(data[:HEAD]):
+        hidden, count = _EXIF_ITEM.subn(rb"\1none", data)
+        return hidden if count else None
+    order = _ORDERS.get(data[:4], "")
+    if not order:
+        return None
+    try:
+        (start,) = struct.unpack_from(order + "I", data, 4)
+        (entries,) = struct.unpack_from(order + "H", data, start)
+        for place in range(start + 2, start + 2 + 12 * entries, 12):
+            if struct.unpack_from(order + "H", data, place) == (_EXIF_DIRECTORY,):
+                return data[:place] + struct.pack(order + "H", _UNUSED) + data[place + 2 :]
+    except struct.error:  # the directory lies behind the end
+        pass
+    return None

@@ -199,7 +199,8 @@ def test_what_is_left_out_of_a_directory_is_counted_by_suffix(
     assert found.paths == [str(tmp_path / "a.png"), str(tmp_path / "hashed")]
     assert describe_left_out(found.left_out) == (
         "left out: 3 .heic (pip install pillow-heif), 2 ._*, 2 without a suffix, "
-        "1 .eps (needs Ghostscript), 1 .h5, 1 .mp4 (needs a video model), 1 .txt, 1 broken links or devices"
+        "1 .eps (needs Ghostscript), 1 .h5, 1 .mp4 (needs a video model), 1 .txt, "
+        "1 broken links or devices"
     )
     assert describe_left_out({}) == ""
     for path in found.paths:

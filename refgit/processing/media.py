@@ -141,7 +141,7 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
     """
     said = []
     for suffix, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])):
-        remedy = "needs a video model" if suffix in _VIDEOS else what_is_missing(suffix)
+        remedy = "needs a video model" if suffix in SUFFIXES else what_is_missing(suffix)
         said.append(f"{count} {suffix}" + (f" ({remedy})" if remedy else ""))
     return f"left out: {first_of(said, _MOST)}" if said else ""
 

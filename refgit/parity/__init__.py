@@ -22,6 +22,7 @@ from typing import Any
 
 _HOMES = {
     "Comparison": "refgit.parity.comparison.row",
+    "Deadline": "refgit.parity.deadline",
     "Diagnosis": "refgit.parity.diagnosis.result",
     "Grading": "refgit.parity.kit.grading",
     "Investigation": "refgit.parity.session",

@@ -134,6 +134,34 @@ def model_of(reference: Trace, wanted: str | Path | None = None) -> FoundModel:
     return FoundModel(path, name, f"{said}; the noise floors and the diagnosis are of these.")
 
 
+def in_order(first: Trace, second: Trace) -> tuple[tuple[Trace, Trace], tuple[str, ...]]:
+    """Return the reference and the other trace, whichever way round they are given.
+
+    Parameters
+    ----------
+    first, second : Trace
+
+    Returns
+    -------
+    ((Trace, Trace), tuple of str)
+        And a sentence if they were given the wrong way round: the second is of refgit, with its
+        inputs, and the first says nothing of the kind.
+    """
+    by_refgit = first.meta.get("producer", "").startswith("refgit ") or "noise" in first.meta
+    if by_refgit or not _is_reference(second):
+        return (first, second), ()
+    said = (
+        "the first of the two is not a trace of refgit and the second is: taken the other way "
+        "round, the second as the reference."
+    )
+    return (second, first), (said,)
+
+
+def _is_reference(trace: Trace) -> bool:
+    """Whether refgit made a trace, with the inputs that a reference needs."""
+    return trace.meta.get("producer", "").startswith("refgit ") and bool(trace.inputs)
+
+
 def other_architecture(reference: Trace, config: GitConfig, name: str) -> str:
     """Say in what a model's config differs from the reference's, "" where it does not."""
     for key, ours, theirs in config_differences(reference.config, config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -93,6 +94,40 @@ def test_the_first_tensor_that_differs_is_named_wherever_it_is(
     where = ", ".join(map(str, place))
     assert f"{name} is the first tensor that differs: " in found.sentence
     assert f"x the float32 noise floor at [{where}]; everything before it agrees." in found.sentence
+
+
+SENTENCE = re.compile(
+    r"(?P<name>\S+) is the first tensor that differs: (?P<floors>\S+) x the float32 noise floor at "
+    r"\[(?P<place>[\d, ]*)\](?: \(its rms: (?P<rms>\S+) x\))?; .*"
+)
+
+
+@pytest.mark.parametrize("kind", ["one element", "all alike", "all by a share", "the last token"])
+def test_the_headline_number_is_that_of_the_place_it_names(kind: str) -> None:
+    """And so is the table's: where the rms is what decides, it is said beside it."""
+    mistakes: dict[str, Callable[[Any], Any]] = {
+        "one element": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 77, x + 0.5, x),
+        "all alike": lambda x: x + np.float32(0.01),
+        "all by a share": lambda x: x * np.float32(1.05),
+        "the last token": lambda x: x[:, -1:] * np.float32(1.05),
+    }
+    theirs = changed(output=mistakes[kind])
+    found = compare(reference(), theirs)
+    row, read = found.first, SENTENCE.fullmatch(found.sentence)
+    assert row is not None
+    assert read is not None
+    place = tuple(map(int, read["place"].split(",")))
+    ours = reference()["output"][:, -theirs["output"].shape[1] :]
+    error = np.abs(ours - theirs["output"].astype(np.float64))
+    floor = NoiseFloor.of_trace(reference())
+    assert floor is not None
+    there = error[place] / floor.of("output", reference()["output"]).max
+    assert (read["name"], place) == ("output", row.worst)
+    assert error[place] == error.max() == row.max_abs
+    assert float(read["floors"]) == pytest.approx(there, rel=0.01)
+    assert row.at_worst == pytest.approx(there)
+    assert row.error == pytest.approx(max(row.at_worst, float(read["rms"] or 0)), rel=0.01)
+    assert row.by_rms == (read["rms"] is not None) == (kind != "one element")
 
 
 def test_of_several_that_differ_the_first_computed_is_named() -> None:
@@ -996,7 +1031,7 @@ def test_the_diagnosis_is_made_as_soon_as_an_error_is_suspect(
 ) -> None:
     given_: list[Any] = []
 
-    def diagnose(*arguments: Any, precision: str) -> _Diagnosis:
+    def diagnose(*arguments: Any, precision: str, **options: Any) -> _Diagnosis:
         given_.append(precision)
         return _Diagnosis()
 
@@ -1116,7 +1151,7 @@ def test_with_the_model_there_is_a_diagnosis(
 ) -> None:
     given_: list[Any] = []
 
-    def diagnose(*arguments: Any, precision: str) -> _Diagnosis:
+    def diagnose(*arguments: Any, precision: str, **options: Any) -> _Diagnosis:
         given_.extend(arguments)
         return _Diagnosis()
 

@@ -59,7 +59,7 @@ def diagnoses(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     asked: list[Any] = []
     found = SimpleNamespace(ok=False, sentences=("layer 1: tanh-gelu.",), to_dict=lambda: {"x": 1})
 
-    def diagnose(*arguments: Any, precision: str) -> Any:
+    def diagnose(*arguments: Any, precision: str, **options: Any) -> Any:
         asked.append(precision)
         return found
 
@@ -134,6 +134,40 @@ def test_weights_that_are_several_files_may_be_the_references(
     found = compare_files(with_meta(sha256=64 * "0"), port(), model=saved)
     assert (found.ok, found.same_weights, found.notes) == (False, True, ())
     assert len(diagnoses) == 1
+
+
+# ---- given the wrong way round
+
+
+def test_swapped_files_are_noticed_and_compared_rightly(tmp_path: Path) -> None:
+    reference().save(tmp_path / "ref.safetensors")
+    wrong_port().save(tmp_path / "port.safetensors")
+    bare = {f"my.{name}": x for name, x in wrong_port().items() if not name.startswith("input.")}
+    np.savez(tmp_path / "port.npz", **bare)
+    other = Trace(bare, meta={"producer": "transformers 5", "format": "refgit-trace/1"})
+    other.save(tmp_path / "other.safetensors")
+    names = {f"my.{WRONG}": WRONG}  # theirs to ours, whichever comes first
+    for port_file in ("port.npz", "other.safetensors"):
+        files = tmp_path / "ref.safetensors", tmp_path / port_file
+        right = compare_files(*files, names=names)
+        swapped = compare_files(*reversed(files), names=names)
+        assert right.comparison.first is not None
+        assert right.comparison.first.name == WRONG
+        assert swapped.comparison.rows == right.comparison.rows
+        assert swapped.reference.meta == right.reference.meta
+        verdict, said, *others = swapped.sentences
+        assert (verdict, *others) == right.sentences
+        assert said == (
+            "the first of the two is not a trace of refgit and the second is: taken the other way "
+            "round, the second as the reference."
+        )
+
+
+def test_two_traces_of_refgit_are_taken_as_they_are_given() -> None:
+    for pair in ((reference(), port()), (port(), reference())):
+        assert not any("the other way round" in said for said in compare_files(*pair).sentences)
+    found = compare_files(Trace(dict(reference())), Trace(dict(port())))
+    assert not any("the other way round" in said for said in found.sentences)
 
 
 # ---- which model
@@ -227,7 +261,8 @@ def test_floors_that_the_reference_lacks_are_measured_with_the_model() -> None:
 
 
 def test_a_trace_without_inputs_keeps_the_floors_it_has() -> None:
-    outputs = Trace({"output": reference()["output"]}, meta={"dtype": "float64"})
+    outputs = Trace({"output": reference()["output"]}, meta=reference().meta)
+    outputs.meta.pop("noise")
     found = compare_files(outputs, port(), model=tiny_model())
     assert found.comparison.noise == "estimated"
     assert any(
@@ -300,12 +335,15 @@ def test_progress_is_told_of_every_stage(saved: Path) -> None:
     compare_files(bare, port(), model=saved, progress=progress)
     assert list(dict.fromkeys(stages)) == [
         "reading the tensors",
+        "looking for the model",
         f"loading {saved}",
         "measuring the noise floors",
         "comparing",
         "looking for the cause",
+        "recomputing your tensors",
     ]
-    assert counts == [(0, 2), (0, 2), (1, 2)]
+    assert counts[:3] == [(0, 2), (0, 2), (1, 2)]
+    assert counts[3:] == [(i, len(port()) - 5) for i in range(len(port()) - 5)]
 
 
 def test_a_loaded_model_is_taken_as_it_is() -> None:

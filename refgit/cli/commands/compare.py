@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,11 +16,11 @@ from refgit.cli.arguments import add_output_options
 from refgit.cli.compare_table import print_table
 from refgit.cli.inputs import check_target
 from refgit.cli.output import one_line, print_json, put, say
-from refgit.cli.terminal import Bar, waiting
+from refgit.cli.terminal import Bar, is_terminal, waiting
 from refgit.parity.comparison.row import Comparison, Row
 from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.precision import PRECISIONS
-from refgit.parity.session import compare_files
+from refgit.parity.session import TIME, compare_files
 
 DESCRIPTION = "Compare another implementation's tensors with a reference from refgit trace."
 EPILOG = """\
@@ -40,20 +42,22 @@ difference between float32 and float64 on this very input; --multiple of them ar
 float32 sums are taken in two orders, and the larger difference counts. The reference carries its
 floors; with --model they are measured where it does not. float16 and bfloat16 have their own.
 
-The table: * marks a tensor that differs; x floor is its largest error in noise floors, and decides;
-max abs and max rel are the largest absolute and relative error; rms is the root of the mean square
-error; cosine is that of the angle between both, each as one vector; ulp is the largest error in
-units of the last place, the steps between neighbouring numbers of that precision; off is the share
-of elements beyond the tolerance; worst at is where the largest error is. Large max rel and ulp
-mostly mean that a number near 0 is off.
+The table: * marks a tensor that differs; x floor is its error in noise floors, of the largest
+element or of the rms, whichever is more, and decides; max abs and max rel are the largest absolute
+and relative error; rms is the root of the mean square error; cosine is that of the angle between
+both, each as one vector; ulp is the largest error in units of the last place, the steps between
+neighbouring numbers of that precision; off is the share of elements beyond the tolerance; worst at
+is where the largest error is. Large max rel and ulp mostly mean that a number near 0 is off.
 
-The diagnosis recomputes each operation by itself, which shows what the noise of a whole run hides.
-It is made with --model, and with the reference's own model, if that is here, once an error is
-above 3 noise floors.
+The table comes first, then the diagnosis. It recomputes each operation by itself, which shows what
+the noise of a whole run hides, and tries hypotheses, the likeliest first. It is made with --model,
+and with the reference's own model, if that is here, once an error is above 3 noise floors; it ends
+after --time and says what it did not reach. With --json one object comes at the end.
 
 exit codes: 0 agreement, 1 something differs or is there only in part, 2 nothing could be compared
 """
 _NEIGHBOURS = 5
+_LINES = 30.0  # seconds between two lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +100,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="list all tensors; by default those around the first that differs",
     )
+    parser.add_argument(
+        "--time",
+        type=seconds,
+        default=TIME,
+        metavar="SECONDS",
+        help="how long to look for the cause, and to measure noise floors where that must be done "
+        f"(default: {TIME:g}; 0: not at all); what there was no time for is said",
+    )
     add_output_options(parser)
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds, 0 or more; a type of argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number >= 0 (got {text!r})")
+    return value
 
 
 def positive(text: str) -> float:
@@ -111,9 +134,13 @@ def positive(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare, diagnose if something differs, and say what was found."""
+    """Compare, say what was found, and diagnose if something differs."""
     if arguments.html is not None:
         check_target("--html", Path(arguments.html))
+
+    def show_table(comparison: Comparison) -> None:
+        print_comparison(comparison, everything=arguments.all)
+
     with stages() as progress:
         found = compare_files(
             arguments.reference,
@@ -123,12 +150,13 @@ def run(arguments: argparse.Namespace) -> int:
             multiple=arguments.multiple,
             precision=arguments.precision,
             strict=arguments.debug,
+            time=arguments.time,
             progress=progress,
+            compared=None if arguments.json else show_table,
         )
     if arguments.json:
         print_json(**found.to_dict())
     else:
-        print_comparison(found.comparison, everything=arguments.all)
         for sentence in found.diagnosis.sentences if found.diagnosis is not None else ():
             put(f"diagnosis: {one_line(sentence)}")
     for note in found.notes:
@@ -141,12 +169,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def stages() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Yield a callback that shows a bar for what is done now, until something else is."""
+    """Yield a callback that shows a bar for what is done now, until something else is.
+
+    Where there is no terminal for it, a line says it every half a minute.
+    """
     with ExitStack() as shown:
         bar: Bar | None = None
+        said = time.monotonic()
 
         def show(what: str, done: int, total: int | None) -> None:
-            nonlocal bar
+            nonlocal bar, said
+            if not is_terminal(sys.stderr) and time.monotonic() - said >= _LINES:
+                said = time.monotonic()
+                say(f"{what}: {done} of {total}" if total is not None else what)
             if bar is None or bar.what != what:
                 shown.close()
                 bar = shown.enter_context(waiting(what))

@@ -90,7 +90,7 @@ def compare(
         "measured" if measured else "estimated",
         tuple(matching.missing),
         tuple(matching.extra),
-        tuple(wording.notes(reference, other, matching, precision, measured=measured)),
+        tuple(wording.notes(reference, other, matching, precision, floors, measured=measured)),
         _unseen_before_first(reference, rows),
         _left_partial(rows, matching),
         canonical=matching.canonical(other),

@@ -41,8 +41,8 @@ class Row:
     floor : float
         Noise floor of the largest difference.
     error : float
-        The difference in floors: of the largest element or of the rms, whichever is more.
-        Infinite where theirs holds NaN or infinities and the reference none.
+        The difference in floors: of the largest element (`at_worst`) or of the rms (`by_rms`),
+        whichever is more. Infinite where theirs holds NaN or infinities and the reference none.
     ok : bool
         Whether `error` is at most the multiple.
     nan : int
@@ -74,6 +74,18 @@ class Row:
     nan: int = 0
     note: str = ""
     whole_shape: tuple[int, ...] = ()
+
+    @property
+    def at_worst(self) -> float:
+        """The difference at `worst`, in floors; `error` is more where the rms decides."""
+        if not self.max_abs or math.isinf(self.floor):
+            return 0.0
+        return self.max_abs / self.floor if self.floor else math.inf
+
+    @property
+    def by_rms(self) -> bool:
+        """Whether `error` is that of the rms, which no single place shows."""
+        return math.isfinite(self.error) and self.error > self.at_worst * (1 + 1e-9)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; None for NaN and infinity."""

@@ -10,6 +10,7 @@ import numpy as np
 from refgit.parity.comparison.configs import config_differences
 from refgit.parity.comparison.row import Comparison, Row
 from refgit.parity.matching.result import BY_NAME, BY_ORDER, Matching
+from refgit.parity.numerics.noise import NoiseFloor
 from refgit.parity.numerics.precision import precision_of
 from refgit.traces.container import Tensor, Trace
 from refgit.traces.names import TensorName, is_input
@@ -42,7 +43,9 @@ def _verdict(found: Comparison) -> str:
             f"{math.prod(first.shape)} elements)"
         )
     else:
-        what = f"{_floors(first.error)} x the {found.precision} noise floor at {_place(first)}"
+        what = f"{_floors(first.at_worst)} x the {found.precision} noise floor at {_place(first)}"
+        if first.by_rms:  # which no place has
+            what += f" (its rms: {_floors(first.error)} x)"
     return f"{first.name} is the first tensor that differs: {what}; {agrees}."
 
 
@@ -130,7 +133,13 @@ def _around_first(found: Comparison) -> Iterator[str]:
 
 
 def notes(
-    reference: Trace, other: Trace, matching: Matching, precision: str, *, measured: bool
+    reference: Trace,
+    other: Trace,
+    matching: Matching,
+    precision: str,
+    floors: NoiseFloor,
+    *,
+    measured: bool,
 ) -> Iterator[str]:
     """List what is to be known of the matching, the floors and the configs.
 
@@ -140,6 +149,7 @@ def notes(
     matching : Matching
     precision : str
         Of the comparison.
+    floors : NoiseFloor
     measured : bool
         Whether the floors were measured.
     """
@@ -148,7 +158,9 @@ def notes(
         yield f"your config says {key} = {theirs!r}, the reference's {ours!r}."
     if precision != "float32":
         yield _why_precision(reference, other, precision)
-    if not measured:
+    if floors.unfinished:
+        yield floors.unfinished
+    elif not measured:
         yield (
             "the noise floor is estimated from the size of the tensors: the reference carries no "
             "measured one. Pass the model, or make the reference with refgit trace."

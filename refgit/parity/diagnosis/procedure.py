@@ -8,21 +8,22 @@ Where the two differ by more than rounding does, that operation is wrong, whatev
 Then every hypothesis about it, a mistake that a port may make there, is tried with the same inputs,
 and those that give exactly the other's tensor are its causes. Where tensors between are missing,
 one mistake at a time is tried at every operation in the gap, and the same mistake at all of them
-at once.
+at once. The likeliest come first, since there may be time for some of them only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from refgit.model.causal_lm import GitForCausalLM
+from refgit.parity.deadline import Deadline
+from refgit.parity.diagnosis.examination import Examination
 from refgit.parity.diagnosis.inputs import input_findings, own_tokens, repeats
-from refgit.parity.diagnosis.local import measure
 from refgit.parity.diagnosis.result import Cause, Diagnosis, Finding
-from refgit.parity.diagnosis.search import Search
+from refgit.parity.diagnosis.search import Progress, Search
 from refgit.parity.graph.graph import Graph
 from refgit.parity.numerics.floor import MULTIPLE
 from refgit.parity.numerics.precision import precision_of, tensor_precision
@@ -32,7 +33,7 @@ from refgit_backends import to_numpy
 
 __all__ = ["Cause", "Diagnosis", "Finding", "diagnose"]
 
-EFFORT = 5e11  # multiplications a finding may cost before the far-fetched is left out
+TRIALS = 1000  # hypotheses that are tried at most at one tensor: the rest is far-fetched
 
 
 def diagnose(
@@ -41,8 +42,11 @@ def diagnose(
     model: GitForCausalLM,
     *,
     margin: float = MULTIPLE,
-    effort: float = EFFORT,
+    trials: int = TRIALS,
     precision: str | None = None,
+    time: float | Deadline | None = None,
+    suspects: Iterable[str] = (),
+    progress: Progress | None = None,
 ) -> Diagnosis:
     """Find the operations that are wrong in another implementation, and the likely causes.
 
@@ -58,12 +62,20 @@ def diagnose(
     margin : float
         How many multiples of the noise floor count as rounding. The floor is measured on the spot:
         the same operation in the other's precision and in float64.
-    effort : float
-        Roughly, how many multiplications the search for one finding's causes may cost.
+    trials : int
+        How many hypotheses are tried at most at one tensor, the likeliest first.
     precision : str, optional
         What the other implementation computes in, such as "bfloat16", whatever its tensors are
         stored in; a `Comparison` knows it. By default what the trace says, else what its numbers
         show.
+    time : float or Deadline, optional
+        Seconds, or until when. It is checked before each operation, so it is kept but for the
+        time that one takes; what it did not suffice for, the diagnosis says. By default it takes
+        as long as it takes.
+    suspects : iterable of str
+        Tensors to begin with, such as those that differ; by default the first computed.
+    progress : callable, optional
+        Called with what is done now, how much of it is done, and of how much.
 
     Returns
     -------
@@ -74,6 +86,7 @@ def diagnose(
     ValueError
         The reference has no inputs, or none of the other's tensors has a name of the model.
     """
+    deadline, show = Deadline.of(time), progress or (lambda what, done, total: None)
     if not precision and isinstance(other, Trace) and "dtype" not in other.meta:
         precision = precision_of(other)
     inputs = {name: to_numpy(x) for name, x in reference.items() if is_input(name)}
@@ -93,24 +106,22 @@ def diagnose(
             "their names here, with a map of names if need be."
         )
     values = given | {name: other[name] for name in names}
-    search = Search(graph, margin, effort)
-    findings: list[Finding] = []
-    checked, unchecked = 0, []
-    for name in names:
-        local = measure(graph, graph.nodes[name], values, tensor_precision(other, name, precision))
-        if local is None:
-            unchecked.append(name)
-            continue
-        checked += 1
-        finding = search.explain(local) if local.multiples > margin else search.weak(local)
-        if finding is not None:
-            findings.append(finding)
-    findings = search.confirmed(findings)
+    precisions = {name: tensor_precision(other, name, precision) for name in names}
+    first = set(suspects)
+    names.sort(key=lambda name: name not in first)  # else in the order of execution
+    examined = Examination(Search(graph, margin, trials, show), values, precisions, deadline)
+    findings = examined.explained(examined.doubtful(names))
     if findings and findings[0].name.endswith("patch_embedding"):
         pixels = TensorName.parse(findings[0].name).prefix + "input.pixel_values"
         if pixels not in other:
             findings[0].lead = f"your picture may be another; store {pixels}"
-    return Diagnosis(_in_order(of_inputs, findings, graph), checked, unchecked)
+    return Diagnosis(
+        _in_order(of_inputs, findings, graph),
+        examined.checked,
+        examined.unchecked,
+        examined.unreached,
+        deadline.seconds,
+    )
 
 
 def _own_inputs(inputs: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

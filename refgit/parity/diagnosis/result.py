@@ -6,6 +6,7 @@ A *noise floor* is what rounding by itself does to a tensor: see `local.py`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +63,9 @@ class Finding:
         What is to be said first.
     tried : int
         How many hypotheses were tried.
+    untried : dict of str to int
+        What there was no time for: the mistakes' short names, the likeliest first, and at how many
+        places or groups of places each was still to be tried.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Finding:
     note: str = ""
     lead: str = ""
     tried: int = 0
+    untried: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,16 +89,27 @@ class Diagnosis:
         Tensors that were recomputed from the other's own inputs.
     unchecked : list of str
         Tensors of the other implementation that could not be.
+    unreached : list of str
+        Tensors that there was no time for.
+    seconds : float
+        How much time there was; infinite where there was no limit.
     """
 
     findings: list[Finding]
     checked: int = 0
     unchecked: list[str] = field(default_factory=list)
+    unreached: list[str] = field(default_factory=list)
+    seconds: float = math.inf
 
     @property
     def ok(self) -> bool:
-        """Whether every tensor follows from its inputs."""
+        """Whether every tensor that was recomputed follows from its inputs."""
         return not self.findings
+
+    @property
+    def complete(self) -> bool:
+        """Whether there was time for all of it."""
+        return not self.unreached and not any(finding.untried for finding in self.findings)
 
     @property
     def located(self) -> str | None:
@@ -112,15 +128,33 @@ class Diagnosis:
         What would let it say more comes first where no cause was found, and last where one was.
         """
         if not self.findings:
-            return [
-                f"Each of {self.checked} tensors follows from your own inputs to it, within the "
-                "noise of rounding."
-            ]
-        said = [_sentence(group) for group in _groups(self.findings)]
+            each = f"Each of {self.checked} tensors follows" if self.checked else ""
+            said = [f"{each} from your own inputs to it, within the noise of rounding."]
+            return [*(said if each else []), *self._unfinished()]
+        said = [*map(_sentence, _groups(self.findings)), *self._unfinished()]
         if not any(len(finding.gap) > WIDE for finding in self.findings):
             return said
         known = self.causes or TensorName.parse(self.findings[0].name).is_input
         return [*said, _MORE, _HIDDEN] if known else [_MORE, *said, _HIDDEN]
+
+    def _unfinished(self) -> list[str]:
+        """What there was no time for, in a sentence; none where there was time for all."""
+        if self.complete:
+            return []
+        left = []
+        untried: Counter[str] = Counter()
+        for finding in self.findings:
+            untried.update(finding.untried)
+        if untried:
+            names = ", ".join(list(untried)[:_LISTED])
+            more = len(untried) - _LISTED
+            others = f" and {more} other mistakes" if more > 0 else ""
+            left.append(f"{untried.total():,} trials of hypotheses ({names}{others})")
+        if self.unreached:
+            tensors = "1 tensor" if len(self.unreached) == 1 else f"{len(self.unreached)} tensors"
+            left.append(f"{tensors} from {self.unreached[0]} on")
+        time = f"{self.seconds:g} s were up" if math.isfinite(self.seconds) else "the time was up"
+        return [f"Not reached when {time}: {'; '.join(left)}. --time gives it longer."]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the diagnosis as JSON takes it; what is infinite becomes None."""
@@ -133,6 +167,9 @@ class Diagnosis:
             "located": self.located,
             "checked": self.checked,
             "unchecked": list(self.unchecked),
+            "unreached": list(self.unreached),
+            "complete": self.complete,
+            "seconds": finite(self.seconds),
             "sentences": self.sentences,
             "findings": [
                 {
@@ -141,6 +178,7 @@ class Diagnosis:
                     "multiples": finite(finding.multiples),
                     "gap": list(finding.gap),
                     "tried": finding.tried,
+                    "untried": dict(finding.untried),
                     "note": "; ".join(filter(None, (finding.lead, finding.note))),
                     "causes": [
                         {
@@ -171,11 +209,13 @@ def _groups(findings: list[Finding]) -> list[list[Finding]]:
         cause = finding.causes[0].text if finding.causes else finding.note
         name = TensorName.parse(finding.name)
         outside = "" if name.layer is not None else finding.name
-        key = (name.prefix, tower(name), part(name), cause, outside)
+        skipped = "skipped" if finding.untried and not finding.tried else ""
+        key = (name.prefix, tower(name), part(name), cause, outside, skipped)
         groups.setdefault(key, []).append(finding)
     return list(groups.values())
 
 
+_LISTED = 5  # mistakes that a sentence names
 WIDE = 20  # operations: more than a layer
 _MORE = "The output of each layer in your trace would say more."
 _HIDDEN = (
@@ -194,10 +234,13 @@ def _sentence(group: list[Finding]) -> str:
     where = "; ".join(filter(None, (first.lead, place(*names)))) + gap_words(first.gap)
     error = in_floors(max(f.multiples for f in group))
     off = f"by itself, on your own inputs, it is off by {error}"
-    hidden = f" {first.tried} hypotheses were tried." if len(first.gap) > WIDE else ""
+    hidden = _effort(first)
     if not first.causes:
         note = f"; {first.note}" if first.note else ""
-        return f"{where}: {off}, and no hypothesis reproduces it{note}.{hidden}"
+        if first.untried and not first.tried:
+            return f"{where}: {off}; there was no time to look for the cause{note}."
+        none = "none of the hypotheses tried so far" if first.untried else "no hypothesis"
+        return f"{where}: {off}, and {none} reproduces it{note}.{hidden}"
     cause = first.causes[0]
     residual = digits(max(f.causes[0].residual for f in group))
     others = [c for c in first.causes[1:] if by_merit(c)[:1] == by_merit(cause)[:1] and c.rank < 9]
@@ -205,3 +248,11 @@ def _sentence(group: list[Finding]) -> str:
     more = f" ({len(others) - 2} other explanations fit as well)" if len(others) > 2 else ""
     also = f" It may also be: {also}{more}." if also else ""
     return f"{where}: {cause.text} ({off}; with this cause {residual} remain).{also}{hidden}"
+
+
+def _effort(finding: Finding) -> str:
+    """How many hypotheses were tried, where they were many or not all."""
+    if len(finding.gap) <= WIDE and not finding.untried:
+        return ""
+    rest = f" of {finding.tried + sum(finding.untried.values())}" if finding.untried else ""
+    return f" {finding.tried}{rest} hypotheses were tried."

@@ -23,6 +23,7 @@ import numpy as np
 from refgit.layers._array_api import Array
 from refgit.model.config import GitConfig
 from refgit.model.parameters import flatten
+from refgit.parity.deadline import Deadline
 from refgit.parity.graph.nodes import Node, all_nodes
 from refgit.parity.graph.recipes import RECIPES
 from refgit.parity.numerics.precision import cast
@@ -96,11 +97,14 @@ class View:
         ------
         MissingTensorError
             It is not a node, or needs something that is neither given nor a node.
+        TimeIsUpError
+            The graph's deadline has passed.
         """
         if name not in self.graph.nodes or name in self._under_way:
             raise MissingTensorError(
                 f"{name} is not given and cannot be computed; expected it, or what it is made from."
             )
+        self.graph.deadline.check()
         node = self.graph.nodes[name]
         recipe = self.changes.get(name) or RECIPES[node.kind]
         quiet = nullcontext() if self._under_way else np.errstate(all="ignore")
@@ -133,6 +137,8 @@ class Graph:
     ----------
     nodes : dict of str to Node
         In the order of execution: image encoder, projection, text embedding, decoder, head.
+    deadline : Deadline
+        After which no node is recomputed; without end at first.
     """
 
     def __init__(
@@ -140,6 +146,7 @@ class Graph:
     ) -> None:
         self.parameters = dict(flatten(parameters))
         self.config = config
+        self.deadline = Deadline()
         shapes = {name: np.shape(x) for name, x in inputs.items()}
         self.nodes: dict[str, Node] = {node.name: node for node in all_nodes(config, shapes)}
         self._readers: dict[str, list[str]] = {}

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from refgit.model.causal_lm import GitForCausalLM
+from refgit.parity.deadline import Deadline
 from refgit.parity.numerics.floor import Floor, larger, measured_floor, pooled, scaled_floor
 from refgit.parity.numerics.precision import UNIT_ROUNDOFF
 from refgit.parity.numerics.rerun import replay, summed_backwards
@@ -40,6 +41,10 @@ _KIN = {
 # Where nothing is measured: these many units of the tensor's scale. Of 13,324 tensors of 150
 # random models (tests/live/test_parity_live.py) 99.9 % have a lower measured floor.
 _ESTIMATE = (32.0, 20.0)
+_UNFINISHED = (
+    "there was no time to measure all noise floors: some are of one order of summation only and "
+    "may be low, or estimated from the size of the tensor. --time gives it longer."
+)
 
 
 class NoiseFloor:
@@ -49,9 +54,14 @@ class NoiseFloor:
     ----------
     floors : mapping of str to mapping of str to Floor
         Precision, then name.
+    unfinished : str
+        What there was no time to measure; "" where there was time for all.
     """
 
-    def __init__(self, floors: Mapping[str, Mapping[str, Floor]] | None = None) -> None:
+    def __init__(
+        self, floors: Mapping[str, Mapping[str, Floor]] | None = None, unfinished: str = ""
+    ) -> None:
+        self.unfinished = unfinished
         self.floors: dict[str, dict[str, Floor]] = {k: dict(v) for k, v in (floors or {}).items()}
 
     @classmethod
@@ -62,6 +72,7 @@ class NoiseFloor:
         precisions: Sequence[str] = ("float32", "float16", "bfloat16"),
         *,
         progress: Callable[[int, int], None] | None = None,
+        deadline: Deadline | None = None,
     ) -> NoiseFloor:
         """Run the model on the inputs of a trace, in each precision.
 
@@ -75,6 +86,8 @@ class NoiseFloor:
             Of float32, float16 and bfloat16.
         progress : callable, optional
             Called with the number of runs done so far, and of all runs.
+        deadline : Deadline, optional
+            After which no further tensor is computed; `unfinished` says what is lacking then.
 
         Raises
         ------
@@ -89,11 +102,14 @@ class NoiseFloor:
             runs.append(("float32", True))  # with sums taken backwards
         show(0, first + len(runs))
         if first:
-            exact = replay(model, reference, "float64")
+            exact = replay(model, reference, "float64", deadline)
         found: dict[str, dict[str, Floor]] = {}
         for i, (precision, reverse) in enumerate(runs, first):
             show(i, first + len(runs))
-            run = replay(summed_backwards(model) if reverse else model, reference, precision)
+            if deadline is not None and deadline.passed:
+                break
+            runner = summed_backwards(model) if reverse else model
+            run = replay(runner, reference, precision, deadline)
             own = {
                 name: measured_floor(run[name], exact[name], precision)
                 for name in exact
@@ -101,7 +117,8 @@ class NoiseFloor:
                 if exact[name].dtype.kind == "f" and not is_input(name)
             }
             found[precision] = larger(pooled(own, exact), found.get(precision, {}))
-        return cls(found)
+        stopped = deadline is not None and deadline.passed
+        return cls(found, _UNFINISHED if stopped else "")
 
     @classmethod
     def of_trace(cls, reference: Trace) -> NoiseFloor | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
+from refgit.parity.deadline import Deadline, TimeIsUpError
 from refgit.parity.numerics.precision import HALF, rounded
 from refgit.parity.numerics.summation import OrderedBackend, backwards
 from refgit.traces.container import Tensor, Trace
@@ -15,7 +17,9 @@ from refgit.traces.names import TensorName
 from refgit.traces.recorder import trace
 
 
-def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
+def replay(
+    model: GitForCausalLM, reference: Trace, precision: str, deadline: Deadline | None = None
+) -> Trace:
     """Run a model on the inputs that a trace holds, step by step, in another precision.
 
     Parameters
@@ -25,11 +29,13 @@ def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
         Its inputs are fed again, the tokens of each step included.
     precision : str
         One of PRECISIONS.
+    deadline : Deadline, optional
+        After which no further tensor is computed.
 
     Returns
     -------
     Trace
-        With the same names.
+        With the same names, as far as there was time.
 
     Raises
     ------
@@ -48,8 +54,13 @@ def replay(model: GitForCausalLM, reference: Trace, precision: str) -> Trace:
     narrow = precision in HALF
     runner = narrowed(model, precision) if narrow else model.to(dtype=precision)
     cache: KeyValueCache | None = None
+    until = deadline or Deadline()
     quiet = np.errstate(all="ignore") if narrow else np.errstate()  # what overflows is infinite
-    with quiet, trace(runner) as found:
+
+    def check(_name: str, _x: Any) -> None:
+        until.check()
+
+    with suppress(TimeIsUpError), quiet, trace(runner) as found, runner.hooked(check):
         for prefix, inputs in calls.items():
             given: dict[str, Any] = dict(inputs)
             if narrow and "pixel_values" in given:

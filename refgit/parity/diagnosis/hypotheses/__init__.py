@@ -1,7 +1,7 @@
 """What may be wrong with a tensor: the catalogue of all families of hypotheses, a file each.
 
 A new hypothesis is a row in one of them; a new family is a file and a line here. `base` has the
-types and tools.
+types and tools, `trials` the order in which all of them are tried.
 """
 
 from __future__ import annotations

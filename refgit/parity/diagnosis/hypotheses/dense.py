@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from refgit.layers._array_api import Array, array_namespace
 from refgit.layers.activation import ACTIVATIONS, sigmoid
-from refgit.layers.linear import linear
 from refgit.parity.diagnosis.hypotheses.base import (
     Family,
     Hypothesis,
@@ -22,7 +21,7 @@ from refgit.parity.diagnosis.hypotheses.base import (
 )
 from refgit.parity.graph.graph import Graph, View
 from refgit.parity.graph.nodes import Node
-from refgit.parity.graph.recipes import RECIPES, weight_and_bias
+from refgit.parity.graph.recipes import RECIPES, linear_map, weight_and_bias
 from refgit.parity.numerics.precision import cast
 
 COARSE = {"float16": "float16", "bfloat16": "bfloat16", "tfloat32": "TF32"}
@@ -50,23 +49,23 @@ def of_linear(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     root = math.sqrt(config.hidden_size // config.num_attention_heads)
     yield from mistakes(
         node,
-        ("no bias", "the bias is missing", lambda x, w, b: linear(x, w)),
-        ("bias twice", "the bias is added twice", lambda x, w, b: linear(x, w, 2 * b)),
-        ("bias subtracted", "the bias is subtracted", lambda x, w, b: linear(x, w, -b), 2),
+        ("no bias", "the bias is missing", lambda x, w, b: linear_map(x, w)),
+        ("bias twice", "the bias is added twice", lambda x, w, b: linear_map(x, w, 2 * b)),
+        ("bias subtracted", "the bias is subtracted", lambda x, w, b: linear_map(x, w, -b), 2),
         ("weight transposed", "the weight is transposed: y = x W + b, not x W^T + b",
-         lambda x, w, b: linear(x, w.T, b))
+         lambda x, w, b: linear_map(x, w.T, b))
         if outputs == inputs else
         ("weight reshaped", "the weight's memory is read as (in, out); it is stored as (out, in)",
-         lambda x, w, b: linear(x, w.reshape(w.shape[::-1]).T, b), 2),
+         lambda x, w, b: linear_map(x, w.reshape(w.shape[::-1]).T, b), 2),
         *when(
             node.name.endswith((".query", ".q_proj", ".key", ".k_proj")),
             ("scaled here", "it is divided by sqrt(D/H) already here",
-             lambda x, w, b: linear(x, w, b) / root),
+             lambda x, w, b: linear_map(x, w, b) / root),
         ),
         ("activation twice", "an activation (gelu) is applied to its output",
-         lambda x, w, b: ACTIVATIONS["gelu"](linear(x, w, b)), 4),
+         lambda x, w, b: ACTIVATIONS["gelu"](linear_map(x, w, b)), 4),
         ("quick activation twice", "an activation (quick-gelu) is applied to its output",
-         lambda x, w, b: ACTIVATIONS["quick_gelu"](linear(x, w, b)), 4),
+         lambda x, w, b: ACTIVATIONS["quick_gelu"](linear_map(x, w, b)), 4),
         call=_on_operands,
     )  # fmt: skip
     yield from _of_precision(node)
@@ -92,7 +91,7 @@ def _of_precision(node: Node) -> Iterator[Hypothesis]:
             if weights:
                 weight = coarse(weight)
                 bias = bias if inputs else coarse(bias)
-            return linear(coarse(x) if inputs else x, weight, bias)
+            return linear_map(coarse(x) if inputs else x, weight, bias)
 
         return make
 
@@ -109,9 +108,9 @@ def _of_precision(node: Node) -> Iterator[Hypothesis]:
     yield from mistakes(
         node,
         ("int8 weights", "the weights are rounded to int8, one scale for each row",
-         lambda x, w, b: linear(x, _int8(w, 1), b), 3),
+         lambda x, w, b: linear_map(x, _int8(w, 1), b), 3),
         ("int8 weights, one scale", "the weights are rounded to int8, one scale for all of them",
-         lambda x, w, b: linear(x, _int8(w, None), b), 3),
+         lambda x, w, b: linear_map(x, _int8(w, None), b), 3),
         call=_on_operands,
     )  # fmt: skip
 
@@ -128,7 +127,7 @@ def of_head(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     if graph.parameters[words] is not graph.parameters["output.weight"]:
 
         def tied(n: Node, v: View) -> Array:
-            return linear(v[n.inputs[0]], v.weight(words), v.weight("output.bias"))
+            return linear_map(v[n.inputs[0]], v.weight(words), v.weight("output.bias"))
 
         yield Hypothesis("tied head", "your head uses the word embedding's matrix; this model has "
                          "a separate one", node.name, tied)  # fmt: skip

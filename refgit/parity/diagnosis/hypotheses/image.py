@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from refgit.layers._array_api import Array
-from refgit.layers.linear import linear
 from refgit.layers.patch_embedding import patchify, prepend_class_token
 from refgit.parity.diagnosis.hypotheses.base import Family, Hypothesis, Make, mistakes
 from refgit.parity.graph import recipes
@@ -30,7 +29,9 @@ def of_patches(node: Node, graph: Graph) -> Iterator[Hypothesis]:
     ) -> Array:
         x = pixels(recipes.frames_apart(v[n.inputs[0]]))
         w = weight(v.weight(f"{n.parameters}.weight"))
-        return linear(patches(patchify(x, side), x), np.ascontiguousarray(w).reshape(len(w), -1))
+        return recipes.linear_map(
+            patches(patchify(x, side), x), np.ascontiguousarray(w).reshape(len(w), -1)
+        )
 
     yield from mistakes(
         node,

@@ -9,6 +9,7 @@ from refgit.errors import reason
 
 Row: TypeAlias = dict[str, Any]
 OWN = ("index", "image", "caption", "error")  # what every row has
+PRIVATE = "_"  # under it, what only the job itself needs; see `journal.ledger`
 _BREAKS = "\x85\u2028\u2029"  # what some readers take for the end of a line
 
 

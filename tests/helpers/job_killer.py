@@ -28,9 +28,6 @@ import refgit.model.git
 import refgit.processing  # noqa: F401
 from refgit.cli import main as cli
 from refgit.jobs.journal import ledger
-from refgit.jobs.rows import line_of
-
-MOST = 80  # kills; then the job may end in peace
 
 
 def die() -> None:
@@ -74,47 +71,58 @@ def child(arguments: list[str], how: str, random_: random.Random) -> None:
         os._exit(code)
 
 
-def check(out: Path, expected: bytes, table: bytes | None) -> None:
+def check(spec: dict[str, Any]) -> None:
     """Hold what must hold at every moment: see refgit/jobs/journal."""
-    partial = Path(f"{out}.partial")
+    expected, rows = spec["expected"], Path(spec["rows"])
+    partial = Path(f"{rows}.partial")
     if partial.exists():
         lines = partial.read_bytes().splitlines(keepends=True)
-        whole = b"".join(map(public, lines[:-1]))
-        rows = whole + (public(lines[-1]) if lines and lines[-1].endswith(b"\n") else b"")
-        assert expected.startswith(rows), "a row is missing, double or wrong"
-    if out.exists():
-        assert out.read_bytes() == (expected if table is None else table), "OUT is not whole"
-
-
-def public(line: bytes) -> bytes:
-    """A line as the result has it, without what only the job needs."""
-    row = json.loads(line)
-    row.pop("_", None)
-    return line_of(row)
+        found = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        assert lines[: len(found)] == [line for line in lines if line.endswith(b"\n")]
+        images = [(row["image"], row.get("_", {}).get("again", 0)) for row in found]
+        assert len(set(images)) == len(images), "a row is double"
+        for row in found:
+            assert [row["caption"], row["error"]] == expected[row["image"]], "a row is wrong"
+    if spec["whole"] is not None and rows.exists():
+        assert rows.read_bytes() == Path(spec["whole"]).read_bytes(), "OUT is not whole"
+    for file, texts in spec["texts"].items():  # each text is what it was, or what it is to be
+        assert not Path(file).exists() or Path(file).read_text() in texts
 
 
 def main() -> None:
-    out, expected, seed, how, *arguments = sys.argv[1:]
-    rows = Path(expected).read_bytes()
-    table = Path(f"{expected}.parquet").read_bytes() if out.endswith(".parquet") else None
-    random_, kills, longest = random.Random(int(seed)), 0, 0.0
+    """Read a JSON object from a file: what to run, how to kill it, and what must come out.
+
+    arguments: of the command; rows: the file whose .partial takes the rows; expected: caption and
+    error of each image; whole: a file that the rows' must equal as soon as it is there, or null;
+    texts: what each file beside an image may hold; grow: pairs of folders, of which the first is
+    renamed to the second after so many kills, as in [[7, "later", "pictures/more"]].
+    """
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    random_, kills, longest = random.Random(spec["seed"]), 0, 0.0
+    left = list(spec["grow"])
     while True:
-        options = ["--out", out, "--batch-size", str(random_.randint(1, 5))]
+        while left and (kills >= left[0][0] or kills >= spec["most"]):
+            os.rename(*left.pop(0)[1:])
+        options = ["--batch-size", str(random_.randint(1, spec["batch"]))]
         options += ["--workers", str(random_.randint(1, 3))]
         process = os.fork()
-        peaceful = kills >= MOST
+        peaceful = kills >= spec["most"]
         if process == 0:
             seeds = random.Random(random_.random())
-            child([*arguments, *options], "peace" if peaceful else how, seeds)
+            child([*spec["arguments"], *options], "peace" if peaceful else spec["how"], seeds)
         random_.random()
-        if how == "time" and not peaceful:
-            time.sleep(random_.uniform(0.0, 0.04 + longest))
+        if spec["how"] == "time" and not peaceful:
+            time.sleep(random_.uniform(0.0, spec["pause"] + longest))
             os.kill(process, signal.SIGKILL)
             longest += 0.01  # so that it comes to an end on a slow machine
         _, status = os.waitpid(process, 0)
-        check(Path(out), rows, table)
-        if os.WIFEXITED(status):
+        check(spec)
+        if os.WIFEXITED(status) and not left:
             break
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) < 2
+            os.rename(*left.pop(0)[1:])
+            continue
         kills += 1
     print(json.dumps({"kills": kills, "code": os.WEXITSTATUS(status)}))
 

@@ -34,6 +34,7 @@ from helpers.command_line import (
     model,
     picture,
 )
+from helpers.jobs import Run, job, refused, rows_of, wrote
 from refgit import GitForCausalLM, GitProcessor, testing
 from refgit.cli import main as cli
 from refgit.cli.terminal import Bar
@@ -52,28 +53,9 @@ from refgit.jobs.sources import Item, Paths
 from refgit.jobs.wanted import Wanted
 from refgit.pipeline import Captioner, Pixels
 
-__all__ = ["captions", "model"]  # fixtures
+__all__ = ["captions", "job", "model"]  # fixtures
 IMAGES = ROOT / "docs" / "images"
 EMOJI = [IMAGES / f"{x}.png" for x in ("balloon", "cloud", "pencil", "red-apple", "star")]
-
-Run = Callable[..., tuple[int, list[str]]]
-
-
-@pytest.fixture
-def job(model: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process: exit code and lines of stderr; stdout stays empty."""
-
-    def run_it(*arguments: object, directory: object = model) -> tuple[int, list[str]]:
-        try:
-            code = cli.main(["caption", *map(str, arguments), "--model", str(directory)])
-        except SystemExit as end:  # of argparse
-            code = int(str(end.code))
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        assert out == ""
-        return code, err.splitlines()
-
-    return run_it
 
 
 @pytest.fixture
@@ -86,24 +68,9 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "captions.jsonl"
 
 
-def rows_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.read_text().splitlines()]
-
-
 def expected_rows(files: list[Path], captions: list[str]) -> list[dict[str, Any]]:
     pairs = zip(files, captions, strict=True)
     return [row_of(i, str(file), caption) for i, (file, caption) in enumerate(pairs)]
-
-
-def wrote(found: tuple[int, list[str]], rows: int) -> Path:
-    """Hold that a job ended well after so many rows, all of them new; returns its file."""
-    code, (line,) = found
-    match = re.fullmatch(
-        r"refgit: wrote (.+): (\d+) rows(; (\d+) done in [\d.]+ s, [\d.e+]+ images/s)?\.", line
-    )
-    assert match is not None, line
-    assert (code, int(match[2]), int(match[4] or 0)) == (0, rows, rows)
-    return Path(match[1])
 
 
 # ---- rows
@@ -511,12 +478,6 @@ def test_wherever_the_rows_are_cut_off_the_rest_makes_them_whole(cut: int) -> No
 
 
 # ---- what stands in the way
-
-
-def refused(found: tuple[int, list[str]]) -> str:
-    code, (line,) = found
-    assert code == 2
-    return line
 
 
 def test_a_file_that_no_job_made_is_left_alone(job: Run, files: list[Path], out: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from refgit.cli import main as cli
 
 __all__ = ["model"]  # a fixture
 pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[parquet]'")
+NAMES = ["captions.jsonl", "captions.parquet", "captions.csv", "captions.json", "metadata.jsonl"]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
@@ -34,47 +36,115 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(inputs: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The rows of a job that nobody interrupts; beside them, as a table."""
-    rows = tmp_path_factory.mktemp("expected") / "rows.jsonl"
-    for out in (rows, Path(f"{rows}.parquet")):
+    """The rows of a job that nobody interrupts; beside them, in the other formats."""
+    folder = tmp_path_factory.mktemp("expected")
+    for name in NAMES:
+        out = (inputs.parent if name == "metadata.jsonl" else folder) / name
         options = ["--model", str(model), "--out", str(out), "--batch-size", "4"]
         assert cli.main(["caption", str(inputs), *options]) == 1
-    assert len(rows.read_text().splitlines()) == 20
-    return rows
+        out.replace(folder / name)
+    for file in inputs.parent.glob("*.jsonl*"):
+        file.unlink()
+    assert len((folder / NAMES[0]).read_text().splitlines()) == 20
+    return folder / NAMES[0]
+
+
+def killed(spec: dict[str, Any], tmp_path: Path) -> dict[str, int]:
+    """Have job_killer.py kill a job again and again; returns how often, and the exit code."""
+    given = {"grow": [], "texts": {}, "whole": None, "most": 80, "batch": 5, "pause": 0.04} | spec
+    (tmp_path / "spec").write_text(json.dumps(given))
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "helpers" / "job_killer.py", tmp_path / "spec"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def expected_of(rows: Path) -> dict[str, list[str | None]]:
+    found = map(json.loads, rows.read_text().splitlines())
+    return {row["image"]: [row["caption"], row["error"]] for row in found}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["call", "time"])
-@pytest.mark.parametrize("name", ["captions.jsonl", "captions.parquet"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_job_that_is_killed_again_and_again_ends_as_if_it_had_not_been(
     name: str, how: str, inputs: Path, expected: Path, model: Path, tmp_path: Path
 ) -> None:
     kills = 0
+    whole = expected.parent / name
     for seed in range(3 if how == "call" else 1):
-        out = tmp_path / f"{seed}-{name}"
-        command = [
-            sys.executable,
-            ROOT / "tests" / "helpers" / "job_killer.py",
-            out,
-            expected,
-            str(seed),
-            how,
-        ]
-        done = subprocess.run(
-            [*command, "caption", inputs, "--model", model],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
+        out = inputs.parent / name if name == "metadata.jsonl" else tmp_path / f"{seed}-{name}"
+        arguments = ["caption", inputs, "--model", model, "--out", out]
+        spec = {
+            "arguments": [*map(str, arguments)],
+            "rows": str(out),
+            "expected": expected_of(expected),
+            "whole": str(whole),
+            "seed": seed,
+            "how": how,
+        }
+        found = killed(spec, tmp_path)
         assert found["code"] == 1  # two are no images, whoever found that out
         kills += found["kills"]
-        assert sorted(p.name for p in tmp_path.glob(f"{seed}-*")) == [out.name, f"{out.name}.job"]
-        whole = Path(f"{expected}.parquet") if out.suffix == ".parquet" else expected
         assert out.read_bytes() == whole.read_bytes()
+        beside = {p.name: p for p in [*out.parent.glob(f"{seed}-*"), *out.parent.glob("*.jsonl*")]}
+        failed = {
+            "metadata.jsonl": "failed.jsonl",
+            "captions.json": f"{seed}-captions.failed.jsonl",
+        }
+        assert set(beside) == {out.name, f"{out.name}.job", failed.get(name, out.name)}
+        for file in beside.values():
+            file.unlink()
+    assert kills >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["call", "time"])
+def test_texts_beside_the_images_are_neither_torn_nor_appended_to_twice(
+    how: str, model: Path, tmp_path: Path
+) -> None:
+    names = [f"{i}.png" for i in range(12)]
+    for where in ("whole", "killed"):
+        for i, name in enumerate(names):
+            picture(tmp_path / where / "a" / name, i)
+            if i % 3 == 0:
+                (tmp_path / where / "a" / f"{i}.txt").write_text("from before\n")
+    tail = ["--sidecar", ".txt", "--existing", "append", "--model", str(model)]
+    assert cli.main(["caption", str(tmp_path / "whole"), "--recursive", *tail]) == 0
+    texts = {
+        str(tmp_path / "killed" / "a" / file.name): [file.read_text(), "from before\n"]
+        for file in (tmp_path / "whole" / "a").glob("*.txt")
+    }
+    rows = tmp_path / "whole" / "refgit.txt.jsonl"
+    whole = rows.read_text().replace(str(tmp_path / "whole"), str(tmp_path / "killed"))
+    (tmp_path / "rows").write_text(whole)
+    spec = {
+        "arguments": ["caption", str(tmp_path / "killed"), "--recursive", *tail],
+        "rows": str(tmp_path / "killed" / "refgit.txt.jsonl"),
+        "expected": expected_of(tmp_path / "rows"),
+        "whole": str(tmp_path / "rows"),
+        "texts": texts,
+        "how": how,
+    }
+    kills = 0
+    for seed in range(3 if how == "call" else 1):
+        found = killed({**spec, "seed": seed}, tmp_path)
+        assert found["code"] == 0
+        kills += found["kills"]
+        for text, (end, _) in texts.items():
+            assert Path(text).read_text() == end
+        assert not list((tmp_path / "killed" / "a").glob(".*"))
+        for file in [*map(Path, texts), *(tmp_path / "killed").glob("refgit*")]:
+            file.unlink()
+        for i in range(0, 12, 3):
+            (tmp_path / "killed" / "a" / f"{i}.txt").write_text("from before\n")
     assert kills >= 6
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from refgit.cli.arguments import (
     add_decoding_options,
@@ -17,6 +18,7 @@ from refgit.cli.arguments import (
 from refgit.cli.inputs import Sources, load_captioner, opened, refuse_stdin_twice, selection_of
 from refgit.cli.output import Failures, print_as_it_comes, print_json
 from refgit.cli.terminal import progress
+from refgit.processing.media import suffixes
 
 DESCRIPTION = "Say in words what is on each image or video."
 EPILOG = """\
@@ -75,10 +77,24 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     job.add_argument(
         "--format",
-        choices=("jsonl", "parquet", "csv", "imagefolder", "json"),
+        choices=("jsonl", "parquet", "csv", "imagefolder", "json", "sidecar"),
         help="what the file is, where its name does not say so: metadata.jsonl is imagefolder "
         "(file_name and text), .json a training script's object of captions by path; docs/files.md "
         "has a table",
+    )
+    job.add_argument(
+        "--sidecar",
+        type=_suffix,
+        metavar="SUFFIX",
+        help="write a text for each image, such as a.txt beside a.png; with --out DIR into that "
+        "directory, in the same folders. refgit.txt.jsonl there has all rows",
+    )
+    job.add_argument(
+        "--existing",
+        choices=("error", "skip", "overwrite", "append", "prepend"),
+        help="what to do where a text is there already: error does not start (the default), skip "
+        "leaves the image alone, append and prepend put the caption behind or before it, with a "
+        "comma",
     )
     job.add_argument(
         "--batch-size",
@@ -112,6 +128,14 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _suffix(text: str) -> str:
+    if not re.fullmatch(r"\.[\w-]+", text) or text.lower() in suffixes(videos=True):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a suffix of texts, such as .txt or .caption"
+        )
+    return text
+
+
 def _size(text: str) -> int | str:
     if text == "auto":
         return text
@@ -128,7 +152,9 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
     ValueError
         An option or an input belongs to jobs, and there is no --out.
     """
-    job = ("format", "batch_size", "workers", "retry_failed", "drop_missing", "restart")
+    job = (
+        "format", "existing", "batch_size", "workers", "retry_failed", "drop_missing", "restart",
+    )  # fmt: skip
     for name in job:
         if getattr(arguments, name) not in (None, False):
             option = "--" + name.replace("_", "-")
@@ -140,7 +166,7 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Caption what the arguments name; a file that fails does not stop the others."""
-    if arguments.out is not None:
+    if arguments.out or arguments.sidecar or arguments.format == "sidecar":
         from refgit.cli.commands import caption_job  # jobs take time to import
 
         arguments.column = arguments.column or _COLUMN

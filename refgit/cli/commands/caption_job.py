@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
@@ -11,13 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from refgit.cli.inputs import load_captioner, selection_of
+from refgit.cli.job_target import check_target, format_of, suffixes_of_own_files
 from refgit.cli.output import say
 from refgit.cli.terminal import Bar, is_terminal, waiting
 from refgit.demo import NAME, find_model
-from refgit.errors import JobError
 from refgit.jobs.batching import BatchSize
-from refgit.jobs.formats import FORMATS, format_name
-from refgit.jobs.formats.base import Format
+from refgit.jobs.formats import SIDECAR
 from refgit.jobs.job import describe_job, fingerprint
 from refgit.jobs.journal.journal import Journal
 from refgit.jobs.run import run_job
@@ -37,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
             "--json prints to standard output and --out writes a file; expected one of the two. "
             "A file that ends in .jsonl has a JSON object on each line."
         )
-    form = format_of(arguments)
+    chosen = check_target(arguments)
     name = arguments.model or NAME
     checkpoint = find_model(name)
     if name != NAME:
@@ -52,9 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         selection=selection_of(arguments),
         left_out=left_out,
     )
+    form = format_of(arguments, chosen, parts)
+    wanted = Wanted(parts, form.named, once=form.once)
+    left_out -= Counter(suffixes_of_own_files(form, wanted, arguments))
     if left_out:
         say(f"{describe_left_out(left_out)}.")
-    wanted = Wanted(parts, form.named, once=form.once)
     form.refuse(wanted.names())
     captioner = load_captioner(arguments, max_length=arguments.max_length)
     with waiting("reading the model's files"):
@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype=arguments.dtype,
         column=arguments.column,
         form=form.name,
+        **({"sidecar": arguments.sidecar} if chosen == SIDECAR else {}),
     )
     journal = Journal(
         form,
@@ -75,9 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         restart=arguments.restart,
         retry_failed=arguments.retry_failed,
         drop_missing=arguments.drop_missing,
+        tell=say,
     )
-    if journal.thrown_away:
-        say(f"--restart: threw away {journal.thrown_away} rows of an earlier run.")
     started, done = time.monotonic(), journal.complete
     try:
         if not done:
@@ -105,32 +105,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if journal.failures else 0
 
 
-def format_of(arguments: argparse.Namespace) -> Format:
-    """The format that the arguments choose; refused before a model is loaded.
-
-    Raises
-    ------
-    JobError
-        The file's name means no format, it is a directory, or no job has made it.
-    OSError
-        Its directory does not exist.
-    ImportError
-        It is a Parquet file, and pyarrow is not installed.
-    """
-    out = arguments.out
-    form = FORMATS[format_name(out, arguments.format)](out)
-    if os.path.isdir(out):
-        raise JobError(f"{out} is a directory; expected the name of a file to write.")
-    os.stat(os.path.dirname(out) or ".")
-    for path in (out, form.failures_apart):
-        if path is not None and os.path.exists(path) and not os.path.exists(out + ".job"):
-            raise JobError(
-                f"{path} exists and no job of refgit made it ({out}.job is missing). Move it "
-                "away, or choose another name."
-            )
-    return form
-
-
 def told(bar: Bar) -> Callable[[int, int], Any]:
     """What is called after each batch: the bar, or without a terminal a line now and then."""
     if is_terminal(sys.stderr):
@@ -153,6 +127,8 @@ def summary(journal: Journal, *, complete: bool, seconds: float) -> str:
     said = [
         f"{form.out} is complete: {rows} rows" if complete else f"wrote {form.out}: {rows} rows"
     ]
+    if journal.left_alone:
+        said.append(f"{journal.left_alone} images have a text already and are left alone")
     if journal.failures:
         where = form.failures_apart or form.out
         said.append(f"{journal.failures} failed, {where} says why")

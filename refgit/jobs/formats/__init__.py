@@ -19,6 +19,7 @@ FORMATS: dict[str, type[Format]] = {
     "imagefolder": ImageFolderFormat,
     "json": TrainerFormat,
 }
+SIDECAR = "sidecar"  # a text for each image: `formats.sidecar`, which takes more to make
 _BY_NAME = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv", ".json": "json"}
 
 
@@ -35,9 +36,11 @@ def format_name(out: str, chosen: str | None) -> str:
     if os.path.basename(out) == "metadata.jsonl":
         return "imagefolder"
     found = _BY_NAME.get(os.path.splitext(out)[1].lower())
+    if found is None and (os.path.isdir(out) or out.endswith(("/", os.sep))):
+        return SIDECAR
     if found is None:
         raise JobError(
-            f"--out is {out}; expected a name that ends in {', '.join(_BY_NAME)}, or --format "
-            f"{'|'.join(FORMATS)} as well."
+            f"--out is {out}; expected a name that ends in {', '.join(_BY_NAME)}, a directory for "
+            f"a text for each image, or --format {'|'.join([*FORMATS, SIDECAR])} as well."
         )
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from refgit.jobs.rows import Row
 
@@ -24,10 +25,13 @@ class Format(ABC):
         Where rows without a caption go; None where they are in the file with the others.
     once : bool
         Whether an image that is named twice has one row.
+    existing : str
+        What to do where a file of an image is in the way; see `formats.sidecar`.
     """
 
     name: str
     once = False
+    existing = "overwrite"
 
     def __init__(self, out: str) -> None:
         self.out = out
@@ -45,6 +49,33 @@ class Format(ABC):
         JobError
             There is one.
         """
+
+    def own_files(self, images: Iterable[str]) -> Iterator[str]:
+        """The files that a job writes, whether they are there or not."""
+        yield from (self.out, f"{self.out}.job", f"{self.out}.partial", f"{self.out}.writing")
+        if self.failures_apart is not None:
+            yield self.failures_apart
+
+    # ---- files beside the images
+
+    def in_the_way(self, image: str) -> str | None:
+        """The file that is where one of this image would be, and no row has made."""
+        return None
+
+    def settle(self, row: Row) -> None:  # noqa: B027
+        """Make up for what a kill may have cut short after a row was stored."""
+
+    def throw_away(self, row: Row) -> None:  # noqa: B027
+        """Delete what a row has made besides."""
+
+    def prepare(self, row: Row) -> tuple[Row, dict[str, Any]]:
+        """The row to be stored, and what is to be stored with it, before `put`."""
+        return row, {}
+
+    def put(self, row: Row) -> None:  # noqa: B027
+        """Write what a row makes besides, once it is stored."""
+
+    # ---- the file
 
     @abstractmethod
     def read(self) -> Iterator[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from refgit.jobs.formats.base import Format
 from refgit.jobs.formats.lines import LinesFormat, rows_in
 from refgit.jobs.journal.disk import sync_directory
 from refgit.jobs.journal.jobfile import JobFile
-from refgit.jobs.journal.ledger import PRIVATE, Ledger
-from refgit.jobs.rows import Row
+from refgit.jobs.journal.ledger import Ledger
+from refgit.jobs.rows import PRIVATE, Row
 from refgit.jobs.sources import Item
 from refgit.jobs.wanted import Key, Wanted
 
@@ -38,14 +38,18 @@ class Journal:
         Caption once more what has no caption.
     drop_missing : bool
         Leave out the rows of images that are not wanted any more.
+    tell : callable
+        Is told how many rows `restart` has deleted.
 
     Attributes
     ----------
     rows, total : int
         How many of the images have a row, and how many there are.
-    failures, gone, thrown_away, appended : int
-        Rows without a caption; rows of images that are not wanted any more; rows that `restart`
-        has deleted; rows that `append` was given.
+    failures, gone, appended : int
+        Rows without a caption; rows of images that are not wanted any more; rows that `append`
+        was given.
+    left_alone : int
+        Images that are not captioned because of what is beside them.
     complete : bool
         Whether the file is there, with all rows.
 
@@ -66,10 +70,12 @@ class Journal:
         restart: bool = False,
         retry_failed: bool = False,
         drop_missing: bool = False,
+        tell: Callable[[str], object] = lambda text: None,
     ) -> None:
         self.form, self.out, self.partial = form, form.out, form.out + ".partial"
         self.wanted, self._retry, self._drop = wanted, retry_failed, drop_missing
-        self.rows = self.failures = self.gone = self.thrown_away = self.appended = 0
+        self.rows = self.failures = self.gone = self.appended = 0
+        self.left_alone = 0
         self.complete = False
         self._ledger: Ledger | None = None
         self._handed: deque[tuple[Key, Item]] = deque()  # whose rows are to come, in this order
@@ -77,14 +83,14 @@ class Journal:
         self.total = len(self._order)
         self._job_file = JobFile(self.out, job, by_position=wanted.by_position)
         try:
-            self._begin(restart)
+            self._begin(restart, tell)
         except BaseException:
             self.close()
             raise
 
     # ---- opening
 
-    def _begin(self, restart: bool) -> None:
+    def _begin(self, restart: bool, tell: Callable[[str], object]) -> None:
         self._job_file.lock()
         apart = self.form.failures_apart
         files = [self.out, self.partial, *([apart] if apart else [])]
@@ -96,28 +102,69 @@ class Journal:
                 "away, or choose another name."
             )
         if known is not None and restart:
-            self._throw_away(there)
+            self._throw_away(there, tell)
         elif known is not None:
             self._job_file.refuse_other()
         self._job_file.write()
         self._seen = _identity(self.out)
         if os.path.exists(self.partial):
             self._ledger = Ledger(self.partial, self._key_of)
-        if self._is_complete():
+        stored = self._look_at_stored()
+        self._leave_existing({key for key, _ in stored})
+        if self._is_complete(stored):
             return
         self._ledger = self._ledger or Ledger(self.partial, self._key_of)
         self._take_over(self._ledger)
         sync_directory(self.out)
 
-    def _throw_away(self, there: list[str]) -> None:
-        if self.partial in there:
-            with open(self.partial, "rb") as lines:
-                self.thrown_away += sum(1 for _ in lines)
-        elif self.out in there:
-            self.thrown_away += sum(1 for _ in self._stored())
+    def _look_at_stored(self) -> list[tuple[Key, bool]]:
+        """The keys of OUT, and which have failed; what belongs to rows besides is settled."""
+        wanted, found = set(self._order), []
+        for key, row in self._stored():
+            found.append((key, row["error"] is not None))
+            if key in wanted and not (self._ledger and key in self._ledger):
+                self.form.settle(row)
+        if self._ledger:
+            for row in self._ledger.rows([key for key in self._ledger if key in wanted]):
+                self.form.settle(row)
+        return found
+
+    def _leave_existing(self, stored: set[Key]) -> None:
+        """Leave images alone whose files are there, or refuse to start, as is asked for."""
+        if self.form.existing not in ("error", "skip"):
+            return
+        known = {*stored, *(self._ledger or ())}
+        asked = ((key, self.form.in_the_way(str(key))) for key in self._order if key not in known)
+        there = {key: path for key, path in asked if path is not None}
+        if there and self.form.existing == "error":
+            first = next(iter(there.values()))
+            raise JobError(
+                f"texts exist already: {first}{_and_more(len(there) - 1)}; expected none. Add "
+                "--existing skip, overwrite, append or prepend."
+            )
+        left = set(there)
+        self._order = [key for key in self._order if key not in left]
+        self.left_alone, self.total = len(left), len(self._order)
+
+    def _throw_away(self, there: list[str], tell: Callable[[str], object]) -> None:
+        count = 0
+        for row in self._known_rows():
+            self.form.throw_away(row)
+            count += 1
         for path in there:
             os.unlink(path)
+        if count:
+            tell(f"--restart: threw away {count} row{'s' if count > 1 else ''} of {self.out}.")
         self._job_file.known = None
+
+    def _known_rows(self) -> Iterator[Row]:
+        """The rows of an earlier run, wherever they are."""
+        seen: set[Key] = set()
+        if os.path.exists(self.partial):
+            with Ledger(self.partial, self._key_of) as ledger:
+                seen.update(ledger)
+                yield from ledger.rows(list(ledger))
+        yield from (row for key, row in self._stored() if key not in seen)
 
     def _key_of(self, row: Row) -> Key:
         return self.wanted.key(row, row.get(PRIVATE, {}).get("again", 0))
@@ -146,11 +193,10 @@ class Journal:
                 "run the command again; rows that it has written elsewhere are kept."
             ) from error
 
-    def _is_complete(self) -> bool:
+    def _is_complete(self, stored: list[tuple[Key, bool]]) -> bool:
         """Whether OUT is what this job would write, and nothing is left to do."""
         if self._ledger or not os.path.exists(self.out):
             return False
-        stored = [(key, row["error"] is not None) for key, row in self._stored()]
         self._gone = self._without_wanted(key for key, _ in stored)
         order, failed = [*self._order, *self._gone], {key for key, fails in stored if fails}
         found = [key for key, _ in stored]
@@ -202,7 +248,8 @@ class Journal:
 
     def todo(self) -> Iterator[Item]:
         """The images that have no row yet, in order; `append` takes their rows."""
-        for key, item in self.wanted.items(self._has):
+        order = set(self._order)
+        for key, item in self.wanted.items(lambda key: key not in order or self._has(key)):
             self._handed.append((key, item))
             yield item
 
@@ -218,17 +265,19 @@ class Journal:
         lines = [self._line(row) for row in rows]
         try:
             self._ledger.append(lines)
+            self.rows += len(lines)
+            self.appended += len(lines)
+            for line in lines:
+                self.form.put(line)
         except OSError as error:
-            raise self._full(self.partial, error) from error
-        self.rows += len(lines)
-        self.appended += len(lines)
+            raise self._full(error.filename or self.partial, error) from error
         self.failures = len(self._ledger.failed)
 
     def _line(self, row: Row) -> Row:
         assert self._ledger is not None
         key, item = self._handed.popleft()
         assert (row["index"], row["image"]) == (item.index, item.name)
-        private: Row = {}
+        row, private = self.form.prepare(row)
         if isinstance(key, str) and "\0" in key:
             private["again"] = int(key.rpartition("\0")[2])
         if key in self._ledger:
@@ -306,6 +355,10 @@ class Journal:
         if self._ledger is not None:
             self._ledger.close()
         self._job_file.close()
+
+
+def _and_more(count: int) -> str:
+    return f" and {count} more" if count else ""
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:

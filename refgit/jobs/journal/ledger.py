@@ -4,7 +4,8 @@ A line is a row as the result will have it, and under "_" what only the job itse
 
 - again: how many images of this name come before it;
 - tried: that this failure is of a second try (--retry-failed), so that there is no third;
-- before: of a text beside an image, what was there before; see `formats/sidecar.py`.
+- before, how: of a text beside an image, what was there before, and how the caption is joined to
+  it; see `formats/sidecar.py`.
 
 Of two lines with the same key the later one counts. Whenever the process is killed, the file is
 whole lines and at most a part of one, without its line break, which is cut off on opening.
@@ -19,11 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from refgit.errors import JobError
 from refgit.jobs.journal.disk import OPEN, write_all
-from refgit.jobs.rows import OWN, Row, line_of
+from refgit.jobs.rows import OWN, PRIVATE, Row, line_of
 from refgit.jobs.wanted import Key
 
 SYNC = 2.0  # seconds between two calls of fsync
-PRIVATE = "_"
 
 
 class Ledger:
@@ -64,6 +64,12 @@ class Ledger:
         except BaseException:
             self.close()
             raise
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def __len__(self) -> int:
         return len(self._places)

@@ -9,6 +9,8 @@ from refgit.errors import reason
 
 Row: TypeAlias = dict[str, Any]
 OWN = ("index", "image", "caption", "error")  # what every row has
+NUMBERS = ("score", "score_sum", "start", "end")  # what rows may have besides; a number each
+LISTS = {"captions": str, "scores": float, "score_sums": float}  # and lists, of these
 PRIVATE = "_"  # under it, what only the job itself needs; see `journal.ledger`
 _BREAKS = "\x85\u2028\u2029"  # what some readers take for the end of a line
 

@@ -1,9 +1,10 @@
-"""CSV: a row as it is, its fields separated by commas; an empty error means none."""
+"""CSV: a row as it is, separated by commas; an empty error means none, and lists are JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,9 +12,7 @@ from refgit.jobs.formats.base import Format
 from refgit.jobs.formats.lines import checked
 from refgit.jobs.journal.disk import write_whole
 from refgit.jobs.parquet import valid_text
-from refgit.jobs.rows import OWN, Row
-
-NUMBERS = ("score", "score_sum", "start", "end")
+from refgit.jobs.rows import LISTS, NUMBERS, OWN, Row
 
 
 class CommaFormat(Format):
@@ -45,7 +44,7 @@ class CommaFormat(Format):
 def _row(line: dict[str, Any]) -> Row:
     if None in line or None in line.values():
         raise ValueError("a line has more or fewer values than there are columns.")
-    row: Row = {k: float(v) if k in NUMBERS and v else v for k, v in line.items() if v}
+    row: Row = {name: _value(name, text) for name, text in line.items() if text}
     return {
         "image": "",
         "error": None,
@@ -54,18 +53,26 @@ def _row(line: dict[str, Any]) -> Row:
     }
 
 
+def _value(name: str, text: str) -> Any:
+    return float(text) if name in NUMBERS else json.loads(text) if name in LISTS else text
+
+
+def _written(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
 def _lines(rows: Iterable[Row], names: Sequence[str]) -> Iterator[bytes]:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")  # with "\n" alone it would not quote "\r"
     writer.writerow(names)
     for row in rows:
         yield _taken(text)
-        writer.writerow([valid_text(row.get(name)) for name in names])
+        writer.writerow([valid_text(_written(row.get(name))) for name in names])
     yield _taken(text)
 
 
 def _taken(text: io.StringIO) -> bytes:
-    found = text.getvalue().encode()
+    found = text.getvalue().removesuffix("\r\n").encode() + b"\n"
     text.seek(0)
     text.truncate()
     return found

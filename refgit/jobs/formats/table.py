@@ -10,7 +10,7 @@ from typing import Any
 from refgit.jobs.formats.base import Format
 from refgit.jobs.formats.lines import checked
 from refgit.jobs.parquet import require_pyarrow, valid_text
-from refgit.jobs.rows import OWN, Row
+from refgit.jobs.rows import LISTS, NUMBERS, OWN, Row
 
 _ROWS = 10_000  # at a time
 _KEY = b"refgit_job"
@@ -37,6 +37,9 @@ class TableFormat(Format):
             with require_pyarrow().ParquetFile(self.out) as table:
                 if not set(OWN) <= set(table.schema_arrow.names):
                     raise ValueError(f"it has not the columns {', '.join(OWN)}.")
+                strange = set(table.schema_arrow.names) - {*OWN, *NUMBERS, *LISTS}
+                if strange:
+                    raise ValueError(f"no job writes its column {min(strange)!r}.")
                 for batch in table.iter_batches(_ROWS):
                     for row in batch.to_pylist():
                         yield checked(_without_nulls(row), f"row {row['index']}")
@@ -48,7 +51,8 @@ class TableFormat(Format):
         import pyarrow as pa
 
         columns = [("index", pa.int64()), *((name, pa.string()) for name in OWN[1:])]
-        columns += [(name, pa.float64()) for name in fields]
+        kinds = {str: pa.string(), float: pa.float64()}
+        columns += [(x, pa.list_(kinds[LISTS[x]]) if x in LISTS else pa.float64()) for x in fields]
         schema = pa.schema(columns, metadata={_KEY: job.encode()})
         left = iter(rows)
         with require_pyarrow().ParquetWriter(path, schema, compression="zstd") as writer:

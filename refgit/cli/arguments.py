@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 
 STDIN = "-"  # an image on standard input
@@ -40,6 +41,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """Declare how image and video files are read."""
     files = parser.add_argument_group("files", "how images and videos are read")
     add_image_reading(files)
+    add_video_reading(files)
 
 
 def add_image_reading(group: argparse._ArgumentGroup) -> None:
@@ -75,6 +77,84 @@ def add_image_reading(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_video_reading(group: argparse._ArgumentGroup) -> None:
+    """Declare which frames of a video file are read."""
+    group.add_argument(
+        "--frames",
+        type=frames_of,
+        default="even",
+        metavar="WHICH",
+        help="frames of a video that the model sees: even, the middle of each of as many equal "
+        "parts as it takes frames; document, as in the example of transformers, spread over a "
+        "short clip in it that is always the same; or their numbers from 0, such as 1,5,9 "
+        "(default: even)",
+    )
+    group.add_argument(
+        "--start",
+        type=seconds_of,
+        default=0,
+        metavar="TIME",
+        help="take frames of a video from this time on, in seconds or as HH:MM:SS (default: 0)",
+    )
+    group.add_argument(
+        "--end",
+        type=seconds_of,
+        metavar="TIME",
+        help="take frames of a video before this time only (default: all to its end)",
+    )
+
+
+def add_video_inputs(parser: argparse.ArgumentParser) -> None:
+    """Declare videos that are not files, and files that are several videos."""
+    group = parser.add_argument_group("videos", "for models that take videos")
+    group.add_argument(
+        "--segments",
+        type=length_of,
+        metavar="SECONDS",
+        help="divide each video into parts of this length, each with a caption of its own",
+    )
+    group.add_argument(
+        "--frames-from",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a directory, or a list with a path on each line, of pictures that are the frames of "
+        "one video, in the order of the numbers in their names; may be given several times",
+    )
+
+
+def frames_of(text: str) -> str | tuple[int, ...]:
+    """Read which frames: the name of a rule, or numbers."""
+    if text in ("even", "document"):
+        return text
+    pieces = text.split(",")
+    if not all(piece.strip().isdecimal() for piece in pieces):
+        raise argparse.ArgumentTypeError(
+            f"must be even, document, or numbers of frames such as 1,5,9 (got {text!r})"
+        )
+    return tuple(int(piece) for piece in pieces)
+
+
+def seconds_of(text: str) -> float:
+    """Read a time: seconds, or hours, minutes and seconds with colons between."""
+    pieces = text.split(":")
+    whole = all(piece.isdecimal() and piece.isascii() for piece in pieces[:-1])
+    if len(pieces) > 3 or not whole or not re.fullmatch(r"[0-9]+(\.[0-9]*)?", pieces[-1]):
+        raise argparse.ArgumentTypeError(f"must be seconds, or HH:MM:SS (got {text!r})")
+    seconds = 0.0
+    for piece in pieces:
+        seconds = 60 * seconds + float(piece)
+    return seconds
+
+
+def length_of(text: str) -> float:
+    """Read a time that is not 0."""
+    seconds = seconds_of(text)
+    if seconds < 0.001:
+        raise argparse.ArgumentTypeError(f"must be at least 0.001 seconds (got {text!r})")
+    return seconds
+
+
 def _colour(text: str) -> str:
     # With Pillow, which takes time to import: only where the option is given.
     from refgit.processing.image.background import colour_of, near_colour
@@ -100,13 +180,13 @@ def add_max_length(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--max-length", type=count_of(2), default=50, metavar="N", help=text)
 
 
-def add_images(parser: argparse.ArgumentParser) -> None:
-    """Declare the images and videos that a command is asked about."""
+def add_images(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Declare the images and videos that a command is asked about; none without `required`."""
     parser.add_argument(
         "images",
-        nargs="+",
+        nargs="+" if required else "*",
         metavar="IMAGE",
-        help="image or video file, directory of such files, or - for an image on standard input",
+        help="image or video file, directory of such files, or - for one on standard input",
     )
 
 

@@ -16,6 +16,7 @@ from refgit.cli.terminal import waiting
 from refgit.demo import FOR_PHOTOGRAPHS, NAME, find_model
 from refgit.errors import MediaFileError
 from refgit.jobs.sources import Item, Paths, items, parts_of
+from refgit.jobs.videos import VideoInputs, Videos, with_videos
 from refgit.pipeline import Captioner
 from refgit.processing.media import describe_left_out
 from refgit.processing.reading import Reading
@@ -58,6 +59,9 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
         background=arguments.background,
         max_pixels=arguments.max_pixels,
         truncated=arguments.truncated == "ok",
+        frames=arguments.frames,
+        start=arguments.start,
+        end=arguments.end,
     )
 
 
@@ -99,6 +103,8 @@ class Sources:
         See `selection_of`.
     column : str
         Of tables, the one with the images.
+    video_inputs : VideoInputs, optional
+        How videos are divided and put together.
 
     Raises
     ------
@@ -114,6 +120,7 @@ class Sources:
         recursive: bool = False,
         selection: Selection = _EVERYTHING,
         column: str = "image",
+        video_inputs: VideoInputs | None = None,
     ) -> None:
         left_out: Counter[str] = Counter()
         self.parts = parts_of(
@@ -127,8 +134,13 @@ class Sources:
         )
         if left_out:
             say(f"{describe_left_out(left_out)}.")
+        if video_inputs is not None:
+            self.parts = with_videos(self.parts, video_inputs, opened)
         found = self.parts[0]
-        self._alone = len(names) == 1 and isinstance(found, Paths) and found.names == [*names]
+        alone = isinstance(found, Paths) and found.names == [*names]
+        if isinstance(found, Videos):
+            alone = not names
+        self._alone = alone and len(self) == 1
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
@@ -141,6 +153,12 @@ class Sources:
         """
         for item in items(self.parts):
             yield item, "" if self._alone else f"{one_line(item.name)}\t"
+
+
+def video_inputs_of(arguments: argparse.Namespace, frames: int | None) -> VideoInputs:
+    """Return what `add_video_inputs` has parsed; `frames` is how many a video model takes."""
+    start, end = arguments.start, arguments.end
+    return VideoInputs(frames, tuple(arguments.frames_from), arguments.segments, start, end)
 
 
 def selection_of(arguments: argparse.Namespace) -> Selection:

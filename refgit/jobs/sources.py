@@ -192,7 +192,7 @@ def parts_of(
             parts[-1].names += part.names
         else:
             parts.append(part)
-    if not any(isinstance(part, Table) or len(part) for part in parts):
+    if inputs and not any(isinstance(part, Table) or len(part) for part in parts):
         raise JobError(_nothing_left(inputs))
     return parts
 

@@ -12,7 +12,7 @@ from refgit.processing.video.animation import is_animation
 from refgit.processing.video.file import film_of
 from refgit.processing.video.formats import HEAD, may_be_several_pictures
 from refgit.processing.video.opening import Origin, origin_of
-from refgit.processing.video.parts import FrameFiles, VideoPart, film_of_file
+from refgit.processing.video.parts import FrameFiles, VideoPart, film_of_place
 
 
 def is_film(source: Any, frames: int | None) -> bool:
@@ -51,6 +51,6 @@ def open_video(source: Any, frames: int | None, reading: Reading) -> Any:
     if isinstance(source, FrameFiles):
         return source.choose(reading.of_videos(frames), **reading.of_images)
     if isinstance(source, VideoPart):
-        film = film_of_file(source.file, reading.background)
+        film = film_of_place(source.origin, reading.background)
         return film.read(reading.of_videos(frames, source.start, source.end))
     return film_of(origin_of(source), reading.background).read(reading.of_videos(frames))

@@ -13,11 +13,20 @@ from refgit.cli.arguments import (
     add_model_options,
     add_output_options,
     add_reading_options,
+    add_video_inputs,
     count_of,
 )
-from refgit.cli.inputs import Sources, load_captioner, opened, refuse_stdin_twice, selection_of
+from refgit.cli.inputs import (
+    Sources,
+    load_captioner,
+    opened,
+    refuse_stdin_twice,
+    selection_of,
+    video_inputs_of,
+)
 from refgit.cli.output import Failures, print_as_it_comes, print_json
 from refgit.cli.terminal import progress
+from refgit.jobs.videos import times_of
 from refgit.processing.media import suffixes
 
 DESCRIPTION = "Say in words what is on each image or video."
@@ -28,7 +37,8 @@ examples:
   refgit caption a.png b.png                  # a line for each: file, tab, caption
   refgit caption pictures/ --json             # a JSON object for each image of a directory
   refgit caption clip.mp4 --model microsoft/git-base-vatex
-  cat photo.jpg | refgit caption -            # an image from standard input
+  refgit caption film.mp4 --segments 10       # a caption for each ten seconds
+  cat photo.jpg | refgit caption -            # an image or video from standard input
   refgit caption pictures/ --recursive --exclude thumbs --glob '*.jpg'
   refgit caption pictures/ --recursive --out captions.jsonl
   refgit caption photos.txt data/*.parquet --out captions.parquet --batch-size 8
@@ -52,10 +62,11 @@ _COLUMN = "image"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_images(parser)
+    add_images(parser, required=False)
     add_folder_options(parser)
     add_model_options(parser)
     add_reading_options(parser)
+    add_video_inputs(parser)
     add_decoding_options(parser)
     add_max_length(
         parser,
@@ -166,6 +177,11 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Caption what the arguments name; a file that fails does not stop the others."""
+    if not arguments.images and not arguments.frames_from:
+        raise ValueError(
+            "there is no IMAGE; expected a file, a directory, or -, standard input. "
+            "refgit caption --help has examples."
+        )
     if arguments.out or arguments.sidecar or arguments.format == "sidecar":
         from refgit.cli.commands import caption_job  # jobs take time to import
 
@@ -180,14 +196,16 @@ def run(arguments: argparse.Namespace) -> int:
         recursive=arguments.recursive,
         selection=selection_of(arguments),
         column=arguments.column or _COLUMN,
+        video_inputs=video_inputs_of(arguments, captioner.frames),
     )
     failures = Failures(arguments)
     for item, before in progress(sources, "captioning"):
-        with failures.tolerated(item.name, image=item.name):
+        entries = {"image": item.name, **times_of(item.content)}
+        with failures.tolerated(item.name, **entries):
             texts = captioner.stream(opened(item.content))
             if arguments.json:
                 *_, text = texts
-                print_json(image=item.name, caption=text)
+                print_json(**entries, caption=text)
             else:
                 print_as_it_comes(texts, before)
     return failures.exit_code

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from refgit.cli.inputs import load_captioner, selection_of
+from refgit.cli.inputs import load_captioner, selection_of, video_inputs_of
 from refgit.cli.job_target import check_target, format_of, suffixes_of_own_files
 from refgit.cli.output import say
 from refgit.cli.terminal import Bar, is_terminal, waiting
@@ -20,6 +20,7 @@ from refgit.jobs.job import describe_job, fingerprint
 from refgit.jobs.journal.journal import Journal
 from refgit.jobs.run import run_job
 from refgit.jobs.sources import parts_of
+from refgit.jobs.videos import with_videos
 from refgit.jobs.wanted import Wanted
 from refgit.model.config import GitConfig
 from refgit.processing.media import describe_left_out
@@ -42,14 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.model = str(checkpoint)  # one from the hub is looked up once: it cannot change
     config = GitConfig.from_pretrained(checkpoint)
     left_out: Counter[str] = Counter()
+    frames = config.num_image_with_embedding
     parts = parts_of(
         arguments.images,
         recursive=arguments.recursive,
         column=arguments.column,
-        videos=config.num_image_with_embedding is not None,
+        videos=frames is not None,
         selection=selection_of(arguments),
         left_out=left_out,
     )
+    parts = with_videos(parts, video_inputs_of(arguments, frames))
     form = format_of(arguments, chosen, parts)
     wanted = Wanted(parts, form.named, once=form.once)
     left_out -= Counter(suffixes_of_own_files(form, wanted, arguments))

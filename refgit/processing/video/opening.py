@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -32,7 +32,7 @@ class Origin:
     """
 
     name: str
-    place: Path | bytes
+    place: Path | bytes = field(repr=False)
 
     @property
     def size(self) -> int:

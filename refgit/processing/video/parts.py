@@ -14,7 +14,7 @@ from refgit.processing.image.formats import HEAD, image_suffixes, is_image
 from refgit.processing.video.animation import Animation
 from refgit.processing.video.decoding.film import Film
 from refgit.processing.video.file import film_of
-from refgit.processing.video.opening import VideoFileError, origin_of
+from refgit.processing.video.opening import Origin, VideoFileError, origin_of
 from refgit.processing.video.timeline import Choice, Timeline
 
 
@@ -24,18 +24,18 @@ class VideoPart:
 
     Attributes
     ----------
-    file : str
+    origin : Origin
     start, end : float
         Seconds from the video's first frame.
     """
 
-    file: str
+    origin: Origin
     start: float
     end: float
 
     def __str__(self) -> str:
         """Return the file's name with the times, such as clip.mp4#0-10."""
-        return f"{self.file}#{seconds_as_text(self.start)}-{seconds_as_text(self.end)}"
+        return f"{self.origin.name}#{seconds_as_text(self.start)}-{seconds_as_text(self.end)}"
 
 
 @dataclass(frozen=True)
@@ -146,13 +146,17 @@ def seconds_as_text(seconds: float) -> str:
 
 
 def parts_of_video(
-    file: str, seconds: float, start: float = 0.0, end: float | None = None
+    place: str | os.PathLike[str] | Origin,
+    seconds: float,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> list[VideoPart]:
     """Divide a video into parts of equal length, the last of which is what remains.
 
     Parameters
     ----------
-    file : str
+    place : str, path or Origin
+        An origin in memory stays with the parts.
     seconds : float
         Length of a part.
     start, end : float, float or None
@@ -163,25 +167,23 @@ def parts_of_video(
     ImportError, VideoFileError
         As `read_video`.
     """
-    timeline = film_of_file(file).timeline
-    timeline.between(start, end, file)
+    origin = place if isinstance(place, Origin) else origin_of(place)
+    timeline = film_of_place(origin).timeline
+    timeline.between(start, end, origin.name)
     last = timeline.duration if end is None else min(end, timeline.duration)
     found: list[VideoPart] = []
-    number = 0
-    while (begin := start + number * seconds) < last - 1e-6 or not found:
-        found.append(VideoPart(file, begin, min(begin + seconds, last)))
-        number += 1
+    while (begin := start + len(found) * seconds) < last - 1e-6 or not found:
+        found.append(VideoPart(origin, begin, min(begin + seconds, last)))
     return found
 
 
-def film_of_file(file: str, background: str = "white") -> Film | Animation:
-    """Open a video, or take it as it was opened for another part."""
-    origin = origin_of(file)
-    state = os.stat(file)
-    return _film(str(origin.place), state.st_mtime_ns, state.st_size, background)
+def film_of_place(origin: Origin, background: str = "white") -> Film | Animation:
+    """Open a video, or take it as it was opened for another part of it."""
+    changed = 0 if isinstance(origin.place, bytes) else origin.place.stat().st_mtime_ns
+    return _film(origin, changed, origin.size, background)
 
 
 @lru_cache(maxsize=4)
-def _film(file: str, changed: int, size: int, background: str) -> Film | Animation:
+def _film(origin: Origin, changed: int, size: int, background: str) -> Film | Animation:
     del changed, size  # they tell a file from what it was before
-    return film_of(origin_of(file), background)
+    return film_of(origin, background)

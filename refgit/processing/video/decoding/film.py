@@ -127,10 +127,11 @@ class Film:
             return
         of = f" of {declared.seconds:.2f} s" if declared.seconds > readable else ""
         count = int(np.searchsorted(self.timeline.seconds, readable - 1e-6))
+        to = int(readable * 100) / 100
+        rest = f", or read what is there with --end {to:g} (end={to:g} in Python)" if to else ""
         raise VideoFileError(
             f"{self.name} is cut short: {self._bytes_there()}, and it can be read up to "
-            f"{readable:.2f} s{of} ({count} frames). Copy it again, or take a part of what is "
-            f"there, with an end of {int(readable * 100) / 100:g} s or less."
+            f"{readable:.2f} s{of} ({count} frames). Copy it again{rest}."
         )
 
     def _bytes_there(self) -> str:

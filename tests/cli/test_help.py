@@ -57,7 +57,7 @@ def test_the_examples_of_the_program_parse() -> None:
 
 
 def test_an_example_that_is_wrong_is_found() -> None:
-    for words in (["caption"], ["caption", "a.png", "--colour"], ["kit", "--jsno"]):
+    for words in (["classify"], ["caption", "a.png", "--colour"], ["kit", "--jsno"]):
         with pytest.raises(SystemExit):
             cli.parsed(words)
 

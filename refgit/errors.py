@@ -9,6 +9,10 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be used: the message names the file, the tensor, found and expected."""
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint is used, in a way or with a loss that the message names."""
+
+
 class TraceError(ValueError):
     """A trace cannot be read or made: the message names the file, found and expected."""
 

@@ -18,8 +18,8 @@ from refgit.errors import CheckpointError
 # "microsoft/git-base-coco": an owner, a slash, a name; nothing that a relative path would have.
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _SMALL_FILES = ["*.json", "vocab.txt"]
-_SAFETENSORS = ["model.safetensors", "model-*.safetensors"]
-_BIN = ["pytorch_model.bin", "pytorch_model-*.bin"]
+_SAFETENSORS = ["model.safetensors", "model-*.safetensors", "adapter_model.safetensors"]
+_BIN = ["pytorch_model.bin", "pytorch_model-*.bin", "adapter_model.bin"]
 
 
 def find_checkpoint(

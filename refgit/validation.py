@@ -13,10 +13,14 @@ import numbers
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 # Names of fields, separated by spaces; what is expected of a value; whether it is that.
 Rule: TypeAlias = tuple[str, str, Callable[[Any], bool]]
+
+_DEVICE = 'where it computes is backend="numpy" (the processor) or backend="cupy" (the GPU)'
+_QUANTISED = 'weights are floating-point numbers; dtype="float16" takes half the memory of float32'
 
 _repr = reprlib.Repr()  # shortens long values, but keeps what fits a line
 _repr.maxstring = _repr.maxother = _repr.maxlong = 200
@@ -177,3 +181,42 @@ def is_biases(value: Any) -> bool:
         return False
     infinite = (math.inf, -math.inf)
     return all(are_ids(ids, 1) and (is_number(x) or x in infinite) for ids, x in pairs)
+
+
+# What other libraries call what is called otherwise here, or what they need and this one does not.
+_ELSEWHERE = {
+    "torch_dtype": 'the numbers it computes in are dtype="float16" (or bfloat16, float32, float64)',
+    "device": _DEVICE,
+    "device_map": _DEVICE,
+    "max_memory": _DEVICE,
+    "framework": _DEVICE,
+    "load_in_8bit": _QUANTISED,
+    "load_in_4bit": _QUANTISED,
+    "quantization_config": _QUANTISED,
+}
+
+
+def refuse_keywords(function: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse keyword arguments that a function does not have, saying what takes their place.
+
+    Parameters
+    ----------
+    function : str
+        Its name.
+    given : mapping
+        What was passed beyond its arguments.
+    known : iterable of str
+        Its arguments.
+
+    Raises
+    ------
+    TypeError
+        Any is given.
+    """
+    for name in given:
+        near = get_close_matches(name, known := list(known), 1)
+        meant = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}."
+        instead = _ELSEWHERE.get(name)
+        if instead is not None:
+            meant = f"here {instead}."
+        raise TypeError(f"{function} has no argument {name!r}; {meant}")

@@ -209,7 +209,7 @@ ARROWS: dict[str, set[str]] = {
     "jobs": {"pipeline", "processing", "version"},
     "layers": set(),
     "model": {
-        "checkpoint", "files", "generation", "hub", "layers", "outputs", "refgit_backends",
+        "checkpoint", "files", "generation", "layers", "outputs", "parts", "refgit_backends",
         "validation",
     },
     "openblas": set(),
@@ -218,8 +218,11 @@ ARROWS: dict[str, set[str]] = {
         "checkpoint", "demo", "files", "html", "hub", "layers", "model", "processing",
         "refgit_backends", "traces", "version",
     },
-    "pipeline": {"demo", "generation", "model", "processing", "refgit_backends", "validation"},
-    "processing": {"files", "hub", "refgit_backends", "validation"},
+    "parts": {"files", "hub"},
+    "pipeline": {
+        "demo", "generation", "model", "parts", "processing", "refgit_backends", "validation",
+    },
+    "processing": {"files", "hub", "parts", "refgit_backends", "validation"},
     "refgit": {"model", "pipeline", "processing", "refgit_backends", "traces", "version"},
     "sizes": {"checkpoint", "model"},
     "testing": {"model"},

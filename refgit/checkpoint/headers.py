@@ -16,7 +16,7 @@ import numpy as np
 
 from refgit.checkpoint.loading import read_weights
 from refgit.checkpoint.safetensors_file import ITEMSIZE, read_entries
-from refgit.checkpoint.torch.file import read_torch, state_dict
+from refgit.checkpoint.torch.file import named_tensors, read_torch
 from refgit.checkpoint.torch.pickle import Storage
 from refgit.errors import CheckpointError
 
@@ -112,7 +112,7 @@ def torch_header(path: Path) -> dict[str, TensorHeader]:
     CheckpointError
         The file is missing or broken, or holds something other than tensors by name.
     """
-    content = state_dict(read_torch(path, _untouched), path)
+    content = named_tensors(read_torch(path, _untouched), path)
     return {name: TensorHeader(_dtype_of(x), x.shape) for name, x in content.items()}
 
 

@@ -16,16 +16,17 @@ from numpy.typing import DTypeLike
 
 from refgit.checkpoint import load_parameters
 from refgit.checkpoint.video_files import save_weights_and_config
-from refgit.hub import find_checkpoint
 from refgit.layers._array_api import Array
 from refgit.layers._operations import Hook, Operations
 from refgit.model.arguments import to_host
 from refgit.model.config import GitConfig, GitVisionConfig
 from refgit.model.parameters import Shapes, flatten, nest, random_parameters
-from refgit.validation import expect, is_integer
+from refgit.parts import find_parts
+from refgit.validation import expect, is_integer, refuse_keywords
 from refgit_backends import Backend, get_backend
 
 FLOAT_DTYPES = ("float16", "float32", "float64", "bfloat16")
+_LOADING = ("path", "backend", "dtype", "kernels", "revision", "token", "base")
 # What config.json says of the file it was read with, no longer true of another.
 _OF_THE_FILE = ("dtype", "torch_dtype", "configuration_files", "transformers_weights")
 
@@ -228,14 +229,18 @@ class PretrainedModel(Generic[C]):
         kernels: str = "auto",
         revision: str | None = None,
         token: str | bool | None = None,
+        base: str | Path | None = None,
+        **others: Any,
     ) -> Self:
-        """Load a model from a checkpoint that transformers or refgit has written.
+        """Load a model from a checkpoint that transformers, peft or refgit has written.
 
         Parameters
         ----------
         path : str or Path
             Directory with config.json and weights; or the id of a repository on the model hub,
-            such as "microsoft/git-base-coco", which is downloaded into huggingface_hub's cache.
+            such as "microsoft/git-base-coco", which is downloaded into huggingface_hub's cache. An
+            adapter of peft (a LoRA) is merged into its base; of a training run's directory the
+            latest checkpoint is taken.
         backend : str, Backend or None
             Where it computes: "numpy", "cupy", ...; None takes REFGIT_BACKEND, else "numpy".
         dtype : str or dtype
@@ -247,19 +252,30 @@ class PretrainedModel(Generic[C]):
             "off" runs only the definitions of refgit/layers.
         revision, token : optional
             Which version to download, and with what right; see `refgit.hub.find_checkpoint`.
+        base : str or Path, optional
+            The model that an adapter changes; by default what its adapter_config.json names.
+        **others
+            Refused, with what stands in their place here.
 
         Raises
         ------
         CheckpointError
             Something is wrong with a file; the message names file, tensor, found and expected.
+        TypeError
+            An argument is one of another library's, such as torch_dtype or device_map.
         """
-        directory = find_checkpoint(path, revision=revision, token=token)
-        config: Any = cls.config_class.from_pretrained(directory)
+        refuse_keywords(f"{cls.__name__}.from_pretrained", others, _LOADING)
+        parts = find_parts(path, base=base, revision=revision, token=token)
+        config: Any = cls.config_class.from_pretrained(parts.model)
         parameters = load_parameters(
-            directory, cls.shapes(config), prefix=cls.prefix, tied=cls.tied(config)
+            parts.model,
+            cls.shapes(config),
+            prefix=cls.prefix,
+            tied=cls.tied(config),
+            adapter=parts.adapter,
         )
         model = cls(config, backend=backend, dtype=dtype, kernels=kernels, _parameters=parameters)
-        model._read_further(directory)
+        model._read_further(parts.model)
         return model
 
     def _read_further(self, directory: Path) -> None:

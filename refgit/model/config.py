@@ -15,8 +15,8 @@ from typing import Any, Self, TypeVar
 
 from refgit.errors import CheckpointError
 from refgit.files import CONFIG_NAME, json_text, read_json, write_whole
-from refgit.hub import find_checkpoint
 from refgit.layers.activation import ACTIVATIONS
+from refgit.parts import find_parts
 from refgit.validation import (
     Rule,
     is_flag,
@@ -201,7 +201,12 @@ class _JsonConfig:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, revision: str | None = None, token: str | bool | None = None
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        base: str | Path | None = None,
     ) -> Self:
         """Read the config.json of a checkpoint; an image encoder's may be a whole model's.
 
@@ -211,6 +216,9 @@ class _JsonConfig:
             A checkpoint directory, or the id of a repository on the model hub.
         revision, token : optional
             Which version to download, and with what right; see `refgit.hub.find_checkpoint`.
+        base : str or Path, optional
+            The model that an adapter changes, whose config it is; by default the one that its
+            adapter_config.json names.
 
         Raises
         ------
@@ -218,8 +226,8 @@ class _JsonConfig:
             The file is missing or broken, or describes another kind of model; or the download
             failed.
         """
-        directory = find_checkpoint(path, weights=False, revision=revision, token=token)
-        return cls._read(directory / CONFIG_NAME)
+        parts = find_parts(path, base=base, weights=False, revision=revision, token=token)
+        return cls._read(parts.model / CONFIG_NAME)
 
     @classmethod
     def _read(cls, path: Path) -> Self:

@@ -12,14 +12,16 @@ from refgit.demo import find_model
 from refgit.generation.classification.labels import LabelSet, prepare_labels
 from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
+from refgit.parts import find_parts
 from refgit.pipeline.batches import Batches
 from refgit.pipeline.labels import RankedLabel, ranked_labels
 from refgit.pipeline.sources import Pixels, Source, read_source
 from refgit.processing import GitProcessor
 from refgit.processing.reading import Reading
-from refgit.validation import expect, is_integer
+from refgit.validation import expect, is_integer, refuse_keywords
 from refgit_backends import Backend
 
+_LOADING = ("name", "max_length", "backend", "dtype", "reading", "decoding", "base", "processor")
 _READING = Reading()
 _DECODING: Mapping[str, Any] = {}
 
@@ -80,6 +82,9 @@ class Captioner:
         dtype: str = "float32",
         reading: Reading = _READING,
         decoding: Mapping[str, Any] = _DECODING,
+        base: str | Path | None = None,
+        processor: str | Path | None = None,
+        **others: Any,
     ) -> Captioner:
         """Load a model and its processor.
 
@@ -94,18 +99,32 @@ class Captioner:
             As for `GitForCausalLM.from_pretrained`.
         reading, decoding
             See `Captioner`.
+        base : str or Path, optional
+            The model that an adapter changes; by default what its adapter_config.json names.
+        processor : str or Path, optional
+            Where the processor is, if not with the model: a directory or a name.
+        **others
+            Refused, with what stands in their place here.
 
         Raises
         ------
         CheckpointError
             There is no such checkpoint, or it is broken.
+        TypeError
+            An argument is one of another library's, such as torch_dtype or device.
         refgit_backends.BackendError
             The backend cannot run here.
         """
-        path = find_model(name)
-        processor = GitProcessor.from_pretrained(path)
-        model = GitForCausalLM.from_pretrained(path, backend=backend, dtype=dtype)
-        return cls(model, processor, max_length, reading=reading, decoding=decoding)
+        refuse_keywords("Captioner.from_pretrained", others, _LOADING)
+        parts = find_parts(find_model(name), base=base, processor=processor)
+        own = GitProcessor.from_pretrained(parts.processor)
+        model = GitForCausalLM.from_pretrained(
+            parts.directory,
+            base=None if parts.adapter is None else parts.model,
+            backend=backend,
+            dtype=dtype,
+        )
+        return cls(model, own, max_length, reading=reading, decoding=decoding)
 
     @property
     def frames(self) -> int | None:

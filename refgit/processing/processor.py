@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from refgit.errors import CheckpointError
-from refgit.hub import find_checkpoint
+from refgit.parts import find_parts
 from refgit.processing.feature import BatchFeature, check_return_tensors
 from refgit.processing.image.processor import CLIPImageProcessor
 from refgit.processing.image.settings import read_image_settings, type_of
 from refgit.processing.text.tokenizer import BertTokenizer
 from refgit.processing.video.processor import VideoMAEImageProcessor
+from refgit.validation import refuse_keywords
 
 ImageProcessor: TypeAlias = CLIPImageProcessor | VideoMAEImageProcessor
 
@@ -81,6 +82,7 @@ class GitProcessor:
         *,
         revision: str | None = None,
         token: str | bool | None = None,
+        **others: Any,
     ) -> GitProcessor:
         """Read both parts from a checkpoint.
 
@@ -88,18 +90,24 @@ class GitProcessor:
         ----------
         directory : str or Path
             A checkpoint directory, or the id of a repository on the model hub, of which the small
-            files are downloaded.
+            files are downloaded. An adapter's may be that of its base, and that of a training
+            run's checkpoint-N in the run's directory.
         revision, token : optional
             Which version to download, and with what right; see `refgit.hub`.
+        **others
+            Refused, with what stands in their place here.
 
         Raises
         ------
         CheckpointError
             If a file is missing or invalid, or names another image processor; or if the download
             failed.
+        TypeError
+            An argument is one of another library's.
         """
-        directory = find_checkpoint(directory, weights=False, revision=revision, token=token)
-        return cls(load_image_processor(directory), BertTokenizer.from_pretrained(directory))
+        refuse_keywords("GitProcessor.from_pretrained", others, ("directory", "revision", "token"))
+        found = find_parts(directory, weights=False, revision=revision, token=token).processor
+        return cls(load_image_processor(found), BertTokenizer.from_pretrained(found))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the files of both parts; transformers reads them again."""

@@ -27,6 +27,7 @@ _PROTOCOL = 1001
 _ZIP_START = b"PK\x03\x04"
 # The pickles come before the storages and are smaller; a broken file may not fill the memory.
 _MOST_BYTES = 1 << 24
+_MOST_DEPTH = 4  # of dicts within dicts
 
 
 def open_torch(path: Path) -> dict[str, Array]:
@@ -64,6 +65,45 @@ def state_dict(content: Any, path: Path) -> dict[str, Array]:
                 "names and whose values are tensors: save model.state_dict()."
             )
     return dict(content)
+
+
+def open_nested(path: Path) -> dict[str, Array]:
+    """Do as `open_torch` with dicts inside the dict too: ``{"model": {"a": x}}`` gives "model.a".
+
+    What is not a tensor, such as the number of an epoch, is passed over.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    CheckpointError
+        As `open_torch`; or there are no tensors.
+    """
+    return named_tensors(read_torch(path), path)
+
+
+def named_tensors(content: Any, path: Path) -> dict[str, Array]:
+    """Return the tensors of dicts within dicts; `path` is for messages.
+
+    Raises
+    ------
+    CheckpointError
+        There are none.
+    """
+    found: dict[str, Array] = {}
+
+    def visit(inside: dict[Any, Any], before: str, depth: int) -> None:
+        for name, x in inside.items():
+            if isinstance(x, np.ndarray):
+                found[f"{before}{name}"] = x
+            elif isinstance(x, dict) and depth < _MOST_DEPTH:  # it may hold itself
+                visit(x, f"{before}{name}.", depth + 1)
+
+    if isinstance(content, dict):
+        visit(content, "", 1)
+    return found or state_dict(content, path)  # which says what it is instead
 
 
 def read_torch(path: Path, elements: Find | None = None) -> Any:

@@ -1,0 +1,1 @@
+"""Adapters of peft: what a training has changed about a model, merged into its weights."""

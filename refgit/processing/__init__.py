@@ -14,6 +14,7 @@ from refgit.processing.feature import BatchFeature
 from refgit.processing.image.file import ImageFileError, load_image
 from refgit.processing.image.processor import CLIPImageProcessor
 from refgit.processing.processor import GitProcessor
+from refgit.processing.reading import Reading
 from refgit.processing.text.tokenizer import BertTokenizer
 from refgit.processing.video.file import read_video
 from refgit.processing.video.opening import VideoFileError
@@ -26,6 +27,7 @@ __all__ = [
     "CLIPImageProcessor",
     "GitProcessor",
     "ImageFileError",
+    "Reading",
     "VideoFileError",
     "VideoMAEImageProcessor",
     "load_image",

@@ -141,7 +141,7 @@ def orientation() -> list[str]:
     for name, image in images.items():
         seen = bytes_seen(image)["refgit" if "refgit" in name else "transformers"]
         same = seen.shape == upright.shape and bool((seen == upright).all())
-        lines.append(f"{name}: {seen.shape[0]} x {seen.shape[1]}, upright: {same}")
+        lines.append(f"{name}: {seen.shape[0]} x {seen.shape[1]}, {'upright' if same else 'lying'}")
     return lines
 
 

@@ -109,7 +109,7 @@ def test_a_single_name_is_not_taken_letter_by_letter(single: Any, captioner: Cap
         captioner.classify(STAR, single)
 
 
-@pytest.mark.parametrize("length", [0, -1, 2.5, "a", None])
+@pytest.mark.parametrize("length", [0, -1, 2.5, "a"])
 def test_a_longest_caption_has_at_least_a_token(length: Any, captioner: Captioner) -> None:
     with pytest.raises(ValueError, match=r"max_length is .*; expected an integer of at least 1"):
         Captioner(captioner.model, captioner.processor, length)

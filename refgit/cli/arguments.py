@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable
 
@@ -170,16 +171,6 @@ def _colour(text: str) -> str:
     return text
 
 
-def add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    """Declare how texts are searched for: options of `generate`."""
-    parser.add_argument_group("decoding", "how a text is searched for")
-
-
-def add_max_length(parser: argparse.ArgumentParser, text: str) -> None:
-    """Declare how long texts may become; `text` is the option's help."""
-    parser.add_argument("--max-length", type=count_of(2), default=50, metavar="N", help=text)
-
-
 def add_images(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Declare the images and videos that a command is asked about; none without `required`."""
     parser.add_argument(
@@ -188,6 +179,7 @@ def add_images(parser: argparse.ArgumentParser, *, required: bool = True) -> Non
         metavar="IMAGE",
         help="image or video file, directory of such files, or - for one on standard input",
     )
+    parser.set_defaults(rest="images")
 
 
 def add_folder_options(parser: argparse.ArgumentParser) -> None:
@@ -240,8 +232,24 @@ def count_of(least: int) -> Callable[[str], int]:
     """Return a type for argparse: integers of at least `least`."""
 
     def count(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of {least} or more")
+        if not (text.isascii() and text.isdecimal()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be an integer >= {least} (got {text!r})")
         return int(text)
 
     return count
+
+
+def number_of(above: float, most: float = math.inf) -> Callable[[str], float]:
+    """Return a type for argparse: numbers above `above`, and at most `most`."""
+
+    def number(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not above < found <= most or math.isinf(found):
+            bound = f" and <= {most:g}" if math.isfinite(most) else ""
+            raise argparse.ArgumentTypeError(f"must be a number > {above:g}{bound} (got {text!r})")
+        return found
+
+    return number

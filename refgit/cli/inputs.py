@@ -8,9 +8,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TypeAlias
 
 from refgit.cli.arguments import STDIN
+from refgit.cli.decoding import decoding_of, in_options
 from refgit.cli.output import one_line, say
 from refgit.cli.terminal import waiting
 from refgit.demo import FOR_PHOTOGRAPHS, NAME, find_model
@@ -26,28 +27,38 @@ Content: TypeAlias = str | bytes | Exception
 _EVERYTHING = Selection()
 
 
-def load_captioner(
-    arguments: argparse.Namespace, *, max_length: int = 50, photographs: bool = True
-) -> Captioner:
+def load_captioner(arguments: argparse.Namespace, *, photographs: bool = True) -> Captioner:
     """Load the model that the arguments name, with its processor.
 
     Where they name none, a line on stderr says that it is the bundled one, and with `photographs`
     which model would do for these.
+
+    Raises
+    ------
+    ValueError
+        There is no such model, or the options of decoding contradict one another.
     """
+    decoding = decoding_of(arguments)
     name = NAME if arguments.model in (None, NAME) else arguments.model
     if arguments.model is None:
         hint = f"; for photographs pass --model {FOR_PHOTOGRAPHS}" if photographs else ""
         say(f"using the bundled model {NAME}, which knows emoji only{hint}.")
     path = find_model(name)  # the hub's client draws bars of its own
     with waiting(f"loading {name}"):
-        return Captioner.from_pretrained(
-            path,
-            max_length=max_length,
-            backend=arguments.backend,
-            dtype=arguments.dtype,
-            reading=reading_of(arguments),
-            decoding=decoding_of(arguments),
-        )
+        try:
+            return Captioner.from_pretrained(
+                path,
+                backend=arguments.backend,
+                dtype=arguments.dtype,
+                reading=reading_of(arguments),
+                decoding=decoding,
+                prompt=getattr(arguments, "prompt", None),
+                scores=getattr(arguments, "scores", False),
+            )
+        except ValueError as error:
+            if type(error) is not ValueError:  # nothing that an option is to blame for
+                raise
+            raise ValueError(in_options(str(error))) from error
 
 
 def reading_of(arguments: argparse.Namespace) -> Reading:
@@ -63,12 +74,6 @@ def reading_of(arguments: argparse.Namespace) -> Reading:
         start=arguments.start,
         end=arguments.end,
     )
-
-
-def decoding_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what `add_decoding_options` has parsed, as keyword arguments of `generate`."""
-    del arguments
-    return {}
 
 
 def refuse_stdin_twice(names: Sequence[str]) -> None:

@@ -102,7 +102,7 @@ class _Parser(argparse.ArgumentParser):
             return
         names = [str(choice) for choice in action.choices]
         raise argparse.ArgumentError(
-            action, f"{value!r} is none of {', '.join(names)}{_meant(str(value), names)}"
+            action, f"must be one of {', '.join(names)} (got {value!r}){_meant(str(value), names)}"
         )
 
 
@@ -141,8 +141,16 @@ class _Commands(argparse._SubParsersAction):  # type: ignore[type-arg]  # argpar
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the arguments; the command's own parser complains of what no parser knows."""
+    """Parse the arguments; the command's own parser complains of what no parser knows.
+
+    Where a command takes a list of arguments it may name that list (`rest`): what comes after an
+    option then belongs to it too, as in ``refgit caption a.png --json b.png``.
+    """
     arguments, rest = _parser()[0].parse_known_args(argv)
+    last = getattr(arguments, "rest", None)
+    if last is not None and not any(word.startswith("-") and word != "-" for word in rest):
+        getattr(arguments, last).extend(rest)  # what came after an option
+        rest = []
     if rest:
         own: _Parser = arguments.parser
         options = [name for action in own._actions for name in action.option_strings]

@@ -6,14 +6,17 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 from refgit.cli.terminal import make_way
 from refgit.errors import MediaFileError
 from refgit.errors import reason as reason_of
+
+if TYPE_CHECKING:
+    from refgit.pipeline import WrittenText
 
 # Unicode categories: control characters, halves of surrogate pairs, line and paragraph separators.
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
@@ -88,15 +91,29 @@ class Failures:
         except OutputError:
             raise
         except Exception as error:
-            if self.debug:
-                raise
-            self.count += 1
-            why = reason(error)
-            if not isinstance(error, MediaFileError) and not why.startswith(f"{name}:"):
-                why = f"{name}: {why}"
+            self.add(name, error, **entries)
+
+    def add(self, name: str, error: Exception, *, silent: bool = False, **entries: Any) -> None:
+        """Say why something failed; see `tolerated`.
+
+        Parameters
+        ----------
+        name, **entries
+            See `tolerated`.
+        error : Exception
+        silent : bool
+            Leave stderr out, since it has been said before.
+        """
+        if self.debug:
+            raise error
+        self.count += 1
+        why = reason(error)
+        if not isinstance(error, MediaFileError) and not why.startswith(f"{name}:"):
+            why = f"{name}: {why}"
+        if not silent:
             say(why)
-            if self.json:
-                print_json(**entries, error=why)
+        if self.json:
+            print_json(**entries, error=reason_of(error))
 
     @property
     def exit_code(self) -> int:
@@ -121,10 +138,39 @@ def human_bytes(count: int, digits: str = ".4g") -> str:
 
 def print_json(**entries: Any) -> None:
     """Print one JSON object on one line."""
-    put(json.dumps(entries))  # ASCII, so one line on every terminal
+    text = json.dumps(entries, ensure_ascii=False)
+    if not text.isascii():
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        text = "".join(c if _is_shown(c, encoding) else json.dumps(c)[1:-1] for c in text)
+    put(text)
 
 
-def print_as_it_comes(texts: Iterator[str], before: str = "") -> None:
+def _is_shown(letter: str, encoding: str) -> bool:
+    """Whether a terminal with this encoding shows the letter, and as a part of the line."""
+    if category(letter) in _UNPRINTABLE:
+        return False
+    try:
+        letter.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def print_texts(texts: Sequence[WrittenText], before: str = "") -> None:
+    """Print a line for each text; behind it, after tabs, its score and their sum where it has them.
+
+    Parameters
+    ----------
+    texts : sequence of WrittenText
+    before : str
+        What each line begins with.
+    """
+    for text in texts:
+        numbers = "" if text.score is None else f"\t{text.score:.4f}\t{text.log_probability:.4f}"
+        put(f"{before}{text.text}{numbers}")
+
+
+def print_as_it_comes(texts: Iterator[str], before: str = "") -> str:
     """Print a text that grows: word by word on a terminal, in one line at the end elsewhere.
 
     Parameters
@@ -133,6 +179,11 @@ def print_as_it_comes(texts: Iterator[str], before: str = "") -> None:
         The text so far, again and again.
     before : str
         What the line begins with.
+
+    Returns
+    -------
+    str
+        The whole text.
     """
     live, shown, text = sys.stdout is not None and sys.stdout.isatty(), "", ""
     for text in texts:
@@ -146,3 +197,4 @@ def print_as_it_comes(texts: Iterator[str], before: str = "") -> None:
     else:  # over what was shown, if that is a single line of the terminal
         single = len(before + shown) < shutil.get_terminal_size().columns
         put(("\r" if single else "\n") + before + text)
+    return text

@@ -6,7 +6,7 @@ reads image and text jointly, as in training ("teacher forcing"). Both give the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from refgit.traces.names import TensorName
 from refgit_backends import to_numpy
 
 ALTERNATIVES = 10
+_DECODING: Mapping[str, Any] = {}
 
 
 def explain(
@@ -32,7 +33,10 @@ def explain(
     processor: GitProcessor,
     image: Any,
     text: str | None = None,
-    max_length: int = 50,
+    max_length: int | None = None,
+    *,
+    decoding: Mapping[str, Any] = _DECODING,
+    prompt: str | None = None,
 ) -> Explanation:
     """Record what a model does with an image, token by token.
 
@@ -44,8 +48,8 @@ def explain(
         One image or video; see `refgit.pipeline.Captioner`.
     text : str, optional
         What to explain; by default what the model writes. The opening and the end token are added.
-    max_length : int
-        Longest text that the model writes, in tokens, the opening one included.
+    max_length, decoding, prompt
+        How the model writes; see `refgit.pipeline.Captioner`.
 
     Returns
     -------
@@ -62,7 +66,9 @@ def explain(
         pixels = Captioner(model, processor).read(image)
     except SeveralImagesError as error:
         raise ExplainError(f"{error} Explain one after the other.") from error
-    return explain_pixels(model, processor, pixels, text, max_length)
+    return explain_pixels(
+        model, processor, pixels, text, max_length, decoding=decoding, prompt=prompt
+    )
 
 
 def explain_pixels(
@@ -70,14 +76,17 @@ def explain_pixels(
     processor: GitProcessor,
     pixel_values: Any,
     text: str | None = None,
-    max_length: int = 50,
+    max_length: int | None = None,
+    *,
+    decoding: Mapping[str, Any] = _DECODING,
+    prompt: str | None = None,
 ) -> Explanation:
     """Do what `explain` does, with an image that the processor has been through.
 
     Parameters
     ----------
     pixel_values : array (1, 3, H, W) or (1, F, 3, H, W)
-    model, processor, text, max_length
+    model, processor, text, max_length, decoding, prompt
         See `explain`.
     """
     pixels = model.checked_pixels(pixel_values, any_size=processor.keeps_aspect_ratio)
@@ -86,7 +95,10 @@ def explain_pixels(
             f"there are {pixels.shape[0]} images; expected one. Explain one after the other."
         )
     room = model.config.text_room(model.count_image_tokens(pixels))
-    captioner = Captioner(model, processor, min(max_length, room))
+    captioner = Captioner(model, processor, max_length, decoding=decoding, prompt=prompt)
+    if captioner.max_length > room:  # an image of another size, and relative positions
+        options = {k: v for k, v in decoding.items() if k not in ("max_length", "max_new_tokens")}
+        captioner = Captioner(model, processor, room, decoding=options, prompt=prompt)
     ids = _written(captioner, pixel_values) if text is None else _given(captioner, text, room)
     states, scores = _pass(model, pixels, ids[:-1], any_size=processor.keeps_aspect_ratio)
     patch = model.config.vision_config.patch_size

@@ -69,7 +69,7 @@ def describe_job(
         "rows": sum(map(len, parts)),
         "max_length": captioner.max_length,
         "reading": asdict(captioner.reading),
-        "decoding": dict(captioner.decoding),
+        "decoding": captioner.settings,
         "text": dict(text),
         "format": form,
         **more,

@@ -27,7 +27,7 @@ def caption_dataset(
     column: str = "image",
     batch_size: int = 8,
     concurrency: int = 1,
-    max_length: int = 50,
+    max_length: int | None = None,
     workers: int = 1,
     backend: str | None = None,
     dtype: str = "float32",
@@ -48,8 +48,8 @@ def caption_dataset(
         Images that are captioned at once; captions do not depend on it.
     concurrency : int
         Actors, each of which holds the model.
-    max_length : int
-        Longest caption in tokens, the opening one included.
+    max_length : int, optional
+        See `refgit.pipeline.Captioner`.
     workers : int
         Threads of an actor that decode images.
     backend, dtype : optional
@@ -69,8 +69,7 @@ def caption_dataset(
     ImportError
         Ray is not installed.
     JobError
-        When it runs: there is no such column, one of the result's names is taken, or the
-        checkpoint samples, whose random numbers would depend on Ray's order.
+        When it runs: there is no such column, or one of the result's names is taken.
     """
     try:
         import ray.data
@@ -101,12 +100,7 @@ class CaptionActor:
 
     def __init__(self, *, model: str | None, column: str, workers: int, **options: Any) -> None:
         self.captioner = Captioner.from_pretrained(model, **options)
-        if self.captioner.model.generation_config.do_sample:
-            raise JobError(
-                f"the generation_config.json of {model} asks for tokens to be drawn at random "
-                "(do_sample), so captions would depend on Ray's order; expected a checkpoint "
-                "without it."
-            )
+        self.captioner.make_reproducible()  # whatever order Ray takes
         self.column = column
         self._pool = ThreadPoolExecutor(workers, "refgit-decode")
 

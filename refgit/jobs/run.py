@@ -6,7 +6,6 @@ most two batches and one for each thread, so memory does not grow with the job.
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections import deque
@@ -14,7 +13,6 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
-from zlib import crc32
 
 from refgit.errors import JobError
 from refgit.jobs.batching import BatchSize
@@ -22,6 +20,7 @@ from refgit.jobs.journal.journal import Journal
 from refgit.jobs.rows import Row, row_of
 from refgit.jobs.sources import Item
 from refgit.pipeline import Captioner, Pixels
+from refgit.pipeline.texts import row_fields
 
 Decoded = tuple[Item, Pixels | Exception]
 
@@ -51,6 +50,7 @@ def run_job(
     JobError
         Memory or disk are full. The rows so far are kept, as after a kill.
     """
+    captioner.make_reproducible()
     advance(journal.rows, journal.total)
     batches = caption_items(journal.todo(), captioner, workers=workers, batch_size=batch_size)
     with closing(batches):
@@ -146,21 +146,15 @@ def _caption(batch: list[Decoded], captioner: Captioner, batch_size: BatchSize) 
     good = [item for item, pixels in batch if not isinstance(pixels, Exception)]
     started = time.perf_counter()
     try:
-        texts = captioner.write(
-            [pixels for _, pixels in batch], [seed_of(item.name) for item, _ in batch]
-        )
+        found = captioner.write_texts([pixels for _, pixels in batch])
     except MemoryError as error:
         raise JobError(
             f"there is not enough memory to caption a single image, {good[0].name} or one after it."
         ) from error
     batch_size.record(len(good), time.perf_counter() - started, captioner.largest)
-    pairs = zip(batch, texts, strict=True)
-    return [row_of(item.index, item.name, text) for (item, _), text in pairs]
-
-
-def seed_of(name: str) -> int:
-    """The seed of an image's random numbers, where captions are drawn: its name's checksum.
-
-    So a caption depends neither on when it is drawn nor on the images before it.
-    """
-    return crc32(os.fsencode(name))
+    return [
+        row_of(item.index, item.name, texts)
+        if isinstance(texts, Exception)
+        else row_of(item.index, item.name, texts[0].text, **row_fields(texts))
+        for (item, _), texts in zip(batch, found, strict=True)
+    ]

@@ -10,5 +10,6 @@ The commands, jobs on one machine and on many, and the explorer all take this wa
 from refgit.pipeline.captioner import Captioner
 from refgit.pipeline.labels import RankedLabel
 from refgit.pipeline.sources import Pixels, Source
+from refgit.pipeline.texts import WrittenText
 
-__all__ = ["Captioner", "Pixels", "RankedLabel", "Source"]
+__all__ = ["Captioner", "Pixels", "RankedLabel", "Source", "WrittenText"]

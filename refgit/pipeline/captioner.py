@@ -14,14 +14,20 @@ from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.parts import find_parts
 from refgit.pipeline.batches import Batches
+from refgit.pipeline.decoding import ANSWER, CAPTION, derived_seed
 from refgit.pipeline.labels import RankedLabel, ranked_labels
 from refgit.pipeline.sources import Pixels, Source, read_source
+from refgit.pipeline.texts import WrittenText
+from refgit.pipeline.writer import Writer
 from refgit.processing import GitProcessor
 from refgit.processing.reading import Reading
-from refgit.validation import expect, is_integer, refuse_keywords
+from refgit.validation import expect, refuse_keywords
 from refgit_backends import Backend
 
-_LOADING = ("name", "max_length", "backend", "dtype", "reading", "decoding", "base", "processor")
+_LOADING = (
+    "name", "max_length", "backend", "dtype", "reading", "decoding", "prompt", "scores", "base",
+    "processor",
+)  # fmt: skip
 _READING = Reading()
 _DECODING: Mapping[str, Any] = {}
 
@@ -33,13 +39,27 @@ class Captioner:
     ----------
     model : GitForCausalLM
     processor : GitProcessor
-    max_length : int
-        Longest caption in tokens, the opening one included; less where the model has fewer
-        positions.
+    max_length : int, optional
+        Longest text in tokens, the opening one and those of the prompt included; less where the
+        model has fewer positions. By default what `decoding` says, or else the checkpoint's
+        generation_config.json; where neither does, 50 for captions, and for answers 20 more than
+        the question has.
     reading : Reading
         How files are read.
     decoding : mapping of str to object
         Options of every caption and answer, as `generate` takes them, such as ``num_beams=3``.
+        With ``num_return_sequences=3`` an image has three texts: of a beam search, which then has
+        three beams unless it is told otherwise, the best; or as many as are drawn. A `seed` here
+        makes what is drawn depend only on it and on the image.
+    prompt : str, optional
+        What every caption begins with; it is a part of the caption.
+    scores : bool
+        Find how likely the texts of `write_texts` and `answers` are.
+
+    Attributes
+    ----------
+    max_length : int
+        Longest caption in tokens, as the above comes to.
 
     Examples
     --------
@@ -52,36 +72,55 @@ class Captioner:
     -----
     A *source* is a path, an encoded image as bytes or as a binary stream, a PIL image, an array
     (H, W, 3), or the frames of a video. An error in the place of a source is raised when it is
-    read. Texts are written as the checkpoint's generation_config.json says, one per image.
+    read. Texts are written as the checkpoint's generation_config.json says and `decoding` changes,
+    one per image unless `decoding` asks for more.
     """
 
     def __init__(
         self,
         model: GitForCausalLM,
         processor: GitProcessor,
-        max_length: int = 50,
+        max_length: int | None = None,
         *,
         reading: Reading = _READING,
         decoding: Mapping[str, Any] = _DECODING,
+        prompt: str | None = None,
+        scores: bool = False,
     ) -> None:
-        whole = is_integer(max_length, least=1)
-        expect("max_length", max_length, whole, "an integer of at least 1")
-        self.model, self.processor = model, processor
+        self.model, self.processor, self.scores = model, processor, scores
         self.reading, self.decoding = reading, dict(decoding)
-        config = model.config
-        self.max_length = min(max_length, config.text_room(config.num_image_tokens()))
+        if max_length is not None:
+            self.decoding["max_length"] = max_length
+        self._begins_with = prompt
+        self._prompt = None if prompt is None else self.prompt(prompt)
+        self._writer = Writer(model, processor, self.decoding)
+        self._room = model.config.text_room(model.config.num_image_tokens())
+        begins = len(self._prompt or [0])
+        self.max_length = self._writer.longest(begins, self._room, CAPTION)
+        self._refuse_long(begins)
+        self._writer.check(begins, self._room, CAPTION)
         self._batches = Batches()
+
+    def _refuse_long(self, prompt: int) -> None:
+        if 1 < prompt >= self.max_length:
+            raise ValueError(
+                f"the prompt is {prompt} tokens, the opening one included, and a caption may have "
+                f"{self.max_length}; expected a shorter prompt or a larger max_length (the model "
+                f"has positions for {self._room})."
+            )
 
     @classmethod
     def from_pretrained(
         cls,
         name: str | Path | None = None,
         *,
-        max_length: int = 50,
+        max_length: int | None = None,
         backend: str | Backend | None = None,
         dtype: str = "float32",
         reading: Reading = _READING,
         decoding: Mapping[str, Any] = _DECODING,
+        prompt: str | None = None,
+        scores: bool = False,
         base: str | Path | None = None,
         processor: str | Path | None = None,
         **others: Any,
@@ -92,12 +131,12 @@ class Captioner:
         ----------
         name : str or Path, optional
             Checkpoint directory or name on the model hub; the bundled model by default.
-        max_length : int
+        max_length : int, optional
             See `Captioner`.
         backend : str or Backend, optional
         dtype : str
             As for `GitForCausalLM.from_pretrained`.
-        reading, decoding
+        reading, decoding, prompt, scores
             See `Captioner`.
         base : str or Path, optional
             The model that an adapter changes; by default what its adapter_config.json names.
@@ -110,6 +149,8 @@ class Captioner:
         ------
         CheckpointError
             There is no such checkpoint, or it is broken.
+        ValueError
+            The options contradict one another; the message names them.
         TypeError
             An argument is one of another library's, such as torch_dtype or device.
         refgit_backends.BackendError
@@ -124,7 +165,9 @@ class Captioner:
             backend=backend,
             dtype=dtype,
         )
-        return cls(model, own, max_length, reading=reading, decoding=decoding)
+        return cls(
+            model, own, max_length, reading=reading, decoding=decoding, prompt=prompt, scores=scores
+        )
 
     @property
     def frames(self) -> int | None:
@@ -132,9 +175,17 @@ class Captioner:
         return self.model.config.num_image_with_embedding
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What the texts depend on besides the model, the image and `max_length`."""
+        lengths = ("max_length", "max_new_tokens")
+        found = {k: v for k, v in self.decoding.items() if k not in lengths}
+        more = {"prompt": self._begins_with, "scores": self.scores}
+        return found | {k: v for k, v in more.items() if v not in (None, False)}
+
+    @property
     def samples(self) -> bool:
         """Whether tokens are drawn at random."""
-        return self.model.generation_config.do_sample
+        return self._writer.samples
 
     @property
     def largest(self) -> int | None:
@@ -192,7 +243,7 @@ class Captioner:
         source
             See `Captioner`.
         seed : int, optional
-            Of the random numbers, where the checkpoint samples.
+            Of the random numbers, where tokens are drawn.
 
         Raises
         ------
@@ -240,7 +291,8 @@ class Captioner:
         images : sequence of arrays
             As `read_or_error` returns them.
         seeds : sequence of int, optional
-            One per image; they matter where the checkpoint samples.
+            One per image; they matter where tokens are drawn. By default they follow from the
+            captioner's and the image; without one they differ from call to call.
 
         Returns
         -------
@@ -252,17 +304,76 @@ class Captioner:
         MemoryError
             There is not enough for a single image.
         """
+        found = self.write_texts(images, seeds)
+        return [x if isinstance(x, Exception) else x[0].text for x in found]
 
-        def caption(several: Sequence[Pixels], i: int) -> list[str]:
-            seed = None if seeds is None or not self.samples else seeds[i]
-            return self._texts(np.concatenate(several), seed)
+    def write_texts(
+        self,
+        images: Sequence[Pixels | Exception],
+        seeds: Sequence[int] | None = None,
+        **changes: Any,
+    ) -> list[list[WrittenText] | Exception]:
+        """Do as `write`, and return all texts of an image, and how likely they are.
 
-        return self._batches.map(images, caption, apart=self.samples)
+        Parameters
+        ----------
+        images, seeds
+            See `write`.
+        **changes
+            Options in the place of the captioner's, such as ``do_sample=True``.
 
-    def _texts(self, pixels: Pixels, seed: int | None) -> list[str]:
-        ids = [row[1:] for row in self.token_ids(pixels, seed)]
-        texts = self.processor.batch_decode(ids, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        Returns
+        -------
+        list of (list of WrittenText) or Exception
+            For each image its texts, the best first or as they were drawn; or the error.
+
+        Raises
+        ------
+        MemoryError
+            There is not enough for a single image.
+        """
+        writer = self._writer
+        if changes:
+            writer = Writer(self.model, self.processor, {**self.decoding, **changes})
+
+        def write(several: Sequence[Pixels], i: int) -> list[list[WrittenText]]:
+            pixels = np.concatenate(several)
+            seed = None if seeds is None or not writer.samples else seeds[i]
+            return self._texts(writer, pixels, seed)
+
+        # Sampling several batch rows from one generator would tie each to its neighbours.
+        return self._batches.map(images, write, apart=writer.samples)
+
+    def _texts(self, writer: Writer, pixels: Pixels, seed: int | None) -> list[list[WrittenText]]:
+        """Caption images of one size."""
+        seed = self.seed_of(pixels) if seed is None else seed
+        image = self._image(pixels)
+        return writer.write(image, self._prompt, self._room, CAPTION, seed=seed, scores=self.scores)
+
+    def seed_of(self, pixels: Pixels, question: str = "") -> int | None:
+        """Return the seed of the texts below an image, where tokens are drawn.
+
+        It follows from the captioner's seed and what the texts are about, so they depend neither on
+        the order of the images, nor on which share a batch, nor on an interruption.
+
+        Parameters
+        ----------
+        pixels : float32 array (1, ...)
+        question : str
+
+        Returns
+        -------
+        int or None
+            None where the captioner has no seed.
+        """
+        if self._writer.seed is None:
+            return None
+        return derived_seed(self._writer.seed, pixels.tobytes(), question.encode(errors="replace"))
+
+    def make_reproducible(self) -> None:
+        """Take 0 for the seed where tokens are drawn and no seed was given."""
+        if self.samples and self._writer.seed is None:
+            self._writer.seed = 0
 
     def token_ids(self, pixels: Pixels, seed: int | None = None) -> list[list[int]]:
         """Caption images of one size, in token ids.
@@ -271,25 +382,16 @@ class Captioner:
         ----------
         pixels : float32 array (B, 3, H, W) or (B, F, 3, H, W)
         seed : int, optional
-            Of the random numbers, where the checkpoint samples.
+            Of the random numbers, where tokens are drawn.
 
         Returns
         -------
         list of B lists of int
             The opening token, the caption, and its end token unless `max_length` cut it off.
         """
-        model = self.model
-        found = model.generate(
-            **self._image(pixels),
-            max_length=self.max_length,
-            num_return_sequences=1,
-            return_dict_in_generate=False,
-            tokenizer=self.processor.tokenizer,
-            seed=seed,
-            **self.decoding,
-        )
-        ends = model.generation_config.eos_ids
-        return [_until_end(ids, ends) for ids in model.backend.to_numpy(found).tolist()]
+        before = self.prompt(None) if self._prompt is None else self._prompt
+        found = self._texts(self._writer, pixels, seed)
+        return [[*before, *texts[0].token_ids] for texts in found]
 
     def stream(self, source: Source) -> Iterator[str]:
         """Caption one image or video, token by token.
@@ -310,7 +412,10 @@ class Captioner:
         ValueError, TypeError, ImportError
             As `caption`.
         """
-        return self._stream(**self._image(self.read(source)), max_length=self.max_length)
+        pixels = self.read(source)
+        return self._writer.stream(
+            self._image(pixels), self._prompt, self._room, CAPTION, seed=self.seed_of(pixels)
+        )
 
     def _image(self, pixels: Pixels) -> dict[str, Any]:
         """The arguments of the model that an image is."""
@@ -318,17 +423,6 @@ class Captioner:
             "pixel_values": pixels,
             "interpolate_pos_encoding": self.processor.keeps_aspect_ratio,
         }
-
-    def _stream(self, **options: Any) -> Iterator[str]:
-        """Write one text, as it grows; the options are `generate`'s."""
-        model, tokenizer = self.model, self.processor.tokenizer
-        options |= {"num_return_sequences": 1, "tokenizer": tokenizer, **self.decoding}
-        if model.generation_config.num_beams == 1:
-            return ((token.text or "").strip() for token in model.stream(**options))
-        found = model.generate(**options, return_dict_in_generate=False)
-        prompt = len(options.get("input_ids", [[0]])[0])
-        ids = model.backend.to_numpy(found)[:, prompt:]
-        return iter([self.processor.batch_decode(ids, skip_special_tokens=True)[0].strip()])
 
     # ---- questions
 
@@ -340,15 +434,26 @@ class Captioner:
         ValueError, TypeError, ImportError
             As `read`; or the model cannot take the image.
         """
-        return self.model.encode_image(**self._image(self.read(source)))
+        return self.encode_pixels(self.read(source))
 
-    def ask(self, image: Source | KeyValueCache, question: str, max_new_tokens: int = 20) -> str:
+    def encode_pixels(self, pixels: Pixels) -> KeyValueCache:
+        """Do as `encode`, with what `read` has returned."""
+        return self.model.encode_image(**self._image(pixels))
+
+    def ask(
+        self, image: Source | KeyValueCache, question: str, max_new_tokens: int | None = None
+    ) -> str:
         """Answer a question about an image or video; see `stream_answer`."""
         *_, text = "", *self.stream_answer(image, question, max_new_tokens)
         return text
 
     def stream_answer(
-        self, image: Source | KeyValueCache, question: str, max_new_tokens: int = 20
+        self,
+        image: Source | KeyValueCache,
+        question: str,
+        max_new_tokens: int | None = None,
+        *,
+        seed: int | None = None,
     ) -> Iterator[str]:
         """Answer a question about an image or video, token by token.
 
@@ -357,8 +462,12 @@ class Captioner:
         image
             What `encode` returned, which is left as it was, or a source; see `Captioner`.
         question : str
-        max_new_tokens : int
-            Longest answer; less where the model has fewer positions.
+        max_new_tokens : int, optional
+            Longest answer; less where the model has fewer positions. By default as `Captioner`
+            says.
+        seed : int, optional
+            Of the random numbers, where tokens are drawn, such as `seed_of` returns. By default it
+            follows from the captioner's and the question.
 
         Returns
         -------
@@ -370,20 +479,65 @@ class Captioner:
         ValueError
             The question is empty, or leaves no positions for an answer.
         """
+        writer, call = self._question(image, question, max_new_tokens, seed)
+        return writer.stream(**call)
+
+    def answers(
+        self,
+        image: Source | KeyValueCache,
+        question: str,
+        max_new_tokens: int | None = None,
+        *,
+        seed: int | None = None,
+    ) -> list[WrittenText]:
+        """Answer a question, and return all answers asked for, and how likely they are.
+
+        Parameters
+        ----------
+        image, question, max_new_tokens, seed
+            See `stream_answer`.
+
+        Returns
+        -------
+        list of WrittenText
+            The best first, or as they were drawn.
+        """
+        writer, call = self._question(image, question, max_new_tokens, seed)
+        (found,) = writer.write(**call, scores=self.scores)
+        return found
+
+    def _question(
+        self,
+        image: Source | KeyValueCache,
+        question: str,
+        max_new_tokens: int | None,
+        seed: int | None,
+    ) -> tuple[Writer, dict[str, Any]]:
+        """What is to write the answer, and its arguments."""
         prompt = self.prompt(question, "the question")
         cache = image if isinstance(image, KeyValueCache) else self.encode(image)
-        room = self.model.config.text_room(cache.image_length) - len(prompt)
-        if room < 1:
+        room = self.model.config.text_room(cache.image_length)
+        if room <= len(prompt):
             raise ValueError(
                 f"the question is {len(prompt)} tokens, its opening one included; this model has "
-                f"positions for {len(prompt) + room}, the answer included. Ask a shorter one."
+                f"positions for {room}, the answer included. Ask a shorter one."
             )
-        return self._stream(
-            past_key_values=cache,
-            input_ids=[prompt],
-            attention_mask=[[1] * len(prompt)],  # a question may contain [PAD]
-            max_new_tokens=min(max_new_tokens, room),
-        )
+        writer = self._writer
+        if max_new_tokens is not None:
+            options = {k: v for k, v in self.decoding.items() if k != "max_length"}
+            writer = Writer(
+                self.model, self.processor, {**options, "max_new_tokens": max_new_tokens}
+            )
+        most = writer.longest(len(prompt), room, ANSWER)
+        if most <= len(prompt):
+            raise ValueError(
+                f"the question is {len(prompt)} tokens, its opening one included, and max_length "
+                f"is {most}, the answer included; expected more, or max_new_tokens in its place."
+            )
+        if seed is None and writer.seed is not None:
+            seed = derived_seed(writer.seed, question.encode(errors="replace"))
+        call = {"image": {"past_key_values": cache}, "prompt": prompt, "room": room}
+        return writer, {**call, "default": ANSWER, "seed": seed, "shown": False}
 
     def prompt(self, text: str | None, name: str = "the prompt") -> list[int]:
         """Return the token ids that a text is to begin with: the opening token, then `text`.
@@ -480,9 +634,3 @@ def _refuse_single(name: str, values: Any, expected: str) -> None:
     """Refuse a string, whose letters would be taken one by one, and what is not iterable."""
     single = isinstance(values, str | bytes) or not isinstance(values, Iterable)
     expect(name, values, not single, expected, error=TypeError)
-
-
-def _until_end(ids: list[int], ends: Sequence[int]) -> list[int]:
-    """Leave out the padding that a batch row has because its neighbours are longer."""
-    stop = next((i for i, token in enumerate(ids) if i and token in ends), len(ids))
-    return ids[: stop + 1]

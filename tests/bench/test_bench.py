@@ -157,7 +157,7 @@ def test_a_busy_machine_is_mentioned(
         (["--peers", "transformers", "--peer-python", "transformers"], "expected NAME=PATH"),
         (["--peers", "transformers", "--peer-python", "transformers=/no/python"], "there is no"),
         (["--clock", "processor", "--threads", "2"], "expected --threads 1"),
-        (["--repeats", "0"], "'0' is not an integer of 1 or more"),
+        (["--repeats", "0"], "must be an integer >= 1 (got '0')"),
     ],
 )
 def test_wrong_arguments_are_named_before_anything_runs(

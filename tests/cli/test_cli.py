@@ -144,8 +144,8 @@ def test_json_prints_an_object_a_line(run: Run, captions: list[str], tmp_path: P
     code, out, err = run(*files, "--json")
     assert (code, err) == (0, [])
     assert [json.loads(line) for line in out] == [
-        {"image": str(file), "caption": caption}
-        for file, caption in zip(files, captions, strict=False)
+        {"index": i, "image": str(file), "caption": caption, "error": None}
+        for i, (file, caption) in enumerate(zip(files, captions, strict=False))
     ]
 
 
@@ -153,7 +153,8 @@ def test_json_of_one_image_names_it_too(run: Run, captions: list[str], tmp_path:
     file = picture(tmp_path / "a.png")
     code, (line,), err = run(file, "--json")
     assert (code, err) == (0, [])
-    assert json.loads(line) == {"image": str(file), "caption": captions[0]}
+    row = {"index": 0, "image": str(file), "caption": captions[0], "error": None}
+    assert list(json.loads(line).items()) == list(row.items())  # as a job's row, in its order
 
 
 @pytest.mark.parametrize("length", [2, 3, 7])
@@ -294,7 +295,8 @@ def test_json_carries_the_error_in_its_place(
     first, second = map(json.loads, out)
     assert first["image"] == str(bad)
     assert str(bad) in first["error"]
-    assert second == {"image": str(good), "caption": captions[0]}
+    assert first["caption"] is None
+    assert second == {"index": 1, "image": str(good), "caption": captions[0], "error": None}
 
 
 def test_a_broken_image_in_a_directory_does_not_stop_the_others(

@@ -144,7 +144,8 @@ def test_the_checkpoints_way_of_writing_is_kept_to(
 def test_json_holds_image_question_and_answer(run: Run) -> None:
     code, (line,), err = run("ask", STAR, QUESTION, "--json")
     assert (code, err) == (0, [])
-    assert json.loads(line) == {"image": STAR, "question": QUESTION, "answer": "travel and places"}
+    row = {"index": 0, "image": STAR, "question": QUESTION, "answer": "travel and places"}
+    assert json.loads(line) == {**row, "error": None}
 
 
 @pytest.mark.parametrize(
@@ -174,12 +175,21 @@ def test_a_question_may_fill_all_positions_but_one(
     assert len(line.split()) <= 1
 
 
-def test_an_image_that_fails_is_one_line_and_exit_code_2(run: Run, tmp_path: Path) -> None:
+def test_an_image_that_fails_is_one_line_and_the_others_are_asked_about(
+    run: Run, tmp_path: Path
+) -> None:
     (tmp_path / "text.png").write_text("no image")
     for name in ("missing.png", "text.png"):
-        code, out, (line,) = run("ask", tmp_path / name, QUESTION)
-        assert (code, out) == (2, [])
+        code, out, (line,) = run("ask", tmp_path / name, QUESTION, "and?")
+        assert (code, out) == (1, [])
         assert name in line
+        code, out, (line,) = run("ask", tmp_path / name, STAR, QUESTION)
+        assert (code, out) == (1, [f"{STAR}\ttravel and places"])
+        code, out, (line,) = run("ask", tmp_path / name, STAR, QUESTION, "--json")
+        failed, row = map(json.loads, out)
+        assert failed["answer"] is None
+        assert name in failed["error"]
+        assert list(failed) == list(row) == ["index", "image", "question", "answer", "error"]
 
 
 # ---- videos

@@ -105,7 +105,7 @@ def test_every_argument_that_stands_for_a_file_is_marked() -> None:
     completion.mark_files(parser, "a file", "a directory")
     (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     words = {
-        "NAME", "N", "X", "SIZE", "TEXT", "QUESTION", "PATTERN", "SHELL", None,
+        "NAME", "N", "X", "SIZE", "TEXT", "PATTERN", "SHELL", None,
     }  # fmt: skip
     plain = {
         a.metavar

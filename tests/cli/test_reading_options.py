@@ -121,8 +121,8 @@ def test_limits_are_lifted_on_request(
         ),
         (["--background", "whit"], "(got 'whit'; did you mean white?)"),
         (["--background", "#ff000080"], "(got '#ff000080')"),
-        (["--max-pixels", "0"], "argument --max-pixels: '0'"),
-        (["--truncated", "yes"], "argument --truncated: 'yes'"),
+        (["--max-pixels", "0"], "argument --max-pixels: must be an integer >= 1 (got '0')"),
+        (["--truncated", "yes"], "argument --truncated: must be one of error, ok (got 'yes')"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_the_work(

@@ -115,7 +115,7 @@ def test_a_size_that_is_none_is_refused(
     with pytest.raises(SystemExit) as stopped:
         command("--image", STAR, "--out", "t.safetensors", f"--max-bytes={size}")
     assert stopped.value.code == 2
-    assert "is not a size such as" in capsys.readouterr().err
+    assert "must be a size such as 500000, 500M or 2G (got" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "bytes_"), [("500", 500), ("1.5k", 1500), ("2GB", 2 * 10**9)])

@@ -691,7 +691,7 @@ def test_text_only_prints_and_writes_nothing(run: Run, tmp_path: Path) -> None:
         (["p.png", "--out", "p.png"], "p.png is there, and is not a report"),
         (["p.png", "--out", ""], "is not a file"),
         (["p.png", "--out", "x.html", "--text-only"], "not allowed with argument"),
-        (["p.png", "--max-length", "1"], "not an integer of 2 or more"),
+        (["p.png", "--max-length", "1"], "must be an integer >= 2 (got '1')"),
         (["clip.mp4"], "this model takes images only"),
         ([], "required: IMAGE"),
     ],

@@ -686,9 +686,10 @@ def test_several_images_print_the_file_first_and_one_that_fails_stops_nobody(
     code, out, _ = run(first, bad, last, *options, "--json")
     entries = [json.loads(line) for line in out]
     assert [entry["image"] for entry in entries] == [str(first), str(bad), str(last)]
-    assert [sorted(entry) for entry in entries] == [
-        ["image", "labels"], ["error", "image"], ["image", "labels"]
-    ]  # fmt: skip
+    assert {tuple(entry) for entry in entries} == {("index", "image", "labels", "error")}
+    assert [entry["index"] for entry in entries] == [0, 1, 2]
+    assert [entry["labels"] is None for entry in entries] == [False, True, False]
+    assert [entry["error"] is None for entry in entries] == [True, False, True]
 
 
 def test_a_directory_of_one_image_prints_the_file(run: Run, letters: Path, tmp_path: Path) -> None:

@@ -231,11 +231,11 @@ def test_a_batch_for_which_memory_is_short_is_done_in_halves(
 ) -> None:
     texts, sizes = captioner._texts, []
 
-    def short(pixels: Pixels, seed: int) -> list[str]:
+    def short(writer: Any, pixels: Pixels, seed: int, **options: Any) -> Any:
         sizes.append(len(pixels))
         if len(pixels) > 3:
             raise MemoryError
-        return texts(pixels, seed)
+        return texts(writer, pixels, seed, **options)
 
     monkeypatch.setattr(captioner, "_texts", short)
     monkeypatch.setattr(captioner._batches, "largest", None)
@@ -250,10 +250,10 @@ def test_an_image_that_the_model_refuses_does_not_take_its_batch_with_it(
 ) -> None:
     texts = captioner._texts
 
-    def strict(pixels: Pixels, seed: int) -> list[str]:
+    def strict(writer: Any, pixels: Pixels, seed: int, **options: Any) -> Any:
         if np.isnan(pixels).any():
             raise ValueError("these are no numbers")
-        return texts(pixels, seed)
+        return texts(writer, pixels, seed, **options)
 
     monkeypatch.setattr(captioner, "_texts", strict)
     images = [captioner.read(encoded(seed)) for seed in range(5)]
@@ -523,13 +523,13 @@ def test_rows_that_somebody_changed_are_not_gone_on_with(
 def test_a_file_that_came_in_the_way_meanwhile_is_left_alone(
     job: Run, files: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Captioner.write
+    write = Captioner.write_texts
 
     def meanwhile(self: Captioner, *arguments: Any) -> Any:
         out.write_text("mine")
         return write(self, *arguments)
 
-    monkeypatch.setattr(Captioner, "write", meanwhile)
+    monkeypatch.setattr(Captioner, "write_texts", meanwhile)
     found, *_ = reversed(job(*files, "--out", out)[1])
     assert "has been made or changed by somebody else in the meantime; all rows are in" in found
     assert out.read_text() == "mine"
@@ -636,8 +636,8 @@ def test_a_name_that_cannot_be_written_is_refused(
         (["a.png", "--workers", "2"], "--workers belongs to a job"),
         (["a.png", "--batch-size", "auto"], "--batch-size belongs to a job"),
         (["a.png", "--restart"], "--restart belongs to a job"),
-        (["a.png", "--out", "c.jsonl", "--batch-size", "0"], "neither auto nor an integer"),
-        (["a.png", "--out", "c.jsonl", "--workers", "0"], "not an integer of 1 or more"),
+        (["a.png", "--out", "c.jsonl", "--batch-size", "0"], "must be auto or an integer >= 1"),
+        (["a.png", "--out", "c.jsonl", "--workers", "0"], "must be an integer >= 1 (got '0')"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
@@ -668,7 +668,7 @@ def test_without_pyarrow_tables_are_refused_and_the_rest_works(
 def test_memory_that_is_short_for_a_single_image_ends_the_job_and_loses_nothing(
     job: Run, files: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def short(self: Captioner, pixels: Pixels, seed: int) -> list[str]:
+    def short(*_: object, **__: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:

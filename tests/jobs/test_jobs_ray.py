@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -70,11 +71,19 @@ def test_an_actor_refuses_columns_that_do_not_fit(columns: dict[str, Any], words
         actor(column="picture")(pa.table(columns))
 
 
-def test_an_actor_refuses_to_draw_words_at_random(tmp_path: Path) -> None:
+def test_an_actor_draws_the_same_words_whatever_the_order(tmp_path: Path) -> None:
     folder = shutil.copytree(demo_path(), tmp_path / "model")
-    (folder / "generation_config.json").write_text('{"do_sample": true}')
-    with pytest.raises(JobError, match="to be drawn at random"):
-        actor(model=str(folder))
+    file = folder / "generation_config.json"
+    settings = {"do_sample": True, "temperature": 3.0}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    images = [file.read_bytes() for file in EMOJI]
+    found = []
+    for order in ([0, 1, 2, 3, 4], [3, 2, 0, 4, 1]):
+        table = pa.table({"image": [images[i] for i in order]})
+        captions = actor(model=str(folder))(table)["caption"].to_pylist()
+        found.append(dict(zip(order, captions, strict=True)))
+    assert found[0] == found[1]
+    assert len(set(found[0].values())) > 1
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
+from typing import Any
 
 from refgit.cli.arguments import (
-    add_decoding_options,
     add_folder_options,
     add_images,
-    add_max_length,
     add_model_options,
     add_output_options,
     add_reading_options,
     add_video_inputs,
     count_of,
 )
+from refgit.cli.decoding import add_decoding_options
 from refgit.cli.inputs import (
     Sources,
     load_captioner,
@@ -24,9 +24,12 @@ from refgit.cli.inputs import (
     selection_of,
     video_inputs_of,
 )
-from refgit.cli.output import Failures, print_as_it_comes, print_json
+from refgit.cli.output import Failures, print_as_it_comes, print_json, print_texts
 from refgit.cli.terminal import progress
+from refgit.jobs.rows import row_of
 from refgit.jobs.videos import times_of
+from refgit.pipeline import Captioner, WrittenText
+from refgit.pipeline.texts import row_fields
 from refgit.processing.media import suffixes
 
 DESCRIPTION = "Say in words what is on each image or video."
@@ -42,9 +45,14 @@ examples:
   refgit caption pictures/ --recursive --exclude thumbs --glob '*.jpg'
   refgit caption pictures/ --recursive --out captions.jsonl
   refgit caption photos.txt data/*.parquet --out captions.parquet --batch-size 8
+  refgit caption photo.jpg --num-captions 3 --scores
+  refgit caption photo.jpg --temperature 0.7 --top-p 0.9 --seed 1
+  refgit caption photo.jpg --prompt "a picture of"
 
-One image prints its caption and nothing else. Whatever goes wrong is said on stderr, and the
-images after it are still captioned.
+One image prints its caption and nothing else. With --num-captions there are so many lines for each
+image, and with --scores each line ends with a tab, the mean, a tab, and the sum of the tokens'
+log-probabilities. Whatever goes wrong is said on stderr, and the images after it are still
+captioned.
 
 A list of files (.txt, a path on each line, relative to the working directory) and a table
 (.parquet) stand for their images; a .txt beside an image of its name is the caption of that, and
@@ -68,11 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reading_options(parser)
     add_video_inputs(parser)
     add_decoding_options(parser)
-    add_max_length(
-        parser,
-        "longest caption, in tokens, which are words or pieces of words, the token that opens "
-        "every text included (default: 50)",
-    )
     add_output_options(parser)
     add_job_options(parser)
 
@@ -150,8 +153,8 @@ def _suffix(text: str) -> str:
 def _size(text: str) -> int | str:
     if text == "auto":
         return text
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor an integer of 1 or more")
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be auto or an integer >= 1 (got {text!r})")
     return int(text)
 
 
@@ -189,7 +192,7 @@ def run(arguments: argparse.Namespace) -> int:
         return caption_job.run(arguments)
     refuse_without_out(arguments)
     refuse_stdin_twice(arguments.images)
-    captioner = load_captioner(arguments, max_length=arguments.max_length)
+    captioner = load_captioner(arguments)
     sources = Sources(
         arguments.images,
         videos=captioner.frames is not None,
@@ -200,12 +203,24 @@ def run(arguments: argparse.Namespace) -> int:
     )
     failures = Failures(arguments)
     for item, before in progress(sources, "captioning"):
-        entries = {"image": item.name, **times_of(item.content)}
-        with failures.tolerated(item.name, **entries):
-            texts = captioner.stream(opened(item.content))
-            if arguments.json:
-                *_, text = texts
-                print_json(**entries, caption=text)
+        times = times_of(item.content)
+        entries = {"index": item.index, "image": item.name, **times}
+        with failures.tolerated(item.name, **entries, caption=None):
+            source = opened(item.content)
+            if arguments.json or arguments.scores or (arguments.num_captions or 1) > 1:
+                texts = _all_texts(captioner, source)
+                if arguments.json:
+                    more = {**times, **row_fields(texts)}
+                    print_json(**row_of(item.index, item.name, texts[0].text, **more))
+                else:
+                    print_texts(texts, before)
             else:
-                print_as_it_comes(texts, before)
+                print_as_it_comes(captioner.stream(source), before)
     return failures.exit_code
+
+
+def _all_texts(captioner: Captioner, source: Any) -> list[WrittenText]:
+    (texts,) = captioner.write_texts([captioner.read(source)])
+    if isinstance(texts, Exception):
+        raise texts
+    return texts

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if left_out:
         say(f"{describe_left_out(left_out)}.")
     form.refuse(wanted.names())
-    captioner = load_captioner(arguments, max_length=arguments.max_length)
+    captioner = load_captioner(arguments)
     with waiting("reading the model's files"):
         digest = fingerprint(checkpoint)
     job = describe_job(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from refgit.cli.arguments import (
-    add_decoding_options,
     add_folder_options,
     add_images,
     add_model_options,
@@ -19,6 +18,7 @@ from refgit.cli.arguments import (
     add_reading_options,
     count_of,
 )
+from refgit.cli.decoding import OPTIONS, add_decoding_options, refuse_decoding
 from refgit.cli.inputs import Sources, load_captioner, opened, refuse_stdin_twice, selection_of
 from refgit.cli.output import Failures, one_line, print_json, put, say
 from refgit.cli.terminal import waiting
@@ -36,14 +36,19 @@ examples:
 LABELS is a text file in UTF-8 with a label a line. One image prints a line for each of its best
 labels, best first: probability, tab, label. Several images, or a directory, print file, tab,
 probability, tab, label. With --json each image is an object, its "labels" a list of objects with
-label, probability, log_probability and share.
+label, probability, log_probability, share and score.
 
 A label's probability is that of writing just this label, among all texts there are. Its share is
-its probability divided by that of all labels together. Both count the label's end, and the prompt
-of --prompt counts towards neither.
+its probability divided by that of all labels together. Its score, which --scores prints behind it,
+with the sum, is the mean log-probability of its tokens. All count the label's end, and the prompt
+of --prompt counts towards none.
 
 exit codes: 0 all well, 1 some images failed, 2 nothing could be started or written
 """
+
+
+_WHY = "labels are ranked by their probability, and no text is searched for"
+_REFUSED = dict.fromkeys((name for name in OPTIONS if name not in ("prompt", "scores")), _WHY)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,10 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print each label's share of the probability of all labels together; the shares of "
         "all labels add up to 1",
     )
-    parser.add_argument("--prompt", metavar="TEXT", help="words before every label")
     add_model_options(parser)
     add_reading_options(parser)
-    add_decoding_options(parser)
+    add_decoding_options(parser, without=_REFUSED)
     parser.add_argument(
         "--batch-size",
         type=count_of(1),
@@ -79,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify what the arguments name; a file that fails does not stop the others."""
+    refuse_decoding(arguments, _REFUSED)
     refuse_stdin_twice(arguments.images)
     lines = read_labels(arguments.labels)
     captioner = load_captioner(arguments)
@@ -98,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
                 bar.advance(i + done / total, len(sources))
 
             progress(0, 1)
-            with failures.tolerated(item.name, image=item.name):
+            with failures.tolerated(item.name, index=i, image=item.name, labels=None):
                 found = captioner.classify(
                     opened(item.content),
                     labels,
@@ -106,20 +111,26 @@ def run(arguments: argparse.Namespace) -> int:
                     batch_size=arguments.batch_size,
                     progress=progress,
                 )
-                print_ranking(item.name, found, arguments, before)
+                print_ranking(i, item.name, found, arguments, before)
     return failures.exit_code
 
 
 def print_ranking(
-    file: str, found: Sequence[RankedLabel], arguments: argparse.Namespace, before: str
+    index: int,
+    file: str,
+    found: Sequence[RankedLabel],
+    arguments: argparse.Namespace,
+    before: str,
 ) -> None:
     """Print the best labels of one file, in lines that begin with `before`."""
     if arguments.json:
-        print_json(image=file, labels=[asdict(ranked) for ranked in found])
+        labels = [asdict(ranked) for ranked in found]
+        print_json(index=index, image=file, labels=labels, error=None)
         return
     for ranked in found:
         shown = f"{ranked.share if arguments.share else ranked.probability:.4g}"
-        put(f"{before}{shown}\t{one_line(ranked.label)}")
+        scores = f"\t{ranked.score:.4f}\t{ranked.log_probability:.4f}" if arguments.scores else ""
+        put(f"{before}{shown}\t{one_line(ranked.label)}{scores}")
 
 
 # ---- labels

@@ -27,7 +27,7 @@ is made by the package shtab: pip install 'refgit[terminal]'.
 exit codes: 0 all well, 2 the script could not be made
 """
 # Arguments that are files and directories, by their names in the help.
-_FILES = ("FILE", "IMAGE", "LABELS", "REFERENCE", "OTHER", "YAML", "TABLE")
+_FILES = ("FILE", "IMAGE", "IMAGE|QUESTION", "LABELS", "REFERENCE", "OTHER", "YAML", "TABLE")
 _DIRECTORIES = ("DIR", "MODEL", "RESULTS_DIR", "TOKENIZER")
 
 

@@ -6,19 +6,20 @@ As a page for a browser, one file that needs nothing else, or in the terminal.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 
 from refgit.cli.arguments import (
     STDIN,
     add_debug,
-    add_decoding_options,
     add_image,
-    add_max_length,
     add_model_options,
     add_reading_options,
 )
+from refgit.cli.decoding import OPTIONS, add_decoding_options, refuse_decoding
 from refgit.cli.inputs import load_captioner, opened
 from refgit.cli.output import one_line, put, say
 from refgit.cli.terminal import has_colours, waiting
@@ -39,10 +40,14 @@ examples:
   refgit explain photo.jpg --text "a dog on a beach"   # how likely that text is, and why
   refgit explain photo.jpg --text-only                 # in the terminal
 
-The text goes to standard output. docs/explorer.md says how to read the page.
+The text goes to standard output, with --scores as the model itself rates it: before repetition
+penalties and other such rules. docs/explorer.md says how to read the page.
 
 exit codes: 0 all well, 2 nothing could be started or written
 """
+
+
+_REFUSED = {"num_captions": "what is explained is one text"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,11 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_options(parser)
     add_reading_options(parser)
-    add_decoding_options(parser)
-    add_max_length(
-        parser,
-        "longest text that the model writes, in tokens, the opening one included (default: 50)",
-    )
+    add_decoding_options(parser, without=_REFUSED)
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--out", metavar="FILE", default=_DEFAULT, help=f"page to write (default: {_DEFAULT})"
@@ -70,14 +71,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain one text below one image."""
+    refuse_decoding(arguments, _REFUSED)
+    if arguments.text is not None:
+        why = "--text is explained as it is, and the model writes none"
+        refuse_decoding(arguments, {name: why for name in OPTIONS if name != "scores"})
     if not arguments.text_only:
         require_free(arguments.out)
     captioner = load_captioner(arguments)
     with waiting("explaining"):
         pixels = captioner.read(opened(arguments.image))
         found = explain_pixels(
-            captioner.model, captioner.processor, pixels, arguments.text, arguments.max_length
+            captioner.model,
+            captioner.processor,
+            pixels,
+            arguments.text,
+            decoding=captioner.decoding,
+            prompt=arguments.prompt,
         )
+    scores = ""
+    if arguments.scores:
+        prompt = captioner.prompt(arguments.prompt)[1:]
+        scores = _scores(found.probabilities[len(prompt) :].tolist())
     if arguments.text_only:  # with the letters and colours that the terminal has
         text = found.to_text(
             width=shutil.get_terminal_size().columns,
@@ -85,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             colour=has_colours(sys.stdout),
         )
         put(text, end="")
+        put(scores.lstrip("\t"), end="\n" if scores else "")
         return 0
     file = arguments.image
     found.save(
@@ -92,10 +107,16 @@ def run(arguments: argparse.Namespace) -> int:
         model_name=_model_name(arguments.model),
         image_name="standard input" if file == STDIN else os.path.basename(file),
     )
-    put(one_line(found.text))
+    put(one_line(found.text) + scores)
     size = os.path.getsize(arguments.out)
     say(f"wrote {arguments.out}, {size / 1000:,.0f} kB; open it in a browser.")
     return 0
+
+
+def _scores(probabilities: Sequence[float]) -> str:
+    """Mean and sum of the logarithms of what the model gave each token, a tab before each."""
+    total = sum(math.log(p) if p else -math.inf for p in probabilities)
+    return f"\t{total / len(probabilities):.4f}\t{total:.4f}"
 
 
 def _model_name(name: str | None) -> str:

@@ -91,7 +91,9 @@ def size(text: str) -> int:
     """Read a number of bytes such as 500M; a type of argparse."""
     hit = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", text.lower())
     if hit is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500000, 500M or 2G")
+        raise argparse.ArgumentTypeError(
+            f"must be a size such as 500000, 500M or 2G (got {text!r})"
+        )
     return int(float(hit[1]) * _UNITS[hit[2]])
 
 

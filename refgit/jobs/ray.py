@@ -8,7 +8,7 @@ batches.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,10 @@ from refgit.errors import JobError
 from refgit.jobs.parquet import content_of
 from refgit.jobs.rows import row_of
 from refgit.pipeline import Captioner
+from refgit.processing.reading import Reading
 
+_READING = Reading()
+_DECODING: Mapping[str, Any] = {}
 _ADDED = ("image", "caption", "error")  # columns of the result
 
 
@@ -31,6 +34,8 @@ def caption_dataset(
     workers: int = 1,
     backend: str | None = None,
     dtype: str = "float32",
+    reading: Reading = _READING,
+    decoding: Mapping[str, Any] = _DECODING,
     **options: Any,
 ) -> Any:
     """Caption the images of a Ray dataset.
@@ -54,6 +59,8 @@ def caption_dataset(
         Threads of an actor that decode images.
     backend, dtype : optional
         As for `GitForCausalLM.from_pretrained`.
+    reading, decoding : optional
+        How files are read and captions are searched for; as for `Captioner`.
     **options
         Of `Dataset.map_batches`, such as ``num_cpus=4`` or ``num_gpus=1`` for each actor.
 
@@ -87,6 +94,8 @@ def caption_dataset(
             "max_length": max_length,
             "backend": backend,
             "dtype": dtype,
+            "reading": reading,
+            "decoding": dict(decoding),
         },
         batch_size=batch_size,
         batch_format="pyarrow",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -11,13 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from helpers.backends import ROOT
 from helpers.command_line import model, picture
 from refgit.cli import main as cli
 from refgit.demo import demo_path
 from refgit.errors import JobError
+from refgit.processing import Reading
 
 __all__ = ["model"]  # a fixture
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[ray]'")
@@ -50,6 +54,19 @@ def test_an_actor_captions_a_table_and_keeps_its_other_columns() -> None:
         {"key": 8, "image": None, "caption": None, "error": "there is no image."},
         {"key": 9, "image": str(EMOJI[4]), "caption": "star", "error": None},
     ]
+
+
+def test_an_actor_reads_files_as_it_is_told() -> None:
+    pixels = np.asarray(Image.open(IMAGES / "red-heart.png"))
+    seen = ~(pixels > 250).all(axis=2)  # all but the white background, which becomes transparent
+    stream = io.BytesIO()
+    cutout = np.dstack([pixels * seen[..., None], seen * np.uint8(255)])
+    Image.fromarray(cutout).save(stream, "PNG")
+    table = pa.table({"image": [stream.getvalue()]})
+    assert actor()(table).column("caption").to_pylist() == ["red heart"]
+    told = actor(reading=Reading(background="oracle"), decoding={"num_beams": 2})
+    assert told(table).column("caption").to_pylist() == ["heart suit"]
+    assert told.captioner.decoding == {"num_beams": 2}
 
 
 def test_tables_have_the_same_types_whatever_is_in_them() -> None:

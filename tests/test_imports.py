@@ -192,8 +192,8 @@ ARROWS: dict[str, set[str]] = {
     "checkpoint": {"files", "validation"},
     "cli": {
         "bench", "checkpoint", "demo", "explain", "files", "generation", "hub", "jobs",
-        "model", "openblas", "parity", "pipeline", "processing", "refgit_backends", "sizes",
-        "traces", "version",
+        "model", "openblas", "parity", "parts", "pipeline", "processing", "refgit_backends",
+        "sizes", "traces", "version",
     },
     "demo": {"hub"},
     "errors": set(),
@@ -206,7 +206,7 @@ ARROWS: dict[str, set[str]] = {
     "generation": {"files", "layers", "outputs", "refgit_backends", "validation"},
     "html": set(),
     "hub": set(),
-    "jobs": {"pipeline", "processing", "version"},
+    "jobs": {"parts", "pipeline", "processing", "version"},
     "layers": set(),
     "model": {
         "checkpoint", "files", "generation", "layers", "outputs", "parts", "refgit_backends",

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from refgit.checkpoint.adapter.merging import read_adapter
 from refgit.checkpoint.loading import read_weights
 from refgit.checkpoint.safetensors_file import ITEMSIZE, read_entries
 from refgit.checkpoint.torch.file import named_tensors, read_torch
@@ -69,6 +70,22 @@ def read_headers(directory: Path) -> tuple[dict[str, TensorHeader], list[Path]]:
     """
     weights = read_weights(directory, safetensors_header, torch_header)
     return ({}, []) if weights is None else (weights.tensors, weights.files)
+
+
+def read_adapter_headers(adapter: Path) -> tuple[Path, dict[str, TensorHeader]]:
+    """Read what the tensors of an adapter's directory are.
+
+    Returns
+    -------
+    tuple of Path and dict of str to TensorHeader
+        The file, and its tensors by their names in the model that was trained.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or it is broken.
+    """
+    return read_adapter(adapter, safetensors_header, torch_header)
 
 
 def safetensors_header(path: Path) -> dict[str, TensorHeader]:

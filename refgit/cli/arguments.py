@@ -16,9 +16,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="checkpoint: a directory with config.json and weights, or a name on the Hugging Face "
-        "hub such as microsoft/git-base-coco, which is downloaded once; by default the small "
-        "model that comes with refgit and knows only emoji",
+        help="checkpoint: a directory with config.json and weights, an adapter of peft (LoRA), the "
+        "directory of a training run, or a name on the Hugging Face hub such as "
+        "microsoft/git-base-coco, which is downloaded once; by default the small model that comes "
+        "with refgit and knows only emoji",
+    )
+    add_base(parser)
+    parser.add_argument(
+        "--processor",
+        metavar="PROCESSOR",
+        help="where the processor (tokenizer and settings of images) is, if not with the model: a "
+        "directory or a name on the hub; for a model that Trainer saved without one, the "
+        "checkpoint that its training began with",
     )
     parser.add_argument(
         "--backend",
@@ -30,6 +39,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         parser,
         "the type of number to compute in (default: float32; float16 takes half the memory, "
         "float64 is for comparisons; NumPy has no bfloat16 and computes it in float32)",
+    )
+
+
+def add_base(parser: argparse.ArgumentParser) -> None:
+    """Declare what an adapter changes."""
+    parser.add_argument(
+        "--base",
+        metavar="BASE",
+        help="the model that an adapter of peft changes: a directory or a name on the hub; by "
+        "default the one that its adapter_config.json names",
     )
 
 

@@ -48,6 +48,8 @@ def load_captioner(arguments: argparse.Namespace, *, photographs: bool = True) -
         try:
             return Captioner.from_pretrained(
                 path,
+                base=arguments.base,
+                processor=arguments.processor,
                 backend=arguments.backend,
                 dtype=arguments.dtype,
                 reading=reading_of(arguments),

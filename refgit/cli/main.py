@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 
 from refgit.cli.output import OutputError, put, reason, say
 from refgit.cli.terminal import make_way
+from refgit.errors import CheckpointWarning
 from refgit.openblas import set_openblas_thread_timeout
 from refgit.version import __version__
 
@@ -57,6 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_openblas_thread_timeout()  # before the command's module imports NumPy
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a caption's letters
         sys.stdout.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        show_warnings()
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     debug = False
     try:
         arguments = parsed(sys.argv[1:] if argv is None else argv)
@@ -84,6 +92,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     finally:
         make_way()  # of a bar whose work was cut short
+
+
+def show_warnings() -> None:
+    """Let what a checkpoint warns of be a line on stderr, once; other warnings stay as they are."""
+    usual, said = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, CheckpointWarning):
+            usual(message, category, *place, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            say(str(message))
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", CheckpointWarning)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from refgit.jobs.parquet import Table
 from refgit.jobs.sources import Part
+from refgit.parts import Parts, find_parts
 from refgit.pipeline import Captioner
 from refgit.processing.reading import Reading
 
@@ -82,20 +83,33 @@ def describe_job(
     }
 
 
-def fingerprint(checkpoint: str | Path) -> str:
-    """SHA-256 of what a checkpoint directory holds for the model and its processor.
+def fingerprint(checkpoint: str | Path | Parts) -> str:
+    """SHA-256 of what a checkpoint holds for the model and its processor.
 
     Parameters
     ----------
-    checkpoint : str or Path
-        A directory. Its weights are read once; the names of the files matter, the directory's does
-        not.
+    checkpoint : str, Path or Parts
+        A directory, or several: a base and its adapter, or a processor apart. Their weights are
+        read once; the names of the files matter, the directories' do not.
     """
-    folder = Path(checkpoint)
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    parts = checkpoint if isinstance(checkpoint, Parts) else find_parts(checkpoint)
     digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.json"), *folder.glob("vocab.txt"), *weights]):
+    seen: set[Path] = set()
+    for folder in (parts.model, parts.directory, parts.own_processor or parts.directory):
+        if folder.resolve() not in seen:
+            seen.add(folder.resolve())
+            large = _weights(folder) if folder in (parts.model, parts.adapter) else []
+            _add(digest, [*folder.glob("*.json"), *folder.glob("vocab.txt"), *large])
+    return digest.hexdigest()
+
+
+def _weights(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    return found or sorted(folder.glob("adapter_model.bin"))
+
+
+def _add(digest: Any, files: Iterable[Path]) -> None:
+    for file in sorted(files):
         with open(file, "rb") as stream:
             inner = hashlib.file_digest(stream, "sha256").digest()
         digest.update(os.fsencode(file.name) + b"\0" + inner)
-    return digest.hexdigest()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from refgit.checkpoint.adapter.config import read_adapter_config
+from refgit.checkpoint.headers import read_adapter_headers
 from refgit.model.config import GitConfig
 from refgit.sizes.flops import caption_flops
 from refgit.sizes.memory import caption_memory
@@ -14,7 +16,9 @@ from refgit.sizes.stored import read_stored
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
-def describe(config: GitConfig, directory: Path, tokens: int, dtype: str) -> dict[str, Any]:
+def describe(
+    config: GitConfig, directory: Path, tokens: int, dtype: str, adapter: Path | None = None
+) -> dict[str, Any]:
     """Describe a model in plain values, as `refgit info --json` prints them.
 
     Parameters
@@ -26,6 +30,8 @@ def describe(config: GitConfig, directory: Path, tokens: int, dtype: str) -> dic
         Tokens of the caption whose cost is counted.
     dtype : str
         What it is computed in.
+    adapter : Path, optional
+        Directory of an adapter that is merged into the model.
 
     Raises
     ------
@@ -47,6 +53,7 @@ def describe(config: GitConfig, directory: Path, tokens: int, dtype: str) -> dic
             ],
         },
         "weights": None if stored is None else _weights(stored),
+        "adapter": None if adapter is None else describe_adapter(adapter, directory),
         "memory": memory(config, dtype, tokens),
         "flops": flops(config, tokens),
     }
@@ -95,6 +102,22 @@ def _weights(stored: Any) -> dict[str, Any]:
             for dtype, (numbers, size) in stored.by_dtype.items()
         },
         "difference": stored.difference or None,
+    }
+
+
+def describe_adapter(adapter: Path, base: Path) -> dict[str, Any]:
+    """Say what an adapter is and how large; `base` is the directory of the model it changes."""
+    config = read_adapter_config(adapter)
+    file, headers = read_adapter_headers(adapter)
+    return {
+        "file": file.name,
+        "type": "DoRA" if config.dora else "LoRA",
+        "rank": config.r,
+        "alpha": config.alpha,
+        "tensors": len(headers),
+        "numbers": sum(header.size for header in headers.values()),
+        "bytes": sum(header.nbytes for header in headers.values()),
+        "base": config.base or str(base),
     }
 
 

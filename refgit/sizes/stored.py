@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refgit.checkpoint.headers import TensorHeader, read_headers
-from refgit.checkpoint.loading import OTHER_SPELLING
+from refgit.checkpoint.loading import fit_parameters
 from refgit.model.config import GitConfig
-from refgit.model.parameters import causal_lm_shapes
+from refgit.model.parameters import causal_lm_shapes, model_shapes
 from refgit.sizes.parts import TIED
-
-_BUFFER = "position_ids"  # 0, 1, 2, ..., which older versions of transformers wrote
 
 
 @dataclass(frozen=True)
@@ -72,22 +70,19 @@ def read_stored(directory: Path, config: GitConfig) -> Stored | None:
 
 def _difference(headers: Mapping[str, TensorHeader], config: GitConfig) -> str:
     """The first thing in which the files and the config disagree."""
-    found = {
-        name.replace(*OTHER_SPELLING): header.shape
-        for name, header in headers.items()
-        if name.rpartition(".")[2] != _BUFFER
-    }
+    found = {name: header.shape for name, header in headers.items()}
     expected = causal_lm_shapes(config)
-    if not any(name.startswith("git.") for name in found):  # a GitModel, whose head is left out
-        found = {f"git.{name}": shape for name, shape in found.items()}
-        expected = {name: shape for name, shape in expected.items() if name.startswith("git.")}
-    if config.tie_word_embeddings:
-        found.pop(TIED, None)
-        expected.pop(TIED, None)
+    tied = [TIED] if config.tie_word_embeddings else []
+    fit = fit_parameters(found, expected, tied)
+    if not any(name.startswith("git.") for name in fit.names):  # a GitModel, without a head
+        expected, tied = model_shapes(config), []
+        fit = fit_parameters(found, expected, tied)
     for name, shape in expected.items():
-        if name not in found:
-            return f"the files lack {name}, of shape {shape} after config.json"
-        if found[name] != shape:
-            return f"{name} has shape {found[name]} in the files, {shape} after config.json"
-    strangers = [name for name in found if name not in expected]
-    return f"the files hold {strangers[0]}, which config.json has no place for" if strangers else ""
+        if name not in fit.names:
+            if name not in tied:
+                return f"the files lack {name}, of shape {shape} after config.json"
+        elif found[fit.names[name]] != shape:
+            there = found[fit.names[name]]
+            return f"{fit.names[name]} has shape {there} in the files, {shape} after config.json"
+    left = fit.left
+    return f"the files hold {left[0]}, which config.json has no place for" if left else ""

@@ -8,10 +8,10 @@ DoRA then scales each output to a length that was trained: ``m (W + s B A) / |W 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from refgit.checkpoint.torch.file import open_nested
 from refgit.errors import CheckpointError
 
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _ROOT = "base_model.model."
@@ -50,12 +51,22 @@ class Change:
     tensors: dict[str, Array] = field(default_factory=dict)
 
 
-def adapter_tensors(adapter: Path) -> tuple[Path, dict[str, Array]]:
-    """Open the tensors of an adapter's directory.
+def read_adapter(
+    adapter: Path,
+    safetensors: Callable[[Path], dict[str, T]],
+    torch: Callable[[Path], dict[str, T]],
+) -> tuple[Path, dict[str, T]]:
+    """Read the tensors of an adapter's directory.
+
+    Parameters
+    ----------
+    adapter : Path
+    safetensors, torch : callable
+        Read a file of either format.
 
     Returns
     -------
-    tuple of Path and dict of str to array
+    tuple of Path and dict of str to T
         The file, and its tensors without peft's "base_model.model." in front.
 
     Raises
@@ -63,7 +74,7 @@ def adapter_tensors(adapter: Path) -> tuple[Path, dict[str, Array]]:
     CheckpointError
         There are none, or the file is broken.
     """
-    for name, reader in zip(FILES, (open_safetensors, open_nested), strict=True):
+    for name, reader in zip(FILES, (safetensors, torch), strict=True):
         path = adapter / name
         if path.is_file():
             return path, {key.removeprefix(_ROOT): x for key, x in reader(path).items()}
@@ -107,7 +118,7 @@ def merge_adapter(
         A file is missing or broken, is of another type, or does not belong to this base.
     """
     config = read_adapter_config(adapter)
-    path, tensors = adapter_tensors(adapter)
+    path, tensors = read_adapter(adapter, open_safetensors, open_nested)
     changes, whole = _sorted_out(tensors, path)
     merged = dict(base)
 

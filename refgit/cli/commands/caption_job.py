@@ -23,6 +23,7 @@ from refgit.jobs.sources import parts_of
 from refgit.jobs.videos import with_videos
 from refgit.jobs.wanted import Wanted
 from refgit.model.config import GitConfig
+from refgit.parts import find_parts
 from refgit.processing.media import describe_left_out
 from refgit_backends.numpy.threads import cores
 
@@ -38,10 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     chosen = check_target(arguments)
     name = arguments.model or NAME
-    checkpoint = find_model(name)
-    if name != NAME:
-        arguments.model = str(checkpoint)  # one from the hub is looked up once: it cannot change
-    config = GitConfig.from_pretrained(checkpoint)
+    checkpoint = find_parts(find_model(name), base=arguments.base, processor=arguments.processor)
+    if name != NAME:  # one from the hub is looked up once: it cannot change
+        arguments.model = str(checkpoint.directory)
+    config = GitConfig.from_pretrained(checkpoint.model)
     left_out: Counter[str] = Counter()
     frames = config.num_image_with_embedding
     parts = parts_of(

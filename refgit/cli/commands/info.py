@@ -10,13 +10,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from refgit.cli.arguments import add_dtype, add_output_options, count_of
+from refgit.cli.arguments import add_base, add_dtype, add_output_options, count_of
 from refgit.cli.output import human_bytes, one_line, print_json, put
 from refgit.cli.table import print_table
 from refgit.demo import NAME, find_model
 from refgit.errors import CheckpointError
 from refgit.files import CONFIG_NAME
 from refgit.model.config import GitConfig
+from refgit.parts import find_parts
 from refgit.sizes.description import describe
 
 DESCRIPTION = (
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens of the caption whose cost is counted, the one that ends it included "
         "(default: 20)",
     )
+    add_base(parser)
     add_dtype(parser, "the type of number that a caption is computed in (default: float32)")
     add_output_options(parser, "print all of it as one JSON object")
 
@@ -67,8 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Describe the model that the arguments name."""
     name = arguments.model or NAME
     path = find_directory(name)
-    config = GitConfig.from_pretrained(path)
-    found = {"model": name, **describe(config, path, arguments.tokens, arguments.dtype)}
+    parts = find_parts(path, base=arguments.base, weights=False)
+    config = GitConfig.from_pretrained(parts.model)
+    described = describe(
+        config, parts.model, arguments.tokens, arguments.dtype, adapter=parts.adapter
+    )
+    found = {"model": name, **described}
     if arguments.json:
         print_json(**found)
     else:
@@ -108,6 +114,7 @@ def print_description(found: dict[str, Any]) -> None:
     print_table("architecture", ("", "image encoder", "text decoder"), rows)
     _print_parameters(found["parameters"])
     _print_weights(found["weights"])
+    _print_adapter(found["adapter"])
     _print_memory(found["memory"])
     _print_flops(found["flops"])
 
@@ -147,6 +154,16 @@ def _print_weights(found: dict[str, Any] | None) -> None:
     print_table(f"weights on disk: {', '.join(found['files'])}", ("dtype", "numbers", "size"), rows)
     if found["difference"]:
         put(f"The files and config.json disagree: {found['difference']}.\n")
+
+
+def _print_adapter(found: dict[str, Any] | None) -> None:
+    if found is not None:
+        put(
+            f"The adapter in {found['file']} is merged into these weights when they are loaded: "
+            f"{found['type']}, rank {found['rank']}, alpha {found['alpha']:g}, "
+            f"{found['tensors']:,} tensors, {found['numbers']:,} numbers; its base is "
+            f"{one_line(found['base'])}.\n"
+        )
 
 
 def _print_memory(found: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Generation: from scores of the next token to whole texts.
 
-Terms (docs/model/11-decoding-and-cache.md explains the steps, docs/generation.md the arguments):
+Terms (docs/model/12-decoding-and-cache.md explains the steps, docs/generation.md the arguments):
 
     token             what one step adds: a word of the vocabulary or a piece of one, by its id
     prompt            what a text starts with; at least the opening token, ``bos_token_id``

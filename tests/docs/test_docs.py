@@ -83,8 +83,8 @@ SLOW = {
 }
 # Pages on which mistakes are put into the model, compared and diagnosed.
 SLOW_PYTHON = {f"docs/model/{n}.md" for n in (
-    "05-activation", "06-vit-block", "07-projection-and-time", "08-mask", "09-decoder-block",
-    "10-head-and-loss", "11-decoding-and-cache",
+    "05-activation", "06-vit-block", "07-projection-and-time", "09-mask", "10-decoder-block",
+    "11-head-and-loss", "12-decoding-and-cache",
 )} | {"docs/reference/kit.md", "docs/port-story.md"}  # fmt: skip
 PYTHON_PAGES = [pytest.param(p, marks=pytest.mark.slow) if p in SLOW_PYTHON else p for p in PYTHON]
 SHELL_PAGES = [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p in SHELL]
@@ -170,6 +170,33 @@ def without_numbers(text: str) -> list[str]:
     text = re.sub(r"\w+(\.\w+){2,}", "@", text)
     lines = [re.sub(r"[\d.]+(e[+-]\d+)?", "#", line) for line in text.rstrip().splitlines()]
     return [" ".join(line.split()) for line in lines]
+
+
+MODEL_PAGES = [page for page in PAGES if re.match(r"docs/model/\d", page)]
+
+
+@pytest.mark.parametrize("page", MODEL_PAGES)
+def test_a_page_of_the_model_has_a_picture_then_words_then_the_formula(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", PAGES[page], flags=re.M | re.S)
+    assert re.findall(r"^## (.*)$", text, re.M) == [
+        "The picture", "In words", "The equation", "Symbols and shapes", "The code",
+        "A small example", "How it goes wrong", "Sources",
+    ]  # fmt: skip
+    parts = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    assert "](../images/model/" in parts["The picture"]
+    assert "$$" not in parts["The picture"] + parts["In words"]
+    assert "$$" in parts["The equation"]
+    assert "{{ source " in parts["The code"]
+    wrong = parts["How it goes wrong"]
+    folded = re.findall(r'^<details markdown="1">\n<summary>(.*?)</details>$', wrong, re.M | re.S)
+    assert len(folded) == 1
+    assert folded[0].count("\n| ") == wrong.count("\n| ") > 3
+
+
+def test_the_pages_of_the_model_say_what_attends_to_what_and_not_who_sees_whom() -> None:
+    for page in (*MODEL_PAGES, "docs/model/index.md"):
+        text = re.sub(r"^```.*?^```$|`[^`]*`", "", PAGES[page], flags=re.M | re.S)
+        assert not re.search(r"\b(sees? (all|the|it|no|one an)|sees whom|looks? at)\b", text), page
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -14,8 +14,8 @@ PAGES = {
     name.split("-")[0].lstrip("0"): f"../../model/{name}.html"
     for name in (
         "01-pixels", "02-positions", "03-layer-norm", "04-attention", "05-activation",
-        "06-vit-block", "07-projection-and-time", "08-mask", "09-decoder-block",
-        "10-head-and-loss", "11-decoding-and-cache",
+        "06-vit-block", "07-projection-and-time", "08-text-and-ids", "09-mask",
+        "10-decoder-block", "11-head-and-loss", "12-decoding-and-cache",
     )
 }  # fmt: skip
 # page, left, top, width, height, text, colour: the boxes, named by the numbers of their pages
@@ -30,20 +30,21 @@ def boxes() -> list[Box]:
         ("2", left, 26, wide, 7, "+ positions of the patches", style.IMAGE),
         ("3", left, 39, wide, 6, "layer norm", style.IMAGE),
         ("3", left + 3, 57, wide - 6, 5, "layer norm", style.IMAGE),
-        ("4", left + 3, 64, wide - 6, 5, "attention: all see all", style.IMAGE),
+        ("4", left + 3, 64, wide - 6, 5, "attention, no mask", style.IMAGE),
         ("3", left + 3, 75.5, wide - 6, 5, "layer norm", style.IMAGE),
         ("5", left + 3, 82.5, wide - 6, 5, "feed-forward, quick_gelu", style.IMAGE),
         ("3", left, 99.5, wide, 5, "layer norm", style.IMAGE),
         ("7", left, 110, wide, 7, "projection (video: + time)", style.BOTH),
+        ("8", right, 4.6, wide, 4.6, "text becomes ids", style.TEXT),
         ("2", right, 13, wide, 7, "word vectors + positions", style.TEXT),
         ("3", right, 26, wide, 6, "layer norm", style.TEXT),
-        ("8", right, 39, wide, 6, "image, then text: who sees whom", style.BOTH),
+        ("9", right, 39, wide, 6, "image, then text, and the mask", style.BOTH),
         ("4", right + 3, 57, wide - 6, 5, "attention under the mask", style.TEXT),
         ("3", right + 3, 67.5, wide - 6, 5, "layer norm", style.TEXT),
         ("5", right + 3, 76, wide - 6, 5, "feed-forward, gelu", style.TEXT),
         ("3", right + 3, 86.5, wide - 6, 5, "layer norm", style.TEXT),
-        ("10", right, 99.5, wide, 5, "head: a score for each word", style.TEXT),
-        ("11", right, 110, wide, 7, "choose the next word", style.TEXT),
+        ("11", right, 99.5, wide, 5, "head: a score for each word", style.TEXT),
+        ("12", right, 110, wide, 7, "choose the next word", style.TEXT),
     ]
 
 
@@ -83,7 +84,7 @@ def main() -> None:
         badge(axes, x + 2.8, y + height / 2, page, colour)
 
     frame(axes, 4, 51.5, 42.5, "6", f"block, {vision.num_hidden_layers} times", style.IMAGE)
-    frame(axes, 55, 51.5, 42.5, "9", f"block, {config.num_hidden_layers} times", style.TEXT)
+    frame(axes, 55, 51.5, 42.5, "10", f"block, {config.num_hidden_layers} times", style.TEXT)
 
     def down(x: float, top: float, bottom: float, text: str = "", at: float | None = None) -> None:
         style.arrow(axes, (x, top), (x, bottom))
@@ -105,7 +106,7 @@ def main() -> None:
     plus(axes, image, 71.2, (5.2, 54.5), style.IMAGE)
     plus(axes, image, 90.5, (5.2, 73.4), style.IMAGE)
 
-    down(text, 5, 13, "ids of the words so far (B, T)", 10)
+    down(text, 9.2, 13, "ids of the text so far (B, T)", 10.6)
     down(text, 20, 26, f"(B, T, D) = (B, T, {e})")
     down(text, 32, 39)
     down(text, 45, 57, f"(B, {n} + T, {e})", 48.2)
@@ -119,7 +120,7 @@ def main() -> None:
     path(axes, [(45, 113.5), (50, 113.5), (50, 42), (55, 42)], style.BOTH)
     axes.text(48.9, 80, f"image tokens (B, {n}, {e})", rotation=90, fontsize=7, va="center",
               ha="right", color=style.BOTH)  # fmt: skip
-    path(axes, [(96, 113.5), (98.8, 113.5), (98.8, 6.5), (76.2, 6.5)], style.TEXT)
+    path(axes, [(96, 113.5), (98.8, 113.5), (98.8, 12.1), (76.2, 12.1)], style.TEXT)
     axes.text(50, 121.5, "⊕ adds what goes around a sub-layer: the residual connection",
               ha="center", fontsize=7.5)  # fmt: skip
     style.save(figure, "00-map")

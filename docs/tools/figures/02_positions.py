@@ -74,19 +74,19 @@ def distances() -> None:
     n_image, n_text, m = 4, 3, 8
     length = n_image + n_text
     q, k = np.arange(length)[:, None], np.arange(length)[None, :]
-    sees = (k < n_image) | (k <= q)
+    allowed = (k < n_image) | (k <= q)
     figure, axes = style.figure(7.2, 3.2, columns=2)
     names = [f"image {i + 1}" for i in range(n_image)] + [f"text {i + 1}" for i in range(n_text)]
     for a, values, title, lowest, highest in (
         (axes[0], q - k, "distance: query − key", -length, length),
         (axes[1], m - 1 + q - k, f"row of the table (M = {m})", -1, 2 * m - 1),
     ):
-        a.imshow(np.where(sees, values, np.nan), cmap=style.DIVERGING, vmin=lowest, vmax=highest,
+        a.imshow(np.where(allowed, values, np.nan), cmap=style.DIVERGING, vmin=lowest, vmax=highest,
                  alpha=0.75)  # fmt: skip
         for i in range(length):
             for j in range(length):
-                a.text(j, i, values[i, j] if sees[i, j] else "·", ha="center", va="center",
-                       fontsize=8, color=style.INK if sees[i, j] else style.FAINT)  # fmt: skip
+                a.text(j, i, values[i, j] if allowed[i, j] else "·", ha="center", va="center",
+                       fontsize=8, color=style.INK if allowed[i, j] else style.FAINT)  # fmt: skip
         style.plain(a).set_title(title)
         a.set(yticks=range(length), yticklabels=names, xticks=range(length))
         a.set_xticklabels(names, rotation=90)

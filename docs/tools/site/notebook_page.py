@@ -7,11 +7,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import write_pages
+
 
 def markdown(path: Path) -> str:
-    """Return a notebook as Markdown, pictures inside."""
+    """Return a notebook as Markdown, pictures inside.
+
+    Raises
+    ------
+    ValueError
+        If it holds an error, or printed False, a claim that failed.
+    """
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return "\n\n".join(part for cell in cells for part in _parts(cell)) + "\n"
+    text = "\n\n".join(part for cell in cells for part in _parts(cell)) + "\n"
+    for claim in write_pages.false_claims(text):
+        raise ValueError(f"{path.name} {claim}")
+    return text
 
 
 def _parts(cell: dict[str, Any]) -> Iterator[str]:

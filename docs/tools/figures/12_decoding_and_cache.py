@@ -171,10 +171,10 @@ if __name__ == "__main__":
     figure, (left, right) = style.figure(7.6, 3.3, 1, 2)
     draw_costs(left, GitConfig(), "git-base, 197 image tokens", 20)
     draw_costs(right, model.config, "Bundled model, 50 image tokens", 20)
-    style.save(figure, "11-decoding-and-cache")
+    style.save(figure, "12-decoding-and-cache")
 
     found = beams(model, pixels, k=3)
     names = processor.tokenizer.convert_ids_to_tokens(list(range(model.config.vocab_size)))
     figure, axes = style.figure(7.6, 2.9)
     draw_tree(axes, found, names)
-    style.save(figure, "11-beam-tree")
+    style.save(figure, "12-beam-tree")

@@ -42,4 +42,4 @@ if __name__ == "__main__":
         panel.set_title(f"{'... ' if i else ''}{read[i]} __", fontsize=9)
         loss = -np.log(p[word])
         panel.text(1.0, SHOWN - 0.7, f"$-\\ln p$ = {loss:.3f}", ha="right", fontsize=8)
-    style.save(figure, "10-head-and-loss")
+    style.save(figure, "11-head-and-loss")

@@ -12,7 +12,7 @@ from refgit.layers import attention_bias, image_text_mask
 from refgit.processing import load_image
 
 N, WORDS = 5, ("[CLS]", "red", "apple", "[SEP]")
-SEES_IMAGE, SEES_TEXT, NOT, PADDING = range(4)
+IMAGE, TEXT, NOT, PADDING = range(4)
 
 
 def kinds(text_mask: list[int] | None) -> np.ndarray:
@@ -22,7 +22,7 @@ def kinds(text_mask: list[int] | None) -> np.ndarray:
     allowed = image_text_mask(N, length, like=like)
     padding = None if text_mask is None else np.array([text_mask])
     bias = attention_bias(allowed, padding, like=like)[0, 0]  # (L, L)
-    kind = np.where(np.arange(length)[None, :] < N, SEES_IMAGE, SEES_TEXT) + 0 * bias.astype(bool)
+    kind = np.where(np.arange(length)[None, :] < N, IMAGE, TEXT) + 0 * bias.astype(bool)
     kind = np.where(np.isfinite(bias) & (bias < 0), PADDING, kind)
     return np.where(np.isinf(bias), NOT, kind)
 
@@ -38,7 +38,7 @@ def draw_mask(axes, kind: np.ndarray, words: tuple[str, ...], title: str) -> Non
     axes.invert_yaxis()
     axes.axhline(N, color=style.INK, linewidth=1.4)
     axes.axvline(N, color=style.INK, linewidth=1.4)
-    axes.set(title=title, xlabel="keys: who is looked at", aspect="equal")
+    axes.set(title=title, xlabel="keys", aspect="equal")
 
 
 def probabilities() -> tuple[np.ndarray, int]:
@@ -56,7 +56,7 @@ def probabilities() -> tuple[np.ndarray, int]:
 
 def draw_probabilities(figure, axes) -> None:
     p, n = probabilities()
-    shown = np.log10(np.where(p > 0, p, np.nan))  # what is not seen stays blank
+    shown = np.log10(np.where(p > 0, p, np.nan))  # what is not allowed stays blank
     picture = axes.imshow(shown, cmap=style.SEQUENTIAL, vmin=-4, vmax=0)
     axes.axhline(n - 0.5, color=style.INK, linewidth=1)
     axes.axvline(n - 0.5, color=style.INK, linewidth=1)
@@ -64,7 +64,7 @@ def draw_probabilities(figure, axes) -> None:
     axes.set_xticks([n / 2, n + t / 2], [f"{n} image tokens", f"{t} words"], fontsize=7)
     axes.set_yticks([n / 2, n + t / 2], ["image", "words"], rotation=90, va="center", fontsize=7)
     axes.tick_params(length=0)
-    axes.set(title="Bundled model, layer 2", xlabel="keys: who is looked at")
+    axes.set(title="Bundled model, layer 2", xlabel="keys")
     bar = figure.colorbar(picture, ax=axes, shrink=0.55, ticks=[-4, -2, 0])
     bar.ax.set_yticklabels(["0.0001", "0.01", "1"], fontsize=7)
     bar.outline.set_visible(False)
@@ -73,8 +73,8 @@ def draw_probabilities(figure, axes) -> None:
 if __name__ == "__main__":
     figure, axes = style.figure(9.6, 3.7, 1, 3, width_ratios=(1, 1.1, 1.15))
     draw_mask(axes[0], kinds(None), WORDS, "Without padding")
-    axes[0].set_ylabel("queries: who looks")
+    axes[0].set_ylabel("queries")
     padded = ("padding", "padding", *WORDS[:3])
     draw_mask(axes[1], kinds([0, 0, 1, 1, 1]), padded, "A shorter text, padded")
     draw_probabilities(figure, axes[2])
-    style.save(figure, "08-mask", png=True)
+    style.save(figure, "09-mask", png=True)

@@ -97,4 +97,4 @@ if __name__ == "__main__":
     draw_block(axes["block"])
     draw_ways(axes["ways"])
     draw_lengths(axes["lengths"])
-    style.save(figure, "09-decoder-block")
+    style.save(figure, "10-decoder-block")

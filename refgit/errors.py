@@ -29,6 +29,24 @@ class MediaFileError(ValueError):
     """An image or video file cannot be used: the message names the file."""
 
 
+def package_missing(what: str, package: str, install: str = "") -> str:
+    """Say that an optional package is missing, and how to install it.
+
+    Parameters
+    ----------
+    what : str
+        What needs it.
+    package : str
+        Its name.
+    install : str
+        What pip is given, where that is more than the name.
+    """
+    return (
+        f"{what} needs the package {package}, which is not installed here: run "
+        f"pip install {install or package}."
+    )
+
+
 def first_of(names: Sequence[str], most: int = 3) -> str:
     """List the first few of many names."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from refgit.errors import CheckpointError
+from refgit.errors import CheckpointError, package_missing
 
 # "microsoft/git-base-coco": an owner, a slash, a name; nothing that a relative path would have.
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -70,10 +70,8 @@ def find_checkpoint(
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise CheckpointError(
-            f"{path} is not a directory, and downloading it from the model hub needs the package "
-            "huggingface_hub, which is not installed here: run pip install 'refgit[hub]'."
-        ) from error
+        what = f"{path} is not a directory, and downloading it from the model hub"
+        raise CheckpointError(package_missing(what, "huggingface_hub")) from error
 
     def fetch(patterns: list[str]) -> Path:
         try:

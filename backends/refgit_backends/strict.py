@@ -24,7 +24,7 @@ class StrictBackend(Backend):
         except ImportError as error:
             raise BackendError(
                 'backend "strict" needs the package array-api-strict, which is not installed '
-                "here: run pip install 'refgit[test]'."
+                "here: run pip install array-api-strict."
             ) from error
         self.xp = array_api_strict
         self.device = array_api_strict.Device("device1")

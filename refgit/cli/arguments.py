@@ -32,12 +32,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         metavar="NAME",
-        help="what computes: numpy (the processor) or cupy (an NVIDIA graphics card); by default "
+        help="what computes: numpy (CPU) or cupy (an NVIDIA GPU); by default "
         "what the environment variable REFGIT_BACKEND says, else numpy",
     )
     add_dtype(
         parser,
-        "the type of number to compute in (default: float32; float16 takes half the memory, "
+        "dtype to compute in (default: float32; float16 takes half the memory, "
         "float64 is for comparisons; NumPy has no bfloat16 and computes it in float32)",
     )
 
@@ -239,7 +239,17 @@ def add_output_options(
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
-    """Declare that an error may be shown as Python shows it."""
+    """Declare how much is said on stderr, and that an error may be shown as Python shows it."""
+    how_much = parser.add_mutually_exclusive_group()
+    how_much.add_argument(
+        "-q", "--quiet", action="store_true", help="say nothing on stderr but what went wrong"
+    )
+    how_much.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="say on stderr what is being done, and with what",
+    )
     parser.add_argument(
         "--debug",
         action="store_true",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import IO, TypeAlias
 
 from refgit.cli.arguments import STDIN
 from refgit.cli.decoding import decoding_of, in_options
-from refgit.cli.output import one_line, say
+from refgit.cli.output import detail, one_line, say
 from refgit.cli.terminal import waiting
 from refgit.demo import FOR_PHOTOGRAPHS, NAME, find_model
 from refgit.errors import MediaFileError
@@ -44,9 +45,10 @@ def load_captioner(arguments: argparse.Namespace, *, photographs: bool = True) -
         hint = f"; for photographs pass --model {FOR_PHOTOGRAPHS}" if photographs else ""
         say(f"using the bundled model {NAME}, which knows emoji only{hint}.")
     path = find_model(name)  # the hub's client draws bars of its own
+    started = time.perf_counter()
     with waiting(f"loading {name}"):
         try:
-            return Captioner.from_pretrained(
+            captioner = Captioner.from_pretrained(
                 path,
                 base=arguments.base,
                 processor=arguments.processor,
@@ -61,6 +63,13 @@ def load_captioner(arguments: argparse.Namespace, *, photographs: bool = True) -
             if type(error) is not ValueError:  # nothing that an option is to blame for
                 raise
             raise ValueError(in_options(str(error))) from error
+    detail(
+        f"model {path}: backend {captioner.model.backend.name}, dtype {arguments.dtype}, loaded in "
+        f"{time.perf_counter() - started:.2f} s."
+    )
+    settings = "".join(f", {name} {value}" for name, value in captioner.settings.items())
+    detail(f"captions of at most {captioner.max_length} tokens{settings}; {captioner.reading}.")
+    return captioner
 
 
 def reading_of(arguments: argparse.Namespace) -> Reading:

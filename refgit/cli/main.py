@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import argparse
 import io
+import platform
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
 
-from refgit.cli.output import OutputError, put, reason, say
-from refgit.cli.terminal import make_way
+from refgit.cli.output import OutputError, complain, detail, put, reason, say
+from refgit.cli.terminal import QUIET, USUAL, VERBOSE, make_way, set_level
 from refgit.errors import CheckpointWarning
 from refgit.openblas import set_openblas_thread_timeout
 from refgit.version import __version__
@@ -67,12 +69,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     debug = False
     try:
-        arguments = parsed(sys.argv[1:] if argv is None else argv)
+        # Without a command it says what there is, as most programs of this kind do.
+        set_level(USUAL)
+        arguments = parsed((sys.argv[1:] if argv is None else argv) or ["--help"])
         debug = getattr(arguments, "debug", False)
+        if getattr(arguments, "quiet", False):
+            set_level(QUIET)
+        if getattr(arguments, "verbose", False):
+            set_level(VERBOSE)
         if sys.stdout is None:
             raise OutputError("standard output is closed, so the result has nowhere to go.")
+        started = time.perf_counter()
         code = int(arguments.run(arguments))
         put(end="")  # what was printed may have been kept back until now
+        detail(
+            f"refgit {__version__}, Python {platform.python_version()}: "
+            f"{time.perf_counter() - started:.2f} s."
+        )
         return code
     except KeyboardInterrupt:
         return 130
@@ -83,12 +96,12 @@ def _run(argv: Sequence[str] | None) -> int:
         sys.stdout = None
         if isinstance(error.__cause__, BrokenPipeError):
             return 0
-        say(str(error))
+        complain(str(error))
         return 2
     except Exception as error:
         if debug:
             raise
-        say(reason(error))
+        complain(reason(error))
         return 2
     finally:
         make_way()  # of a bar whose work was cut short
@@ -113,7 +126,7 @@ class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments, and what may have been meant."""
 
     def error(self, message: str) -> NoReturn:
-        say(f"{message}; see {self.prog} --help")
+        complain(f"{message}; see {self.prog} --help")
         sys.exit(2)
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
-from refgit.cli.terminal import make_way
+from refgit.cli.terminal import QUIET, VERBOSE, level, make_way
 from refgit.errors import MediaFileError
 from refgit.errors import reason as reason_of
 
@@ -27,6 +27,18 @@ class OutputError(Exception):
 
 
 def say(message: str) -> None:
+    """Put one line of information on stderr, unless --quiet was given; see `complain`."""
+    if level() > QUIET:
+        complain(message)
+
+
+def detail(message: str) -> None:
+    """Put one line on stderr that only --verbose shows; see `complain`."""
+    if level() >= VERBOSE:
+        complain(message)
+
+
+def complain(message: str) -> None:
     """Put one line on stderr, whatever the message holds; where stderr is closed, nowhere."""
     if sys.stderr is None:  # print would take stdout
         return
@@ -111,7 +123,7 @@ class Failures:
         if not isinstance(error, MediaFileError) and not why.startswith(f"{name}:"):
             why = f"{name}: {why}"
         if not silent:
-            say(why)
+            complain(why)
         if self.json:
             print_json(**entries, error=reason_of(error))
 

@@ -20,6 +20,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 _DUMB = ("dumb", "unknown")  # values of TERM
 DELAY = 1.0  # seconds before a bar is shown
+QUIET, USUAL, VERBOSE = -1, 0, 1
+_level = USUAL  # of all that is said on stderr
 _SHOWN: list[Bar] = []  # the bars of this moment, the outermost first; there is one terminal
 
 
@@ -58,6 +60,17 @@ def rich_console(stream: TextIO | None) -> Any:
         return None
     colours = {"force_terminal": True, "no_color": False} if coloured else {"color_system": None}
     return Console(file=stream, highlight=False, **colours)
+
+
+def set_level(chosen: int) -> None:
+    """Say how much is said on stderr: QUIET leaves only errors, VERBOSE adds details."""
+    global _level
+    _level = chosen
+
+
+def level() -> int:
+    """How much is said on stderr."""
+    return _level
 
 
 # ---- bars
@@ -205,7 +218,7 @@ def waiting(what: str, unit: str = "") -> Iterator[Bar]:
     Bar
         Whose `advance(done, total)` may be called; it may be handed on as a callback.
     """
-    bar = Bar(what, visible=is_terminal(sys.stderr), unit=unit)
+    bar = Bar(what, visible=is_terminal(sys.stderr) and _level > QUIET, unit=unit)
     if not bar.visible:
         yield bar
         return

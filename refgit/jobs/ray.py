@@ -1,8 +1,8 @@
 """The same work on many machines, as a step of a Ray Data pipeline.
 
-Needs the extra `ray`. Ray reads and writes the data, distributes it over the machines and repeats
-the work of a lost one; here is the step between: actors that load the model once and caption
-batches.
+Needs the package ray, the extra `ray`. Ray reads and writes the data, distributes it over the
+machines and repeats the work of a lost one; here is the step between: actors that load the model
+once and caption batches.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from refgit.errors import JobError
+from refgit.errors import JobError, package_missing
 from refgit.jobs.parquet import content_of
 from refgit.jobs.rows import row_of
 from refgit.pipeline import Captioner
@@ -82,8 +82,7 @@ def caption_dataset(
         import ray.data
     except ImportError as error:
         raise ImportError(
-            "caption_dataset needs the package ray, which is not installed here: run "
-            "pip install 'refgit[ray]'."
+            package_missing("caption_dataset", "ray", "'ray[data]' pyarrow")
         ) from error
     return dataset.map_batches(
         CaptionActor,

@@ -20,7 +20,7 @@ from refgit import CheckpointError, GitForCausalLM, testing
 from refgit.demo import demo_path
 from refgit.hub import find_checkpoint
 
-pytest.importorskip("huggingface_hub", reason="pip install 'refgit[hub]'")
+pytest.importorskip("huggingface_hub", reason="pip install huggingface_hub")
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "someone/tiny-git"

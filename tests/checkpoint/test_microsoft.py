@@ -906,7 +906,7 @@ def test_the_name_without_owner_is_asked_for_with_one(
 def test_what_older_programs_left_in_the_cache_is_used(
     bert: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    client = pytest.importorskip("huggingface_hub", reason="pip install 'refgit[hub]'")
+    client = pytest.importorskip("huggingface_hub", reason="pip install huggingface_hub")
     monkeypatch.setattr(client, "snapshot_download", lambda name, local_files_only: str(bert))
     assert convert.load_tokenizer("bert-base-uncased").cls_token_id == 101
     monkeypatch.setattr(client, "snapshot_download", lambda name, local_files_only: str(tmp_path))

@@ -62,7 +62,7 @@ def video_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video of twelve frames that grow brighter."""
-    av = pytest.importorskip("av", reason="decoding needs PyAV: pip install 'refgit[video]'")
+    av = pytest.importorskip("av", reason="decoding needs PyAV: pip install av")
     path = tmp_path_factory.mktemp("clip") / "clip.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)
@@ -249,7 +249,7 @@ def test_a_model_of_images_says_so_of_a_video(run: Run, image_model: Path, clip:
 
 
 def test_a_file_that_is_no_video_is_named(run: Run, video_model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("av", reason="decoding needs PyAV: pip install 'refgit[video]'")
+    pytest.importorskip("av", reason="decoding needs PyAV: pip install av")
     (tmp_path / "text.mp4").write_text("no video" * 20)
     code, out, (line,) = run("caption", tmp_path / "text.mp4", "--model", video_model)
     assert (code, out) == (1, [])

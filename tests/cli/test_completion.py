@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from refgit.cli import main as cli
 from refgit.cli.commands import completion
 
-shtab = pytest.importorskip("shtab", reason="needs shtab: pip install 'refgit[terminal]'")
+shtab = pytest.importorskip("shtab", reason="needs shtab: pip install 'shtab>=1.9.3'")
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 
 # Fill in what bash fills in before it calls the function of a command.
@@ -50,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
         (["refgit", "c"], {"caption", "classify", "compare", "check", "convert", "completion"}),
         (["refgit", "caption", "--mo"], {"--model"}),
         (["refgit", "caption", "--dtype", "fl"], {"float16", "float32", "float64"}),
-        (["refgit", "completion", ""], {"bash", "zsh", "tcsh"}),
+        (["refgit", "completion", ""], {"bash", "zsh", "tcsh", "fish"}),
         (["refgit", "caption", "st"], {"star.png", "stored", "strange name.png"}),
         (["refgit", "classify", "star.png", "--labels", "l"], {"labels.txt"}),
         (["refgit", "info", "s"], {"stored"}),
@@ -126,11 +127,40 @@ def test_without_shtab_a_sentence_says_what_to_install(
     assert out == ""
     assert err.count("\n") == 1
     assert "shtab" in err
-    assert "refgit[terminal]" in err
+    assert "pip install 'shtab>=1.9.3'" in err
 
 
 def test_an_unknown_shell_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["completion", "fish"])
+        cli.main(["completion", "ksh"])
     err = capsys.readouterr().err
-    assert "bash, zsh, tcsh" in err
+    assert "bash, zsh, tcsh, fish" in err
+
+
+def test_an_shtab_that_does_not_know_the_shell_is_to_be_upgraded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shtab, "SUPPORTED_SHELLS", ["bash", "zsh", "tcsh"])
+    assert cli.main(["completion", "fish"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "pip install --upgrade 'shtab>=1.9.3'" in err
+
+
+def test_fish_completes_commands_options_choices_and_files(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = [line for line in script("fish", capsys).splitlines() if line.startswith("complete ")]
+    caption = [line for line in lines if "_using caption'" in line or "_using caption;" in line]
+    assert any(re.search(r"-l dtype\b.*float16 bfloat16 float32 float64", x) for x in caption)
+    assert any(re.search(r"-l num-beams\b", line) for line in caption)
+    assert any(re.search(r"-s q -l quiet\b", line) for line in caption)
+    for name in ("caption", "ask", "completion"):
+        assert any(re.search(rf"-a {name}\b", line) for line in lines)
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_what_a_command_only_refuses_is_not_completed(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "SUPPRESS" not in script(shell, capsys)

@@ -31,7 +31,7 @@ from refgit.parity.numerics.noise import NoiseFloor
 from refgit.traces.recorder import record
 
 __all__ = ["model"]  # a fixture
-rich = pytest.importorskip("rich", reason="needs rich: pip install 'refgit[terminal]'")
+rich = pytest.importorskip("rich", reason="needs rich: pip install rich")
 
 STAR = ROOT / "docs" / "images" / "star.png"
 

@@ -687,7 +687,7 @@ def test_example_of_video_captioning_on_frames_at_hand(video_checkpoint: Path) -
 
 
 def test_example_of_video_captioning_on_a_file(video_checkpoint: Path, tmp_path: Path) -> None:
-    av = pytest.importorskip("av", reason="decoding needs PyAV: pip install 'refgit[video]'")
+    av = pytest.importorskip("av", reason="decoding needs PyAV: pip install av")
     path = tmp_path / "clip.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 INSTALL = {
-    "4": "pip install 'refgit[oracle]'",
+    "4": "pip install torch==2.13.0 transformers==4.56.2",
     "5": "pip install torch==2.13.0 transformers==5.23.0",
 }
 torch = pytest.importorskip("torch", reason=f"the oracle needs torch: {INSTALL['4']}")

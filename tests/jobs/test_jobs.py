@@ -156,7 +156,7 @@ def test_a_warning_of_a_thread_is_no_error(
 
 
 def test_tables_in_and_out(job: Run, captions: list[str], tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[parquet]'")
+    pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
     data, out = tmp_path / "data.parquet", tmp_path / "captions.parquet"
     pq.write_table(pa.table({"image": [encoded(1), None, encoded(2), b"none"]}), data)
@@ -175,7 +175,7 @@ def test_tables_in_and_out(job: Run, captions: list[str], tmp_path: Path) -> Non
 
 
 def test_a_table_without_images_gives_a_table_without_rows(job: Run, tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[parquet]'")
+    pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table({"image": pa.array([], pa.string())}), tmp_path / "data.parquet")
     for name in ("captions.parquet", "captions.jsonl"):
@@ -363,7 +363,7 @@ def test_a_job_that_is_complete_is_left_as_it_is(job: Run, files: list[Path], ou
 def test_what_a_kill_left_beside_a_complete_job_is_cleared_away(
     name: str, job: Run, files: list[Path], tmp_path: Path
 ) -> None:
-    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[parquet]'")
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
     out = tmp_path / name
     assert job(*files, "--out", out)[0] == 0
     whole = out.read_bytes()
@@ -561,7 +561,7 @@ def test_a_full_disk_loses_no_row(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[parquet]'")
+    pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
     monkeypatch.setattr(ledger, "SYNC", 0.0)
     whole, out = tmp_path / f"whole-{name}", tmp_path / name
     assert job(*files, "--out", whole)[0] == 0

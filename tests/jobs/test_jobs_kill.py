@@ -17,7 +17,7 @@ from helpers.command_line import ROOT, ctrl_c_interrupts, environment, model, pi
 from refgit.cli import main as cli
 
 __all__ = ["model"]  # a fixture
-pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[parquet]'")
+pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
 NAMES = ["captions.jsonl", "captions.parquet", "captions.csv", "captions.json", "metadata.jsonl"]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 

@@ -24,7 +24,7 @@ from refgit.errors import JobError
 from refgit.processing import Reading
 
 __all__ = ["model"]  # a fixture
-pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[ray]'")
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 IMAGES = ROOT / "docs" / "images"
 EMOJI = [IMAGES / f"{x}.png" for x in ("balloon", "cloud", "pencil", "red-apple", "star")]
@@ -108,7 +108,7 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setitem(sys.modules, "ray.data", None)
-    with pytest.raises(ImportError, match=r"pip install 'refgit\[ray\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'ray\[data\]' pyarrow"):
         caption_dataset(None)
 
 
@@ -118,7 +118,7 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture(scope="module")
 def ray_data() -> Iterator[Any]:
     """`ray.data`, on a head without work and two workers."""
-    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'refgit[ray]'")
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'ray[data]'")
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DATA_DISABLE_PROGRESS_BARS="1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own

@@ -19,7 +19,7 @@ from refgit.jobs import sources
 from refgit.jobs.sources import Item, Paths, items, parts_of
 from refgit.processing.selection import Selection
 
-pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'refgit[parquet]'")
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 

@@ -12,7 +12,9 @@ import pytest
 from refgit import GitForCausalLM, GitModel, GitVisionModel, testing
 from tests.helpers.oracle import IN_4, at_work, torch, transformers
 
-peft = pytest.importorskip("peft", reason="adapters need peft: pip install 'refgit[oracle]'")
+peft = pytest.importorskip(
+    "peft", reason="adapters need peft: pip install torch==2.13.0 transformers==4.56.2"
+)
 pytestmark = [pytest.mark.oracle, IN_4]
 
 DRAWS = 30

@@ -60,7 +60,7 @@ def test_transformers_is_timed_in_every_case(
 def test_onnxruntime_is_timed_in_every_case(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="pip install 'refgit[onnx]'")
+    pytest.importorskip("onnxruntime", reason="pip install onnx onnxruntime")
     data = bench(capsys, model, "onnxruntime")
     assert all(set(row["peers"]) == {"onnxruntime"} for row in data["cases"])
 
@@ -69,7 +69,7 @@ def test_onnxruntime_is_timed_in_every_case(
 def test_onnxruntime_searches_alike_whatever_the_activation_and_tied_or_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="pip install 'refgit[onnx]'")
+    pytest.importorskip("onnxruntime", reason="pip install onnx onnxruntime")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(rounds, "LEAST", 0.0)
     config: GitConfig = CONFIG.replace(

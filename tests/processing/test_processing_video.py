@@ -358,7 +358,7 @@ def test_files_that_are_none_are_named_without_a_decoder(tmp_path: Path) -> None
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty frames of 48 x 32 pixels, frame i grey 8 i, without loss but for the colour space."""
-    av = pytest.importorskip("av", reason="decoding needs PyAV: pip install 'refgit[video]'")
+    av = pytest.importorskip("av", reason="decoding needs PyAV: pip install av")
     path = tmp_path_factory.mktemp("video") / "clip.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)

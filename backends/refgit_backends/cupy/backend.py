@@ -1,4 +1,4 @@
-"""CuPy on one NVIDIA GPU. CuPy is an extra: ``pip install 'refgit[cuda12]'`` or ``[cuda13]``."""
+"""CuPy on one NVIDIA GPU. CuPy is optional: ``pip install cupy-cuda12x`` or cupy-cuda13x."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _load() -> Any:
     except ImportError as error:
         raise BackendError(
             'backend "cupy" needs the CuPy package, which is not installed here: run '
-            "pip install 'refgit[cuda12]' (or 'refgit[cuda13]' for a CUDA 13 driver)."
+            "pip install cupy-cuda12x (or cupy-cuda13x for a CUDA 13 driver)."
         ) from error
     if int(cupy.__version__.partition(".")[0]) < OLDEST:
         raise BackendError(
             f'backend "cupy" needs CuPy {OLDEST} or later; found {cupy.__version__}, which lacks '
-            "functions of the array API standard: run pip install --upgrade 'refgit[cuda12]' (or "
-            "'refgit[cuda13]' for a CUDA 13 driver)."
+            "functions of the array API standard: run pip install --upgrade cupy-cuda12x (or "
+            "cupy-cuda13x for a CUDA 13 driver)."
         )
     try:
         count = cupy.cuda.runtime.getDeviceCount()

@@ -8,8 +8,9 @@ from typing import Any
 from refgit.cli.arguments import add_debug
 from refgit.cli.main import full_parser
 from refgit.cli.output import put
+from refgit.errors import package_missing
 
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh", "tcsh", "fish")
 DESCRIPTION = (
     "Print a script with which a shell completes refgit's commands and options "
     "when the tab key is pressed."
@@ -20,9 +21,10 @@ examples:
   refgit completion bash > ~/.local/share/bash-completion/completions/refgit
   refgit completion zsh > ~/.zfunc/_refgit    # with fpath+=~/.zfunc and compinit in ~/.zshrc
   refgit completion tcsh >> ~/.tcshrc
+  refgit completion fish > ~/.config/fish/completions/refgit.fish
 
 With it the tab key completes commands, options, their choices and the names of files. The script
-is made by the package shtab: pip install 'refgit[terminal]'.
+is made by the package shtab: pip install shtab.
 
 exit codes: 0 all well, 2 the script could not be made
 """
@@ -45,9 +47,14 @@ def run(arguments: argparse.Namespace) -> int:
         import shtab
     except ImportError as error:
         raise ImportError(
-            "refgit completion needs the package shtab, which is not installed here: run "
-            "pip install 'refgit[terminal]'."
+            package_missing("refgit completion", "shtab", "'shtab>=1.9.3'")
         ) from error
+    known = getattr(shtab, "SUPPORTED_SHELLS", ())
+    if arguments.shell not in known:
+        raise ValueError(
+            f"shtab {shtab.__version__}, which is installed here, knows {', '.join(known)}; for "
+            f"{arguments.shell} expected a later one: run pip install --upgrade 'shtab>=1.9.3'."
+        )
     parser = full_parser()
     mark_files(parser, shtab.FILE, shtab.DIRECTORY)
     put(shtab.complete(parser, shell=arguments.shell).rstrip("\n"))

@@ -98,7 +98,7 @@ def _import(name: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"capture_onnx needs onnx and onnxruntime, and {name} is not installed: "
-            "pip install 'refgit[onnx]'."
+            "pip install onnx onnxruntime."
         ) from error
 
 

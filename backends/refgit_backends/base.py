@@ -8,6 +8,7 @@ tests/backends/test_new_backend.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -48,6 +49,8 @@ class Backend:
         Whether its arrays are in the memory of a GPU.
     matmul_takes_out : bool
         Whether ``xp.matmul`` has the argument `out`, which the standard leaves out.
+    images_at_once : int or None
+        How many images of a batch the image encoder should take at a time; None for all.
     kernels : mapping of str to callable
         Faster versions of operations and layers by the names in ``refgit.layers._operations``; each
         has the signature and the meaning of the definition it replaces. Empty with
@@ -62,6 +65,7 @@ class Backend:
     float_names: tuple[str, ...] = ("float16", "float32", "float64")
     on_gpu: ClassVar[bool] = False
     matmul_takes_out: ClassVar[bool] = False
+    images_at_once: ClassVar[int | None] = None
 
     def __init__(self, kernels: str = "auto") -> None:
         self.kernel_setting = kernels
@@ -93,6 +97,15 @@ class Backend:
     def device_name(self) -> str:
         """What computes: "cpu", or the name of the GPU."""
         return "cpu"
+
+    @property
+    def lanes(self) -> int:
+        """How many threads should compute a batch each; 1 where one call uses the whole device."""
+        return 1
+
+    def single_threaded(self) -> AbstractContextManager[None]:
+        """Return a block inside which the calling thread computes by itself, see `lanes`."""
+        return nullcontext()
 
     def dtype(self, name: str) -> Any:
         """Return the namespace's dtype object called `name`."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Lock
 
 LARGEST = 64
+LARGEST_OF_LANE = 8  # several lanes read the weights in turn; 16 each gain nothing
 GAIN = 1.05  # a doubling pays if images per second grow by this factor
 TRIAL = 1.0  # seconds for which each size is measured at least
 
@@ -22,16 +24,23 @@ class BatchSize:
     Parameters
     ----------
     fixed : int, optional
-        Keep this size; by default one is searched for.
+        Caption so many images at once, all lanes together; by default a size is searched for.
+    lanes : int
+        Threads that caption a batch each.
 
     Attributes
     ----------
     now : int
         Images in the next batch.
+    lanes : int
+        No more than there are images.
     """
 
-    def __init__(self, fixed: int | None = None) -> None:
-        self.now = fixed or 1
+    def __init__(self, fixed: int | None = None, lanes: int = 1) -> None:
+        self.lanes = lanes if fixed is None else min(lanes, fixed)
+        self.now = 1 if fixed is None else -(-fixed // self.lanes)
+        self._most = LARGEST if self.lanes == 1 else LARGEST_OF_LANE
+        self._lock = Lock()
         self._searching = fixed is None
         self._warm = False
         self._best = 0.0  # images a second at half the present size
@@ -48,6 +57,10 @@ class BatchSize:
         largest : int, optional
             The largest size that fits into memory, where that is known.
         """
+        with self._lock:
+            self._record(images, seconds, largest)
+
+    def _record(self, images: int, seconds: float, largest: int | None) -> None:
         if largest is not None and self.now > largest:
             self.now, self._searching = largest, False
         if not self._searching or images != self.now:  # the last batch may be smaller
@@ -69,7 +82,7 @@ class BatchSize:
             return
         free = free_memory()
         # Memory grows with the size: the next doubling takes about twice what this one took.
-        if self.now * 2 > LARGEST or (free is not None and 2 * grown > free / 2):
+        if self.now * 2 > self._most or (free is not None and 2 * grown > free / 2):
             self._searching = False
             return
         self._best, self._images, self._seconds = rate, 0, 0.0

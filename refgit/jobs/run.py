@@ -1,7 +1,10 @@
-"""Running a job: threads decode images ahead, the main thread captions them and writes the rows.
+"""Running a job: threads decode ahead, lanes caption batches, the main thread writes the rows.
 
 Decoding happens in Pillow, which lets other threads run meanwhile. The images that wait are at
 most two batches and one for each thread, so memory does not grow with the job.
+
+A lane is a thread that captions one batch after another by itself. Two lanes on two cores do more
+than two threads that share every product of one batch: those wait for each other at each of them.
 """
 
 from __future__ import annotations
@@ -9,20 +12,22 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice
+from functools import partial
 
 from refgit.errors import JobError
 from refgit.jobs.batching import BatchSize
 from refgit.jobs.journal.journal import Journal
+from refgit.jobs.lanes import in_lanes
 from refgit.jobs.rows import Row, row_of
 from refgit.jobs.sources import Item
 from refgit.pipeline import Captioner, Pixels
 from refgit.pipeline.texts import row_fields
 
 Decoded = tuple[Item, Pixels | Exception]
+_WITH_FAILED = 8  # rows to be written at once, in batch sizes, where many images fail
 
 
 def run_job(
@@ -86,12 +91,29 @@ def caption_items(
     with warnings.catch_warnings():
         # Here, once: `load_image` does so too, but changes the filters of all threads.
         warnings.simplefilter("ignore")
+        # With several lanes one more batch waits there already.
+        batches = 2 if batch_size.lanes == 1 else 1
         waiting = decode_ahead(
-            items, captioner.read_or_error, workers, lambda: 2 * batch_size.now + workers
+            items, captioner.read_or_error, workers, lambda: batches * batch_size.now + workers
         )
+        work = partial(_caption, captioner=captioner, batch_size=batch_size)
         with closing(waiting):
-            while batch := list(islice(waiting, batch_size.now)):
-                yield _caption(batch, captioner, batch_size)
+            block = captioner.model.backend.single_threaded
+            yield from in_lanes(filled(waiting, batch_size), work, batch_size.lanes, block)
+
+
+def filled(decoded: Iterable[Decoded], batch_size: BatchSize) -> Iterator[list[Decoded]]:
+    """Divide what was decoded into batches; images that failed take no place in them."""
+    batch: list[Decoded] = []
+    good = 0
+    for item, pixels in decoded:
+        batch.append((item, pixels))
+        good += not isinstance(pixels, Exception)
+        if good >= batch_size.now or len(batch) >= _WITH_FAILED * batch_size.now:
+            yield batch
+            batch, good = [], 0
+    if batch:
+        yield batch
 
 
 def decode_ahead(
@@ -142,7 +164,7 @@ def _result(item: Item, future: Future[Pixels | Exception]) -> Decoded:
         raise JobError(f"there is not enough memory to decode {item.name}.") from error
 
 
-def _caption(batch: list[Decoded], captioner: Captioner, batch_size: BatchSize) -> list[Row]:
+def _caption(batch: list[Decoded], *, captioner: Captioner, batch_size: BatchSize) -> list[Row]:
     good = [item for item, pixels in batch if not isinstance(pixels, Exception)]
     started = time.perf_counter()
     try:

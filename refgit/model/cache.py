@@ -7,7 +7,7 @@ the text below the image. They are stored once per image; the text's grow with e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from refgit.layers._array_api import Array, array_namespace, filled, write
@@ -80,6 +80,20 @@ class KeyValueCache:
         other._text = {i: part.copy() for i, part in self._text.items()}
         other._text_mask = self._text_mask
         return other
+
+    @classmethod
+    def joined(cls, caches: Sequence[KeyValueCache]) -> KeyValueCache:
+        """Return one cache of the images of several, which are emptied: (B'_i, H, N, D/H) each.
+
+        A layer after the other is moved, so that little more memory is needed than before.
+        """
+        whole = cls(caches[0].num_layers)
+        for layer in range(whole.num_layers):
+            parts = [cache._image.pop(layer) for cache in caches]
+            xp = array_namespace(parts[0][0])
+            key, value = (xp.concat(part, axis=0) for part in zip(*parts, strict=True))
+            whole.set_image(layer, key, value)
+        return whole
 
     def select(self, rows: Array) -> None:
         """Go on with these rows of the text, in this order; some may be left out, others repeated.

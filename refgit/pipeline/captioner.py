@@ -417,6 +417,15 @@ class Captioner:
             self._image(pixels), self._prompt, self._room, CAPTION, seed=self.seed_of(pixels)
         )
 
+    def _batch(self, pixels: Pixels) -> dict[str, Any]:
+        """The arguments of the model that a batch is, encoded in groups where that is better."""
+        most = self.model.backend.images_at_once
+        if most is None or len(pixels) <= most:
+            return self._image(pixels)
+        groups = (pixels[start : start + most] for start in range(0, len(pixels), most))
+        caches = [self.model.encode_image(**self._image(group)) for group in groups]
+        return {"past_key_values": KeyValueCache.joined(caches)}
+
     def _image(self, pixels: Pixels) -> dict[str, Any]:
         """The arguments of the model that an image is."""
         return {

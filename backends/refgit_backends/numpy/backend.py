@@ -8,6 +8,7 @@ many tokens are stored channel by channel then, (D, tokens), and what the layers
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from refgit_backends.numpy.feed_forward import feed_forward
 from refgit_backends.numpy.linear import linear
 from refgit_backends.numpy.normalization import layer_norm, softmax
 from refgit_backends.numpy.projection import project_heads
+from refgit_backends.numpy.threads import lanes, single_threaded
 
 
 class NumpyBackend(Backend):
@@ -27,7 +29,18 @@ class NumpyBackend(Backend):
 
     name: ClassVar[str] = "numpy"
     matmul_takes_out: ClassVar[bool] = True
+    # Intermediates of 4 images of 197 tokens are a few MB each; more are slower, and larger.
+    images_at_once: ClassVar[int | None] = 4
     xp = np
+
+    @property
+    def lanes(self) -> int:
+        """One for each of a few threads: so none waits for another between two products."""
+        return lanes() if self.kernels else 1
+
+    def single_threaded(self) -> AbstractContextManager[None]:
+        """See `Backend`; BLAS keeps to one thread as well."""
+        return single_threaded()
 
     def _kernels(self) -> Mapping[str, Kernel]:
         keep_freed_memory()

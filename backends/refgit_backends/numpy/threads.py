@@ -7,8 +7,9 @@ return from NumPy every few microseconds spend their time waiting for that lock.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextvars import copy_context
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from functools import cache
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -19,9 +20,19 @@ from refgit_backends.numpy.blas import controls, one_thread
 # The first that is set counts; all but the first are BLAS's.
 _VARIABLES = ("REFGIT_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
+# With two lanes a caption takes a fifth less time than with two threads for each product. Each lane
+# reads the weights for itself, so there is a limit to their number; more than 4 were not measured.
+_MOST_LANES = 4
+_single: ContextVar[bool] = ContextVar("single", default=False)
+
 
 def number_of_threads() -> int:
-    """Return the number of threads: from the environment, else one for each core."""
+    """Return the number of threads: from the environment, else one for each core.
+
+    Inside `single_threaded` it is 1.
+    """
+    if _single.get():
+        return 1
     for name in _VARIABLES:
         value = os.environ.get(name, "").partition(",")[0].strip()
         if value.isdecimal() and int(value) > 0:
@@ -34,6 +45,23 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def lanes() -> int:
+    """Return how many threads should compute a batch each: one a thread, or 1 if BLAS cannot."""
+    threads = number_of_threads()
+    return threads if threads <= _MOST_LANES and controls() is not None else 1
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Compute in the calling thread only, inside the block, products included."""
+    token = _single.set(True)
+    try:
+        with one_thread():
+            yield
+    finally:
+        _single.reset(token)
 
 
 def divide(work: Callable[[slice], None], length: int, multiple: int = 1) -> None:

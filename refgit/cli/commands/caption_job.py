@@ -93,7 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
                     captioner,
                     journal,
                     workers=arguments.workers or cores(),
-                    batch_size=BatchSize(size if isinstance(size, int) else None),
+                    batch_size=BatchSize(
+                        size if isinstance(size, int) else None, captioner.model.backend.lanes
+                    ),
                     advance=told(bar),
                 )
     except KeyboardInterrupt:

@@ -13,8 +13,10 @@ from pathlib import Path
 from threading import Lock
 
 LARGEST = 64
-LARGEST_OF_LANE = 8  # several lanes read the weights in turn; 16 each gain nothing
 GAIN = 1.05  # a doubling pays if images per second grow by this factor
+# Of a lane: it starts with 2 images, and goes up to 8 unless that is clearly slower, since other
+# lanes disturb what it measures.
+FIRST_OF_LANE, LARGEST_OF_LANE, GAIN_OF_LANE = 2, 8, 0.9
 TRIAL = 1.0  # seconds for which each size is measured at least
 
 
@@ -38,8 +40,10 @@ class BatchSize:
 
     def __init__(self, fixed: int | None = None, lanes: int = 1) -> None:
         self.lanes = lanes if fixed is None else min(lanes, fixed)
-        self.now = 1 if fixed is None else -(-fixed // self.lanes)
-        self._most = LARGEST if self.lanes == 1 else LARGEST_OF_LANE
+        first, self._most, self._gain = 1, LARGEST, GAIN
+        if self.lanes > 1:
+            first, self._most, self._gain = FIRST_OF_LANE, LARGEST_OF_LANE, GAIN_OF_LANE
+        self.now = first if fixed is None else -(-fixed // self.lanes)
         self._lock = Lock()
         self._searching = fixed is None
         self._warm = False
@@ -76,7 +80,7 @@ class BatchSize:
     def _decide(self) -> None:
         rate = self._images / self._seconds
         grown, self._peak = peak_memory() - self._peak, peak_memory()
-        if rate < self._best * GAIN:
+        if rate < self._best * self._gain:
             self.now //= 2
             self._searching = False
             return

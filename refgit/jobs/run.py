@@ -103,15 +103,19 @@ def caption_items(
 
 
 def filled(decoded: Iterable[Decoded], batch_size: BatchSize) -> Iterator[list[Decoded]]:
-    """Divide what was decoded into batches; images that failed take no place in them."""
+    """Divide what was decoded into batches; images that failed take no place in them.
+
+    Where there are lanes the first batch is half as large, so that they do not read the weights,
+    token after token, at the same time: one encodes images meanwhile.
+    """
     batch: list[Decoded] = []
-    good = 0
+    good, halved = 0, 1 + (batch_size.lanes > 1)
     for item, pixels in decoded:
         batch.append((item, pixels))
         good += not isinstance(pixels, Exception)
-        if good >= batch_size.now or len(batch) >= _WITH_FAILED * batch_size.now:
+        if halved * good >= batch_size.now or len(batch) >= _WITH_FAILED * batch_size.now:
             yield batch
-            batch, good = [], 0
+            batch, good, halved = [], 0, 1
     if batch:
         yield batch
 

@@ -13,6 +13,7 @@ import pytest
 from refgit import GitForCausalLM, testing
 from refgit.jobs.batching import BatchSize
 from refgit.jobs.lanes import in_lanes
+from refgit.jobs.run import filled
 from refgit_backends import get_backend
 from refgit_backends.numpy import threads
 from refgit_backends.numpy.blas import controls
@@ -91,6 +92,33 @@ def test_a_fixed_size_is_divided_among_the_lanes() -> None:
     assert [(BatchSize(n, 2).lanes, BatchSize(n, 2).now) for n in (1, 2, 5, 16)] == [
         (1, 1), (2, 1), (2, 3), (2, 8)
     ]  # fmt: skip
+
+
+def test_the_first_batch_is_half_as_large_so_that_lanes_take_turns() -> None:
+    decoded = [(None, np.zeros(1))] * 20
+    found = [len(batch) for batch in filled(decoded, BatchSize(16, 2))]  # type: ignore[arg-type]
+    assert found == [4, 8, 8]
+    assert [len(batch) for batch in filled(decoded, BatchSize(8, 1))] == [8, 8, 4]  # type: ignore[arg-type]
+
+
+def test_images_that_failed_take_no_place_in_a_batch() -> None:
+    failed, good = (None, ValueError()), (None, np.zeros(1))
+    decoded = [failed, good, failed, good, good, good, failed]
+    found = list(filled(decoded, BatchSize(2, 1)))  # type: ignore[arg-type]
+    assert found == [decoded[:4], decoded[4:6], decoded[6:]]
+    broken = [failed] * 40
+    assert [len(batch) for batch in filled(broken, BatchSize(2, 1))] == [16, 16, 8]  # type: ignore[arg-type]
+
+
+def test_lanes_go_up_to_a_size_unless_it_is_clearly_slower() -> None:
+    size = BatchSize(lanes=2)
+    for _ in range(40):
+        size.record(size.now, 2.0 * size.now)
+    assert size.now == 8
+    slow = BatchSize(lanes=2)
+    for _ in range(40):
+        slow.record(slow.now, 0.6 * slow.now**2)
+    assert slow.now == 2
 
 
 def test_a_single_threaded_block_gives_its_thread_one_thread_and_no_other() -> None:

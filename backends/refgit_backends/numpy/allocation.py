@@ -6,17 +6,18 @@ import ctypes
 import os
 from functools import cache
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 _KEPT = 32 << 20  # the largest value of the second
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Have the C library keep up to 32 MiB of freed memory a thread; return whether it does.
+    """Have the C library keep up to 32 MiB of freed memory; return whether it does.
 
     Linux's own returns memory to the system as soon as twice the largest array so far is free. The
     next arrays then get fresh pages, which the system has to zero: a tenth of the time of encoding
-    an image. Where variables MALLOC_... are set, nothing is changed.
+    an image. All threads share one arena from then on, so what one has freed serves another; arrays
+    are few and large. Where variables MALLOC_... are set, nothing is changed.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False
@@ -24,4 +25,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library, or Windows
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+    settings = {_M_MMAP_THRESHOLD: _KEPT, _M_TRIM_THRESHOLD: _KEPT, _M_ARENA_MAX: 1}
+    return all(mallopt(name, value) for name, value in settings.items())

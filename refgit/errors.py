@@ -25,6 +25,10 @@ class SeveralImagesError(ValueError):
     """What was passed as one image or video is several."""
 
 
+class PhraseError(ValueError):
+    """A caption holds a phrase that it may not, and so did a second attempt."""
+
+
 class MediaFileError(ValueError):
     """An image or video file cannot be used: the message names the file."""
 

@@ -191,14 +191,14 @@ ARROWS: dict[str, set[str]] = {
     "captions": set(),
     "checkpoint": {"files", "validation"},
     "cli": {
-        "bench", "checkpoint", "demo", "explain", "files", "generation", "hub", "jobs",
+        "bench", "captions", "checkpoint", "demo", "explain", "files", "generation", "hub", "jobs",
         "model", "openblas", "parity", "parts", "pipeline", "processing", "refgit_backends",
         "sizes", "traces", "version",
     },
     "demo": {"hub"},
     "errors": set(),
     "explain": {
-        "files", "generation", "html", "layers", "model", "pipeline", "processing",
+        "captions", "files", "generation", "html", "layers", "model", "pipeline", "processing",
         "refgit_backends", "traces",
     },
     "export": set(),
@@ -206,7 +206,7 @@ ARROWS: dict[str, set[str]] = {
     "generation": {"files", "layers", "outputs", "refgit_backends", "validation"},
     "html": set(),
     "hub": set(),
-    "jobs": {"parts", "pipeline", "processing", "version"},
+    "jobs": {"captions", "parts", "pipeline", "processing", "version"},
     "layers": set(),
     "model": {
         "checkpoint", "files", "generation", "layers", "outputs", "parts", "refgit_backends",
@@ -220,7 +220,8 @@ ARROWS: dict[str, set[str]] = {
     },
     "parts": {"files", "hub"},
     "pipeline": {
-        "demo", "generation", "model", "parts", "processing", "refgit_backends", "validation",
+        "captions", "demo", "generation", "model", "parts", "processing", "refgit_backends",
+        "validation",
     },
     "processing": {"files", "hub", "parts", "refgit_backends", "validation"},
     "refgit": {"model", "pipeline", "processing", "refgit_backends", "traces", "version"},

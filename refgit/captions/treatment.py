@@ -20,8 +20,8 @@ class Treatment:
     """What becomes of each caption that the model writes.
 
     The steps, in this order: punctuation is closed up; what `remove` matches is taken out; each
-    find of `replace` gives way to its replacement; `fail_phrases` are looked for; prefix and
-    suffix are added.
+    find of `replace` gives way to its replacement; prefix and suffix are added. `fail_phrases` are
+    looked for between the last two.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Treatment:
         for pair in self.replace:
             _check_texts("replace", pair)
             if len(pair) != 2 or not pair[0]:
-                raise ValueError(f"replace has {pair!r}; expected a text to find and another one.")
+                raise ValueError(f"replace: {pair!r}; expected a text to find and another one.")
         for pattern in self.remove:
             _compiled("remove", pattern)
             _whole_words("remove", pattern)
@@ -95,30 +95,33 @@ class Treatment:
         """Treat a caption that still grows: all but the suffix."""
         return self.prefix + self.body(text)
 
-    def failing(self, text: str) -> str | None:
+    def failing(self, treated: str) -> str | None:
         """Return the first of `fail_phrases` that a caption holds, as whole words; or None.
 
         Parameters
         ----------
-        text : str
-            As the tokenizer gives it. Prefix and suffix do not count.
+        treated : str
+            As a call returns it. The phrases are looked for between prefix and suffix.
         """
-        if not self.fail_phrases:
-            return None
-        body = self.body(text)
+        body = treated[len(self.prefix) : len(treated) - len(self.suffix)]
         for phrase in self.fail_phrases:
             if _whole_words("fail_phrases", re.escape(phrase)).search(body):
                 return phrase
         return None
 
     def punctuated(self, text: str) -> str:
-        """Do the first step alone; answers to questions and explanations have no other."""
-        return text if self.raw else close_up(text)
+        """Do the first step alone; answers to questions have no other."""
+        return (text if self.raw else close_up(text)).strip()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, as JSON can hold them."""
         fields = asdict(self)
         return {key: _lists(value) for key, value in fields.items()}
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that differ from a treatment by default, as `to_dict` does."""
+        usual = Treatment().to_dict()
+        return {key: value for key, value in self.to_dict().items() if value != usual[key]}
 
 
 INVENTED = tuple(pattern for pattern, _ in INVENTED_ENDINGS)

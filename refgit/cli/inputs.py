@@ -15,6 +15,7 @@ from refgit.cli.arguments import STDIN
 from refgit.cli.decoding import decoding_of, in_options
 from refgit.cli.output import detail, one_line, say
 from refgit.cli.terminal import waiting
+from refgit.cli.texts import treatment_of
 from refgit.demo import FOR_PHOTOGRAPHS, NAME, find_model
 from refgit.errors import MediaFileError
 from refgit.jobs.sources import Item, Paths, items, parts_of
@@ -37,9 +38,9 @@ def load_captioner(arguments: argparse.Namespace, *, photographs: bool = True) -
     Raises
     ------
     ValueError
-        There is no such model, or the options of decoding contradict one another.
+        There is no such model, or options contradict one another.
     """
-    decoding = decoding_of(arguments)
+    decoding, treatment = decoding_of(arguments), treatment_of(arguments)
     name = NAME if arguments.model in (None, NAME) else arguments.model
     if arguments.model is None:
         hint = f"; for photographs pass --model {FOR_PHOTOGRAPHS}" if photographs else ""
@@ -58,6 +59,7 @@ def load_captioner(arguments: argparse.Namespace, *, photographs: bool = True) -
                 decoding=decoding,
                 prompt=getattr(arguments, "prompt", None),
                 scores=getattr(arguments, "scores", False),
+                treatment=treatment,
             )
         except ValueError as error:
             if type(error) is not ValueError:  # nothing that an option is to blame for

@@ -208,5 +208,6 @@ def print_as_it_comes(texts: Iterator[str], before: str = "") -> str:
         put(("" if shown else before) + text[len(shown) :])
     else:  # over what was shown, if that is a single line of the terminal
         single = len(before + shown) < shutil.get_terminal_size().columns
-        put(("\r" if single else "\n") + before + text)
+        line = before + text  # and spaces over what is longer than that
+        put("\r" + line.ljust(len(before + shown)) if single else "\n" + line)
     return text

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from refgit.captions import close_up
 from refgit.errors import SeveralImagesError
 from refgit.explain.attention_rollout import rollout
 from refgit.explain.data import Bytes, ExplainError, Ids, Numbers
@@ -220,7 +221,9 @@ def _predictions(tokenizer: Any, ids: list[int], scores: Numbers) -> dict[str, A
 
     pieces = tuple(tokenizer.convert_ids_to_tokens(ids))
     return {
-        "text": tokenizer.decode(ids, skip_special_tokens=True).strip(),
+        "text": close_up(
+            tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        ).strip(),
         "token_ids": tokens,
         "tokens": pieces[1:],
         "context": pieces[:-1],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ from refgit.jobs.sources import Part
 from refgit.parts import Parts, find_parts
 from refgit.pipeline import Captioner
 from refgit.processing.reading import Reading
-
-_UNCHANGED: Mapping[str, Any] = {}
 
 
 def describe_job(
@@ -27,7 +25,6 @@ def describe_job(
     dtype: str,
     column: str,
     form: str = "jsonl",
-    text: Mapping[str, Any] = _UNCHANGED,
     **more: Any,
 ) -> dict[str, Any]:
     """Say what a job is, as OUT.job stores it.
@@ -46,8 +43,6 @@ def describe_job(
         Of tables, the one with the images.
     form : str
         The format of the result.
-    text : mapping
-        How captions are changed.
     **more
         What else the result depends on.
 
@@ -71,7 +66,7 @@ def describe_job(
         "max_length": captioner.max_length,
         "reading": asdict(captioner.reading),
         "decoding": captioner.settings,
-        "text": dict(text),
+        "text": captioner.treatment.changes(),
         "format": form,
         **more,
         "defaults": {

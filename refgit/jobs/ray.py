@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from refgit.captions import Treatment
 from refgit.errors import JobError, package_missing
 from refgit.jobs.parquet import content_of
 from refgit.jobs.rows import row_of
@@ -20,6 +21,7 @@ from refgit.processing.reading import Reading
 
 _READING = Reading()
 _DECODING: Mapping[str, Any] = {}
+_TREATMENT = Treatment()
 _ADDED = ("image", "caption", "error")  # columns of the result
 
 
@@ -36,6 +38,7 @@ def caption_dataset(
     dtype: str = "float32",
     reading: Reading = _READING,
     decoding: Mapping[str, Any] = _DECODING,
+    treatment: Treatment = _TREATMENT,
     **options: Any,
 ) -> Any:
     """Caption the images of a Ray dataset.
@@ -61,6 +64,8 @@ def caption_dataset(
         As for `GitForCausalLM.from_pretrained`.
     reading, decoding : optional
         How files are read and captions are searched for; as for `Captioner`.
+    treatment : Treatment
+        What becomes of the captions' text.
     **options
         Of `Dataset.map_batches`, such as ``num_cpus=4`` or ``num_gpus=1`` for each actor.
 
@@ -95,6 +100,7 @@ def caption_dataset(
             "dtype": dtype,
             "reading": reading,
             "decoding": dict(decoding),
+            "treatment": treatment,
         },
         batch_size=batch_size,
         batch_format="pyarrow",

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from refgit.captions import Treatment
 from refgit.demo import find_model
 from refgit.generation.classification.labels import LabelSet, prepare_labels
 from refgit.model.cache import KeyValueCache
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.parts import find_parts
+from refgit.pipeline.attempts import Attempts, second_attempt
 from refgit.pipeline.batches import Batches
 from refgit.pipeline.decoding import ANSWER, CAPTION, derived_seed
 from refgit.pipeline.labels import RankedLabel, ranked_labels
@@ -25,11 +27,12 @@ from refgit.validation import expect, refuse_keywords
 from refgit_backends import Backend
 
 _LOADING = (
-    "name", "max_length", "backend", "dtype", "reading", "decoding", "prompt", "scores", "base",
-    "processor",
+    "name", "max_length", "backend", "dtype", "reading", "decoding", "prompt", "scores",
+    "treatment", "base", "processor",
 )  # fmt: skip
 _READING = Reading()
 _DECODING: Mapping[str, Any] = {}
+_TREATMENT = Treatment()
 
 
 class Captioner:
@@ -55,6 +58,9 @@ class Captioner:
         What every caption begins with; it is a part of the caption.
     scores : bool
         Find how likely the texts of `write_texts` and `answers` are.
+    treatment : Treatment
+        What becomes of each caption. By default its punctuation is closed up, as that of answers
+        is; ``Treatment(raw=True)`` leaves the tokenizer's text.
 
     Attributes
     ----------
@@ -86,19 +92,23 @@ class Captioner:
         decoding: Mapping[str, Any] = _DECODING,
         prompt: str | None = None,
         scores: bool = False,
+        treatment: Treatment = _TREATMENT,
     ) -> None:
+        self.treatment = treatment
         self.model, self.processor, self.scores = model, processor, scores
         self.reading, self.decoding = reading, dict(decoding)
         if max_length is not None:
             self.decoding["max_length"] = max_length
         self._begins_with = prompt
         self._prompt = None if prompt is None else self.prompt(prompt)
-        self._writer = Writer(model, processor, self.decoding)
+        self._writer = self._writer_of(self.decoding)
         self._room = model.config.text_room(model.config.num_image_tokens())
         begins = len(self._prompt or [0])
         self.max_length = self._writer.longest(begins, self._room, CAPTION)
         self._refuse_long(begins)
         self._writer.check(begins, self._room, CAPTION)
+        self._again = self._writer_of(second_attempt(self.decoding, treatment))
+        self._again.check(begins, self._room, CAPTION)
         self._batches = Batches()
 
     def _refuse_long(self, prompt: int) -> None:
@@ -121,6 +131,7 @@ class Captioner:
         decoding: Mapping[str, Any] = _DECODING,
         prompt: str | None = None,
         scores: bool = False,
+        treatment: Treatment = _TREATMENT,
         base: str | Path | None = None,
         processor: str | Path | None = None,
         **others: Any,
@@ -136,7 +147,7 @@ class Captioner:
         backend : str or Backend, optional
         dtype : str
             As for `GitForCausalLM.from_pretrained`.
-        reading, decoding, prompt, scores
+        reading, decoding, prompt, scores, treatment
             See `Captioner`.
         base : str or Path, optional
             The model that an adapter changes; by default what its adapter_config.json names.
@@ -166,8 +177,12 @@ class Captioner:
             dtype=dtype,
         )
         return cls(
-            model, own, max_length, reading=reading, decoding=decoding, prompt=prompt, scores=scores
-        )
+            model, own, max_length, reading=reading, decoding=decoding, prompt=prompt,
+            scores=scores, treatment=treatment,
+        )  # fmt: skip
+
+    def _writer_of(self, options: Mapping[str, Any]) -> Writer:
+        return Writer(self.model, self.processor, options, self.treatment)
 
     @property
     def frames(self) -> int | None:
@@ -250,10 +265,7 @@ class Captioner:
         ValueError, TypeError, ImportError
             As `read`; or the model cannot take the image.
         """
-        (text,) = self.write([self.read(source)], None if seed is None else [seed])
-        if isinstance(text, Exception):
-            raise text
-        return text
+        return _text_or_raise(*self.write([self.read(source)], None if seed is None else [seed]))
 
     def captions(self, sources: Iterable[Source]) -> list[str | Exception]:
         """Caption images and videos, those of equal size in one batch.
@@ -325,16 +337,16 @@ class Captioner:
         Returns
         -------
         list of (list of WrittenText) or Exception
-            For each image its texts, the best first or as they were drawn; or the error.
+            For each image its texts, the best first or as they were drawn; or the error. Texts that
+            hold one of the treatment's `fail_phrases` are left out; an image without another has a
+            second attempt, drawn at random, or else a `refgit.errors.PhraseError`.
 
         Raises
         ------
         MemoryError
             There is not enough for a single image.
         """
-        writer = self._writer
-        if changes:
-            writer = Writer(self.model, self.processor, {**self.decoding, **changes})
+        writer = self._writer if not changes else self._writer_of({**self.decoding, **changes})
 
         def write(several: Sequence[Pixels], i: int) -> list[list[WrittenText]]:
             pixels = np.concatenate(several)
@@ -342,7 +354,22 @@ class Captioner:
             return self._texts(writer, pixels, seed)
 
         # Sampling several batch rows from one generator would tie each to its neighbours.
-        return self._batches.map(images, write, apart=writer.samples)
+        found = self._batches.map(images, write, apart=writer.samples)
+        if self.treatment.fail_phrases:
+            attempts = Attempts(self.treatment, lambda i: self._second(images[i], seeds, i))
+            found = attempts.without_failures(found)
+        return found
+
+    def _second(
+        self, pixels: Any, seeds: Sequence[int] | None, i: int
+    ) -> list[WrittenText] | Exception:
+        """Caption an image once more, by sampling; the same image is always given the same text."""
+        seed = (self._writer.seed or 0) if seeds is None else seeds[i]
+        seed = derived_seed(seed, pixels.tobytes(), b"second attempt")
+        (found,) = self._batches.map(
+            [pixels], lambda several, _: self._texts(self._again, several[0], seed)
+        )
+        return found
 
     def _texts(self, writer: Writer, pixels: Pixels, seed: int | None) -> list[list[WrittenText]]:
         """Caption images of one size."""
@@ -405,7 +432,8 @@ class Captioner:
         -------
         iterator of str
             The caption so far, a token longer each time; only the whole one with beam search, which
-            can revise tokens that were already emitted.
+            can revise tokens that were already emitted, and with `fail_phrases`. The treatment may
+            take back what was there, such as the space before a hyphen.
 
         Raises
         ------
@@ -413,6 +441,8 @@ class Captioner:
             As `caption`.
         """
         pixels = self.read(source)
+        if self.treatment.fail_phrases:  # of which only the whole caption is free
+            return iter([_text_or_raise(*self.write([pixels]))])
         return self._writer.stream(
             self._image(pixels), self._prompt, self._room, CAPTION, seed=self.seed_of(pixels)
         )
@@ -534,9 +564,7 @@ class Captioner:
         writer = self._writer
         if max_new_tokens is not None:
             options = {k: v for k, v in self.decoding.items() if k != "max_length"}
-            writer = Writer(
-                self.model, self.processor, {**options, "max_new_tokens": max_new_tokens}
-            )
+            writer = self._writer_of({**options, "max_new_tokens": max_new_tokens})
         most = writer.longest(len(prompt), room, ANSWER)
         if most <= len(prompt):
             raise ValueError(
@@ -637,6 +665,12 @@ class Captioner:
             **self._image(self.read(source)),
         )
         return ranked_labels(found, known, self.model.backend)
+
+
+def _text_or_raise(text: str | Exception) -> str:
+    if isinstance(text, Exception):
+        raise text
+    return text
 
 
 def _refuse_single(name: str, values: Any, expected: str) -> None:

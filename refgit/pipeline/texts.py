@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from refgit.captions import Treatment
 from refgit.generation.results import transition_scores
-from refgit.processing import GitProcessor
+from refgit.processing import BertTokenizer, GitProcessor
 from refgit_backends import to_numpy
 
 SCORES_AT_ONCE = 2**28  # bytes of scores (steps, rows, V) that are held together
+_TREATMENT = Treatment()
 _DIGITS = 4  # of a score in a row: which images share a batch moves the last bits
 
 
@@ -55,6 +57,7 @@ def texts_of(
     ends: Sequence[int],
     *,
     shown: bool = True,
+    treatment: Treatment = _TREATMENT,
 ) -> list[WrittenText]:
     """Turn what `generate` returned into texts.
 
@@ -68,13 +71,15 @@ def texts_of(
     ends : sequence of int
         The end tokens.
     shown : bool
-        Whether the prompt is a part of the texts.
+        Whether the prompt is a part of the texts, as in captions.
+    treatment : Treatment
+        Of captions; of other texts only their punctuation is closed up.
     """
     scored = hasattr(found, "sequences")
     table = to_numpy(found.sequences if scored else found).tolist()
     written = [until_end(row[len(prompt) :], ends) for row in table]
     before = list(prompt[1:]) if shown else []
-    texts = processor.batch_decode([before + ids for ids in written], skip_special_tokens=True)
+    texts = [decoded(before + ids, processor.tokenizer, treatment) for ids in written]
     sums: list[float | None] = [None] * len(table)
     if scored:
         beams = getattr(found, "beam_indices", None)
@@ -84,7 +89,18 @@ def texts_of(
             for row, ids in zip(steps, written, strict=True)
         ]
     columns = zip(texts, written, sums, strict=True)
-    return [WrittenText(text.strip(), tuple(ids), total) for text, ids, total in columns]
+    treat = treatment if shown else treatment.punctuated
+    return [WrittenText(treat(text), tuple(ids), total) for text, ids, total in columns]
+
+
+def decoded(ids: Sequence[int], tokenizer: BertTokenizer, treatment: Treatment) -> str:
+    """Turn token ids into a text that is still to be treated.
+
+    The tokenizer's own way of closing up would join ``says ' stop '`` to ``says'stop '``, from
+    which one cannot tell any more what belongs together; so it is left to the treatment.
+    """
+    clean_up = None if treatment.raw else False
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up)
 
 
 def until_end(ids: list[int], ends: Sequence[int]) -> list[int]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from refgit.captions import Treatment
 from refgit.generation.request import Request
 from refgit.generation.resolve import resolve
 from refgit.model.causal_lm import GitForCausalLM
 from refgit.pipeline.decoding import Default, beams_of, completed, is_sampling, longest
-from refgit.pipeline.texts import SCORES_AT_ONCE, WrittenText, texts_of
+from refgit.pipeline.texts import SCORES_AT_ONCE, WrittenText, decoded, texts_of
 from refgit.processing import GitProcessor
 
 
@@ -24,6 +25,8 @@ class Writer:
     processor : GitProcessor
     options : mapping
         As `generate` takes them. A `seed` among them is kept apart.
+    treatment : Treatment
+        What becomes of the texts.
 
     Attributes
     ----------
@@ -33,9 +36,13 @@ class Writer:
     """
 
     def __init__(
-        self, model: GitForCausalLM, processor: GitProcessor, options: Mapping[str, Any]
+        self,
+        model: GitForCausalLM,
+        processor: GitProcessor,
+        options: Mapping[str, Any],
+        treatment: Treatment,
     ) -> None:
-        self.model, self.processor = model, processor
+        self.model, self.processor, self.treatment = model, processor, treatment
         self._options = completed(options, model.generation_config)
         self.seed = self._options.pop("seed", None)
         self.count: int = self._options["num_return_sequences"]
@@ -105,7 +112,7 @@ class Writer:
         scores : bool
             Whether to find how likely the texts are.
         shown : bool
-            Whether the prompt is a part of the texts.
+            Whether the texts are captions: the prompt is a part of them, and they are treated.
 
         Returns
         -------
@@ -124,11 +131,12 @@ class Writer:
             ]
         ends = self.model.generation_config.eos_ids
         opening = [0] if prompt is None else prompt
+        treated: dict[str, Any] = {"shown": shown, "treatment": self.treatment}
         texts = [
             text
             for part in parts
             for text in texts_of(
-                self.model.generate(**part), opening, self.processor, ends, shown=shown
+                self.model.generate(**part), opening, self.processor, ends, **treated
             )
         ]
         return [texts[i : i + self.count] for i in range(0, len(texts), self.count)]
@@ -152,15 +160,21 @@ class Writer:
         if beams_of(self._options, self.model.generation_config) > 1:
             ((best, *_),) = self.write(image, prompt, room, default, seed=seed, shown=shown)
             return iter([best.text])
-        tokenizer = self.processor.tokenizer
         call = self._call(image, prompt, room, default) | {"num_return_sequences": 1, "seed": seed}
         before = list(prompt[1:]) if prompt and shown else []
-        if not before:
-            return ((token.text or "").strip() for token in self.model.stream(**call))
-        return (
-            tokenizer.decode([*before, *token.ids.tolist()], skip_special_tokens=True).strip()
-            for token in self.model.stream(**call)
+        tokens = (token.ids.tolist() for token in self.model.stream(**call))
+        texts = (
+            decoded([*before, *ids], self.processor.tokenizer, self.treatment) for ids in tokens
         )
+        return self._treated(texts) if shown else map(self.treatment.punctuated, texts)
+
+    def _treated(self, texts: Iterator[str]) -> Iterator[str]:
+        """Treat a caption as it grows; it has its suffix in the end."""
+        text = ""
+        for text in texts:
+            yield self.treatment.so_far(text)
+        if self.treatment.suffix:
+            yield self.treatment(text)
 
 
 _BY_IMAGE = ("pixel_values", "input_ids", "attention_mask")

@@ -84,14 +84,16 @@ def test_the_steps_come_in_their_order() -> None:
         fail_phrases=("t-shirt",),
     )  # fmt: skip
     assert chosen("a dog t - shirt") == "no dog: a t-shirt."
-    assert chosen.failing("a dog") == "t-shirt"
-    assert Treatment(prefix="no dog: ", fail_phrases=("no dog",)).failing("a cat") is None
+    assert chosen.failing(chosen("a dog")) == "t-shirt"
+    framed = Treatment(prefix="no dog: ", suffix=" dog", fail_phrases=("no dog", "dog"))
+    assert framed.failing(framed("a cat")) is None
+    assert framed.failing(framed("a dog")) == "dog"
 
 
 def test_a_phrase_fails_as_whole_words_and_capitals_do_not_matter() -> None:
     chosen = Treatment(fail_phrases=("Cat", "it's"))
     assert chosen.failing("a cat") == "Cat"
-    assert chosen.failing("it ' s a dog") == "it's"
+    assert chosen.failing(chosen("it ' s a dog")) == "it's"
     assert chosen.failing("a category") is None
     assert Treatment().failing("a cat") is None
 
@@ -114,6 +116,8 @@ def test_a_treatment_goes_into_json_and_to_other_processes() -> None:
     stored = json.loads(json.dumps(chosen.to_dict()))
     assert stored == chosen.to_dict()
     assert stored["replace"] == [["b", "c"]]
+    assert Treatment().changes() == {}
+    assert chosen.changes() == {"remove": ["a"], "replace": [["b", "c"]], "prefix": "é"}
     assert pickle.loads(pickle.dumps(chosen)) == chosen
 
 

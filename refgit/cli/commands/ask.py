@@ -31,6 +31,7 @@ from refgit.cli.inputs import (
 from refgit.cli.output import Failures, one_line, print_as_it_comes, print_json, print_texts, say
 from refgit.cli.questions import questions_in, told_apart
 from refgit.cli.terminal import waiting
+from refgit.cli.texts import add_raw
 from refgit.model.cache import KeyValueCache
 from refgit.pipeline import Captioner
 from refgit.pipeline.texts import row_fields
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reading_options(parser)
     add_folder_options(parser)
     add_decoding_options(parser, default="20 after the question", without=_REFUSED)
+    add_raw(parser)
     add_output_options(parser)
 
 

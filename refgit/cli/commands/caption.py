@@ -26,6 +26,7 @@ from refgit.cli.inputs import (
 )
 from refgit.cli.output import Failures, print_as_it_comes, print_json, print_texts
 from refgit.cli.terminal import progress
+from refgit.cli.texts import add_treatment_options
 from refgit.jobs.rows import row_of
 from refgit.jobs.videos import times_of
 from refgit.pipeline import Captioner, WrittenText
@@ -76,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reading_options(parser)
     add_video_inputs(parser)
     add_decoding_options(parser)
+    add_treatment_options(parser)
     add_output_options(parser)
     add_job_options(parser)
 

@@ -192,6 +192,130 @@ def test_an_image_that_fails_is_one_line_and_the_others_are_asked_about(
         assert list(failed) == list(row) == ["index", "image", "question", "answer", "error"]
 
 
+# ---- many images, and questions from files
+
+BALLOON = STAR.replace("star", "balloon")
+
+
+def test_each_question_is_asked_of_each_image(run: Run, tmp_path: Path) -> None:
+    alone = [run("ask", file, QUESTION)[1][0] for file in (STAR, BALLOON)]
+    assert alone == ["travel and places", "activities"]
+    lines = [f"{file}\t{text}" for file, text in zip((STAR, BALLOON), alone, strict=True)]
+    assert run("ask", STAR, BALLOON, QUESTION) == (0, lines, [])
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(Path(STAR).read_bytes())
+    code, out, _ = run("ask", folder, BALLOON, QUESTION, "and?")
+    assert code == 0
+    names = [str(folder / "a.png")] * 2 + [BALLOON] * 2
+    assert [line.split("\t")[:2] for line in out] == [
+        [name, question] for name, question in zip(names, [QUESTION, "and?"] * 2, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_questions_come_from_a_file_of_lines(
+    encoding: str, end: str, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "questions.txt"
+    file.write_bytes(f"{QUESTION}{end}{end}{QUESTION} ünd?{end}".encode(encoding))
+    code, out, _ = run("ask", STAR, "--questions", file)
+    assert code == 0
+    assert [line.split("\t")[0] for line in out] == [QUESTION, f"{QUESTION} ünd?"]
+    assert run("ask", STAR, QUESTION, "--questions", file)[1][1:] == out
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_table_names_an_image_for_each_question(encoding: str, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    text = f'question,more,image\r\n"{QUESTION}",x,{STAR}\r\n"a, b?",y,{STAR}\r\n'
+    file.write_bytes(f"{text}{QUESTION},z,{BALLOON}\r\n".encode(encoding))
+    code, out, _ = run("ask", "--questions", file, "--json")
+    assert code == 0
+    rows = [json.loads(line) for line in out]
+    assert [row["index"] for row in rows] == [0, 1, 2]
+    assert [(row["image"], row["question"]) for row in rows] == [
+        (STAR, QUESTION), (STAR, "a, b?"), (BALLOON, QUESTION)
+    ]  # fmt: skip
+    assert (rows[0]["answer"], rows[2]["answer"]) == ("travel and places", "activities")
+    file.write_text(f"question\n{QUESTION}\n")
+    assert run("ask", STAR, "--questions", file)[1] == ["travel and places"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "there is no image; expected one before the questions"),
+        ([STAR], "there is no question; expected one after"),
+        ([QUESTION], "stands where an image is expected"),
+        ([QUESTION, STAR], "stands where an image is expected"),
+        ([STAR, QUESTION, BALLOON], "is an image in the place of a question"),
+        ([STAR, QUESTION, "missing.jpg"], "'missing.jpg' is an image in the place of a question"),
+        (["-", "-", QUESTION], "occurs 2 times among the images"),
+    ],
+)
+def test_what_stands_in_the_wrong_place_is_named(words: list[str], message: str, run: Run) -> None:
+    code, out, (line,) = run("ask", *words)
+    assert (code, out) == (2, [])
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("q.txt", "\n \n", "has no questions; expected one on each line"),
+        ("q.txt", f"why?\n{STAR}\n", "q.txt:2: "),
+        ("q.csv", "picture,text\na,b\n", "has the columns picture, text; expected its first line"),
+        ("q.csv", "", "has the columns (none)"),
+        ("q.csv", "image,question\n", "has no questions below its first line"),
+        ("q.csv", f"image,question\n{STAR},\n", "q.csv:2: there is no question"),
+        ("q.csv", "image,question\n,why?\n", "q.csv:2: there is no image"),
+        ("q.csv", f"image,question\n{STAR},{STAR}\n", "is an image in the place of a question"),
+    ],
+)
+def test_a_file_of_questions_that_is_wrong_is_named_with_its_line(
+    name: str, text: str, message: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    images = [] if name.endswith(".csv") else [STAR]
+    code, out, (line,) = run("ask", *images, "--questions", tmp_path / name)
+    assert (code, out) == (2, [])
+    assert message in line
+
+
+def test_a_table_with_images_takes_no_others(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text(f"image,question\n{STAR},why?\n")
+    code, out, (line,) = run("ask", BALLOON, "--questions", tmp_path / "q.csv")
+    assert (code, out) == (2, [])
+    assert "names an image for each question; expected no others" in line
+    code, out, (line,) = run("ask", BALLOON, "--questions", tmp_path / "none.csv")
+    assert (code, out) == (2, [])
+    assert "none.csv cannot be read" in line
+    (tmp_path / "q.txt").write_bytes(b"\xff?\n")
+    code, out, (line,) = run("ask", BALLOON, "--questions", tmp_path / "q.txt")
+    assert "is not a text in UTF-8 (byte 0 is 0xff)" in line
+
+
+def test_a_model_that_never_learned_questions_is_said_to_answer_nothing(
+    run: Run, image_model: Path, tmp_path: Path
+) -> None:
+    """Its first token is the end token, as with a model that has learned only captions."""
+    other = shutil.copytree(image_model, tmp_path / "other")
+    path = other / "generation_config.json"
+    config = json.loads(path.read_text())
+    everything = [i for i in range(testing.CONFIG.vocab_size) if i != config["eos_token_id"]]
+    path.write_text(json.dumps({**config, "suppress_tokens": everything}))
+    file = picture(tmp_path / "a.png")
+    code, out, (line,) = run("ask", file, "a b", "--model", other)
+    assert (code, out) == (0, [""])
+    assert "the answer is empty: the model ended at once" in line
+    assert "never learned to answer questions" in line
+    line = run("ask", file, "a b", "c", "--model", other)[2][0]
+    assert "2 of 2 answers are empty" in line
+    assert run("ask", file, "a b", "--model", image_model)[2] == []
+
+
 # ---- videos
 
 

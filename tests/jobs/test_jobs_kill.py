@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from helpers.command_line import ROOT, ctrl_c_interrupts, environment, model, picture
+from helpers.command_line import ROOT, ctrl_c_interrupts, encoded, environment, model, picture
 from refgit.cli import main as cli
 
 __all__ = ["model"]  # a fixture
@@ -181,3 +182,56 @@ def test_ctrl_c_keeps_the_rows_and_says_how_to_go_on(
     assert expected.read_bytes().startswith(kept)
     assert cli.main(list(map(str, arguments))) == 1
     assert out.read_bytes() == expected.read_bytes()
+
+
+FOLDERS = [f"{a}/{b}" for a in ("", "cats", "dogs", "dogs/old") for b in ("", "x", "x/y", "z")]
+
+
+def many_pictures(folder: Path, count: int, first: int = 0) -> None:
+    """So many pictures in nested folders; a few are none."""
+    kinds = [encoded(seed) for seed in range(16)]
+    for i in range(first, first + count):
+        file = folder / FOLDERS[i % len(FOLDERS)].strip("/") / f"{i:05}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(kinds[i * 7 % 16] if i % 499 else b"this is no image")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["sidecar", "imagefolder"])
+def test_five_thousand_images_killed_twenty_times_and_grown_twice_end_as_in_one_go(
+    form: str, model: Path, tmp_path: Path
+) -> None:
+    whole, grown = tmp_path / "whole", tmp_path / "grown"
+    parts = [(grown, 3000, 0), (tmp_path / "1", 1000, 3000), (tmp_path / "2", 1000, 4000)]
+    for (folder, count, first), name in zip(parts, ("", "cats/more", "more"), strict=True):
+        many_pictures(folder, count, first)
+        shutil.copytree(folder, whole / name, dirs_exist_ok=True)
+    out = {"sidecar": "refgit.txt.jsonl", "imagefolder": "metadata.jsonl"}[form]
+
+    def command(folder: Path, form: str, out: str) -> list[str]:
+        where = ["--sidecar", ".txt"] if form == "sidecar" else ["--out", str(folder / out)]
+        return ["caption", str(folder), "--recursive", *where, "--model", str(model)]
+
+    rows = tmp_path / "rows.jsonl"
+    assert cli.main([*command(whole, "jsonl", "../rows.jsonl"), "--batch-size", "16"]) == 1
+    rows.write_text(rows.read_text().replace(str(whole), str(grown)))
+    assert cli.main([*command(whole, form, out), "--batch-size", "16"]) == 1
+    spec = {
+        "arguments": command(grown, form, out),
+        "rows": str(grown / out),
+        "expected": expected_of(rows),
+        "grow": [[7, str(parts[1][0]), str(grown / "cats" / "more")],
+                 [14, str(parts[2][0]), str(grown / "more")]],
+        "most": 20, "batch": 32, "pause": 4.0, "seed": 0, "how": "time",
+    }  # fmt: skip
+    found = killed(spec, tmp_path)
+    assert found == {"kills": 20, "code": 1}
+    files = {p.relative_to(whole).as_posix(): p for p in whole.rglob("*") if p.is_file()}
+    ends = {p.relative_to(grown).as_posix(): p for p in grown.rglob("*") if p.is_file()}
+    assert set(ends) == set(files)
+    for name, file in files.items():
+        if not name.endswith(".job"):
+            text = ends[name].read_bytes().replace(bytes(grown), bytes(whole))
+            assert text == file.read_bytes(), name
+    texts = len(list(grown.rglob("*.txt")))
+    assert texts == (5000 - 11 if form == "sidecar" else 0)

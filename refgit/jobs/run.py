@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from typing import Any, TypeAlias
 
 from refgit.errors import JobError
 from refgit.jobs.batching import BatchSize
@@ -23,10 +24,12 @@ from refgit.jobs.journal.journal import Journal
 from refgit.jobs.lanes import in_lanes
 from refgit.jobs.rows import Row, row_of
 from refgit.jobs.sources import Item
-from refgit.pipeline import Captioner, Pixels
+from refgit.jobs.videos import times_of
+from refgit.pipeline import Captioner, Pixels, WrittenText
 from refgit.pipeline.texts import row_fields
 
 Decoded = tuple[Item, Pixels | Exception]
+Written: TypeAlias = list[WrittenText] | Exception
 _WITH_FAILED = 8  # rows to be written at once, in batch sizes, where many images fail
 
 
@@ -57,22 +60,39 @@ def run_job(
     """
     captioner.make_reproducible()
     advance(journal.rows, journal.total)
-    batches = caption_items(journal.todo(), captioner, workers=workers, batch_size=batch_size)
+    batches = caption_items(
+        journal.todo(), captioner.read_or_error, captioner, workers=workers, batch_size=batch_size
+    )
     with closing(batches):
-        for rows in batches:
-            journal.append(rows)
+        for batch in batches:
+            journal.append([row_for(item, found) for item, found in batch])
             advance(journal.rows, journal.total)
     journal.finish()
 
 
+def row_for(item: Item, found: Written) -> Row:
+    """The row of an image, from its texts or what is wrong with it."""
+    times = times_of(item.content)
+    if isinstance(found, Exception):
+        return row_of(item.index, item.name, found, **times)
+    return row_of(item.index, item.name, found[0].text, **times, **row_fields(found))
+
+
 def caption_items(
-    items: Iterable[Item], captioner: Captioner, *, workers: int, batch_size: BatchSize
-) -> Generator[list[Row], None, None]:
+    items: Iterable[Item],
+    read: Callable[[Any], Pixels | Exception],
+    captioner: Captioner,
+    *,
+    workers: int,
+    batch_size: BatchSize,
+) -> Generator[list[tuple[Item, Written]], None, None]:
     """Caption images in batches, decoding those to come meanwhile.
 
     Parameters
     ----------
     items : iterable of Item
+    read : callable
+        Decodes one, or returns what is wrong with it.
     captioner : Captioner
     workers : int
         Threads that decode.
@@ -80,8 +100,8 @@ def caption_items(
 
     Yields
     ------
-    list of dict
-        The rows of a batch, in the order of the items.
+    list of (Item, list of WrittenText or Exception)
+        A batch, in the order of the items: each with its texts, or what is wrong with it.
 
     Raises
     ------
@@ -93,9 +113,7 @@ def caption_items(
         warnings.simplefilter("ignore")
         # With several lanes one more batch waits there already.
         batches = 2 if batch_size.lanes == 1 else 1
-        waiting = decode_ahead(
-            items, captioner.read_or_error, workers, lambda: batches * batch_size.now + workers
-        )
+        waiting = decode_ahead(items, read, workers, lambda: batches * batch_size.now + workers)
         work = partial(_caption, captioner=captioner, batch_size=batch_size)
         with closing(waiting):
             block = captioner.model.backend.single_threaded
@@ -168,7 +186,9 @@ def _result(item: Item, future: Future[Pixels | Exception]) -> Decoded:
         raise JobError(f"there is not enough memory to decode {item.name}.") from error
 
 
-def _caption(batch: list[Decoded], *, captioner: Captioner, batch_size: BatchSize) -> list[Row]:
+def _caption(
+    batch: list[Decoded], *, captioner: Captioner, batch_size: BatchSize
+) -> list[tuple[Item, Written]]:
     good = [item for item, pixels in batch if not isinstance(pixels, Exception)]
     started = time.perf_counter()
     try:
@@ -178,9 +198,4 @@ def _caption(batch: list[Decoded], *, captioner: Captioner, batch_size: BatchSiz
             f"there is not enough memory to caption a single image, {good[0].name} or one after it."
         ) from error
     batch_size.record(len(good), time.perf_counter() - started, captioner.largest)
-    return [
-        row_of(item.index, item.name, texts)
-        if isinstance(texts, Exception)
-        else row_of(item.index, item.name, texts[0].text, **row_fields(texts))
-        for (item, _), texts in zip(batch, found, strict=True)
-    ]
+    return [(item, texts) for (item, _), texts in zip(batch, found, strict=True)]

@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -324,14 +324,14 @@ def test_what_was_not_foreseen_stays_one_line_and_one_image(
     run: Run, captions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, last = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", 1)
-    real = Captioner.stream
+    real = Captioner.read
 
-    def fail(self: Captioner, source: Any) -> Iterator[str]:
+    def fail(self: Captioner, source: Any) -> Any:
         if source == str(first):
             raise KeyError("some\nthing")
         return real(self, source)
 
-    monkeypatch.setattr(Captioner, "stream", fail)
+    monkeypatch.setattr(Captioner, "read", fail)
     code, out, (line,) = run(first, last)
     assert (code, out) == (1, [f"{last}\t{captions[1]}"])
     assert str(first) in line

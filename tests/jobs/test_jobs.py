@@ -633,8 +633,9 @@ def test_a_name_that_cannot_be_written_is_refused(
     [
         (["-", "--out", "c.jsonl"], "standard input does not allow"),
         (["a.png", "--json", "--out", "c.jsonl"], "expected one of the two"),
-        (["a.png", "--workers", "2"], "--workers belongs to a job"),
-        (["a.png", "--batch-size", "auto"], "--batch-size belongs to a job"),
+        (["a.png", "--drop-missing"], "--drop-missing belongs to a job"),
+        (["a.png", "--retry-failed"], "--retry-failed belongs to a job"),
+        (["a.png", "--format", "csv"], "--format belongs to a job"),
         (["a.png", "--restart"], "--restart belongs to a job"),
         (["a.png", "--out", "c.jsonl", "--batch-size", "0"], "must be auto or an integer >= 1"),
         (["a.png", "--out", "c.jsonl", "--workers", "0"], "must be an integer >= 1 (got '0')"),

@@ -84,12 +84,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """Declare what only jobs have."""
-    job = parser.add_argument_group("jobs", "for many images; all of these need --out")
+    many = parser.add_argument_group("many images", "how they are worked through")
+    many.add_argument(
+        "--batch-size",
+        type=_size,
+        metavar="N",
+        help="images that are captioned at once, or auto: what proves fastest on the first ones, "
+        "64 at most (default: auto); captions do not depend on it",
+    )
+    many.add_argument(
+        "--workers",
+        type=count_of(1),
+        metavar="N",
+        help="threads that decode images meanwhile (default: one for each core)",
+    )
+    many.add_argument(
+        "--column",
+        metavar="NAME",
+        help=f"column of tables that holds the images (default: {_COLUMN})",
+    )
+    job = parser.add_argument_group(
+        "jobs", "rows in a file, or texts beside the images: what goes on after a kill"
+    )
     job.add_argument(
         "--out",
         metavar="FILE",
-        help="write a row for each image to this file, which ends in .jsonl or .parquet, and go on "
-        "with what an earlier run of the same command has left undone",
+        help="write a row for each image to this file, which ends in .jsonl, .parquet, .csv or "
+        ".json, or texts into this directory; and go on with what an earlier run of the same "
+        "command has left undone, or what is new",
     )
     job.add_argument(
         "--format",
@@ -111,24 +133,6 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         help="what to do where a text is there already: error does not start (the default), skip "
         "leaves the image alone, append and prepend put the caption behind or before it, with a "
         "comma",
-    )
-    job.add_argument(
-        "--batch-size",
-        type=_size,
-        metavar="N",
-        help="images that are captioned at once, or auto: what proves fastest on the first ones, "
-        "64 at most (default: auto); captions do not depend on it",
-    )
-    job.add_argument(
-        "--workers",
-        type=count_of(1),
-        metavar="N",
-        help="threads that decode images meanwhile (default: one for each core)",
-    )
-    job.add_argument(
-        "--column",
-        metavar="NAME",
-        help=f"column of tables that holds the images (default: {_COLUMN})",
     )
     job.add_argument(
         "--retry-failed", action="store_true", help="caption once more what has failed before"
@@ -168,10 +172,7 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
     ValueError
         An option or an input belongs to jobs, and there is no --out.
     """
-    job = (
-        "format", "existing", "batch_size", "workers", "retry_failed", "drop_missing", "restart",
-    )  # fmt: skip
-    for name in job:
+    for name in ("format", "existing", "retry_failed", "drop_missing", "restart"):
         if getattr(arguments, name) not in (None, False):
             option = "--" + name.replace("_", "-")
             raise ValueError(
@@ -203,6 +204,10 @@ def run(arguments: argparse.Namespace) -> int:
         column=arguments.column or _COLUMN,
         video_inputs=video_inputs_of(arguments, captioner.frames),
     )
+    if len(sources) > 1:
+        from refgit.cli.commands import caption_many
+
+        return caption_many.run(arguments, captioner, sources)
     failures = Failures(arguments)
     for item, before in progress(sources, "captioning"):
         times = times_of(item.content)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from refgit.jobs.journal.disk import write_whole
 from refgit.jobs.rows import PRIVATE, Row, row_of
 
 EXISTING = ("error", "skip", "overwrite", "append", "prepend")
+_PART = re.compile(r"(.+)\.\w+(#[\d.]+-[\d.]+)", re.DOTALL)
 _BETWEEN = ", "  # a text from before, and a caption
 
 
@@ -50,7 +52,9 @@ class SidecarFormat(LinesFormat):
 
     def beside(self, image: str) -> str:
         """Where the text of an image is."""
-        path = os.path.splitext(image)[0] + self.suffix
+        part = _PART.fullmatch(image)  # of a video
+        stem = part[1] + part[2] if part else os.path.splitext(image)[0]
+        path = stem + self.suffix
         if self._mirror is None:
             return path
         above, target = self._mirror

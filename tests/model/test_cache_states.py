@@ -324,7 +324,9 @@ def test_a_cache_of_any_history_equals_reading_everything_anew(machine: Any, run
 def test_caches_of_several_batches_are_joined_into_that_of_one() -> None:
     model = testing.tiny_model(seed=5)
     whole = model.encode_image(testing.pixels(5, seed=2))
-    parts = [model.encode_image(testing.pixels(5, seed=2)[start : start + 2]) for start in (0, 2, 4)]
+    parts = [
+        model.encode_image(testing.pixels(5, seed=2)[start : start + 2]) for start in (0, 2, 4)
+    ]
     joined = KeyValueCache.joined(parts)
     assert joined.num_images == whole.num_images == 5
     ids = model.generate(past_key_values=joined, max_length=9)

@@ -39,7 +39,9 @@ def run(arguments: argparse.Namespace, captioner: Captioner, sources: Sources) -
         read,
         captioner,
         workers=arguments.workers or cores(),
-        batch_size=BatchSize(size if isinstance(size, int) else None),
+        batch_size=BatchSize(
+            size if isinstance(size, int) else None, captioner.model.backend.lanes
+        ),
     )
     with waiting("captioning", "images") as bar, closing(batches):
         done = 0

@@ -8,6 +8,7 @@ model is.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from refgit.checkpoint.adapter.merging import read_adapter
-from refgit.checkpoint.loading import read_weights
+from refgit.checkpoint.loading import fit_parameters, read_weights
 from refgit.checkpoint.safetensors_file import ITEMSIZE, read_entries
 from refgit.checkpoint.torch.file import named_tensors, read_torch
 from refgit.checkpoint.torch.pickle import Storage
@@ -70,6 +71,29 @@ def read_headers(directory: Path) -> tuple[dict[str, TensorHeader], list[Path]]:
     """
     weights = read_weights(directory, safetensors_header, torch_header)
     return ({}, []) if weights is None else (weights.tensors, weights.files)
+
+
+def stored_dtypes(
+    directory: Path, shapes: Mapping[str, tuple[int, ...]], tied: Iterable[str]
+) -> dict[str, str]:
+    """Say which dtype each parameter has in a checkpoint's files.
+
+    Parameters
+    ----------
+    directory : Path
+    shapes : mapping of str to tuple
+        Name and shape of every parameter, as `load_parameters` takes them.
+    tied : iterable of str
+        Those that files may leave out.
+
+    Returns
+    -------
+    dict of str to str
+        As safetensors files call it, such as F32, by the parameter's name.
+    """
+    headers, _ = read_headers(directory)
+    fit = fit_parameters({name: x.shape for name, x in headers.items()}, shapes, tied)
+    return {name: headers[file].dtype for name, file in fit.names.items()}
 
 
 def read_adapter_headers(adapter: Path) -> tuple[Path, dict[str, TensorHeader]]:

@@ -28,6 +28,8 @@ _DTYPES = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
+# The bits of bfloat16, which NumPy has no type for: written as that, never computed with.
+BFLOAT16 = np.dtype("<u2", metadata={"bfloat16": True})
 _MOST_BYTES = 1 << 27  # of a header; a broken file may not fill the memory
 # Bytes of a number, by the dtype's name in these files.
 ITEMSIZE = {name: np.dtype(kind).itemsize for name, kind in _DTYPES.items()} | {"BF16": 2}
@@ -150,6 +152,31 @@ def dtype_name(x: np.ndarray[Any, Any]) -> str:
     return {np.dtype(known): name for name, known in _DTYPES.items()}[x.dtype]
 
 
+def is_bfloat16(x: np.ndarray[Any, Any]) -> bool:
+    """Whether an array is the bits of bfloat16."""
+    return "bfloat16" in (x.dtype.metadata or {})
+
+
+def _write(
+    path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, str]
+) -> None:
+    """Write what the library cannot: wide numbers first, as it does, so that all are aligned."""
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in names:
+        x = arrays[name]
+        start, end = end, end + x.nbytes
+        kind = "BF16" if is_bfloat16(x) else dtype_name(x)
+        header[name] = {"dtype": kind, "shape": list(x.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(arrays[name].tobytes())
+
+
 def save_safetensors(
     path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, str]
 ) -> None:
@@ -159,7 +186,7 @@ def save_safetensors(
     ----------
     path : Path
     arrays : mapping of str to array
-        On the host.
+        On the host; of dtype BFLOAT16 the bits of bfloat16.
     metadata : mapping of str to str
         What else its header says.
     """
@@ -169,5 +196,8 @@ def save_safetensors(
     with whole_file(path) as partial:
         partial.touch()
         mode = partial.stat().st_mode  # as for any new file; safetensors locks others out
-        save_file(contiguous, partial, metadata=dict(metadata))
+        if any(is_bfloat16(x) for x in contiguous.values()):
+            _write(partial, contiguous, metadata)
+        else:
+            save_file(contiguous, partial, metadata=dict(metadata))
         partial.chmod(mode)

@@ -36,7 +36,7 @@ COMMANDS = {
     "compare": "find the first tensor in which another implementation differs, and why",
     "kit": "write test cases for an implementation in another language",
     "check": "grade an implementation in another language",
-    "convert": "turn one of Microsoft's checkpoints into a model directory",
+    "convert": "write a checkpoint anew: Microsoft's, an adapter merged, another dtype",
     "bench": "measure the speed, here and beside others",
     "completion": "print a script for completion by the tab key",
 }

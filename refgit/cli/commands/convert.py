@@ -1,14 +1,22 @@
-"""`refgit convert`: Microsoft's model.pt, as a directory that refgit and transformers load."""
+"""`refgit convert`: any checkpoint, as a directory that refgit and transformers load.
+
+A file is Microsoft's model.pt; a directory or name is a checkpoint, which convert_checkpoint.py
+rewrites.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from refgit.checkpoint.casting import cast_weight
 from refgit.checkpoint.microsoft.convert import MicrosoftModel, read_microsoft
 from refgit.checkpoint.video_files import save_weights_and_config
-from refgit.cli.arguments import add_debug
+from refgit.cli.arguments import add_base, add_debug
+from refgit.cli.commands.convert_checkpoint import convert_checkpoint
 from refgit.cli.output import one_line, put, reason, say
 from refgit.cli.terminal import waiting
 from refgit.errors import CheckpointError
@@ -21,12 +29,24 @@ from refgit.processing.image.processor import CLIP_MEAN, CLIP_STD
 _BERT = "bert-base-uncased"  # what all of Microsoft's models were trained with
 _BERT_ON_THE_HUB = f"google-bert/{_BERT}"
 
-DESCRIPTION = "Turn one of Microsoft's GIT checkpoints into a model directory."
+_OF_MICROSOFT = ("name", "parameters", "tokenizer")
+
+DESCRIPTION = (
+    "Turn a checkpoint into a model directory that refgit and transformers load: Microsoft's "
+    "model.pt, an adapter with its base, or weights in another dtype."
+)
 EPILOG = f"""\
 examples:
   refgit convert model.pt --out git-base-coco
   refgit convert model.pt --out git-base-vqav2 --name GIT_BASE_VQAv2
   refgit convert model.pt --out git-base --tokenizer DIR --dtype float16
+  refgit convert my-lora --out merged            # a peft adapter, merged into its base
+  refgit convert microsoft/git-base-coco --out half --dtype float16
+  refgit convert run/checkpoint-500 --processor microsoft/git-base --out model
+
+A directory or a name on the hub is a checkpoint as refgit caption --model takes it: it is written
+anew with its processor, as model.safetensors, in the dtype it has (as-is) unless another is asked
+for. A file is one of Microsoft's:
 
 Reads what Microsoft's code of GIT (microsoft/GenerativeImage2Text) has saved: model.pt, and the
 parameter.yaml beside it if there is one. Weights and settings are checked; nothing is guessed.
@@ -42,8 +62,19 @@ exit codes: 0 all well, 1 all but the tokenizer was written, 2 nothing was writt
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("file", metavar="FILE", help="model.pt, as torch.save wrote it")
+    parser.add_argument(
+        "file",
+        metavar="CHECKPOINT",
+        help="a file: Microsoft's model.pt, as torch.save wrote it; a directory, or a name on the "
+        "hub: a checkpoint or an adapter of peft",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="the directory to write")
+    add_base(parser)
+    parser.add_argument(
+        "--processor",
+        metavar="PROCESSOR",
+        help="where a checkpoint's processor is, if not with it: a directory or a name on the hub",
+    )
     parser.add_argument(
         "--name", metavar="NAME", help="which model it is, such as GIT_BASE_VQAv2; it is checked"
     )
@@ -59,9 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dtype",
-        default="float32",
-        choices=("float32", "float16", "as-is"),
-        help="what the weights become (default: float32)",
+        choices=("as-is", "float16", "bfloat16", "float32"),
+        help="what the weights become (default: as-is; float32 of Microsoft's)",
     )
     parser.add_argument(
         "--force", action="store_true", help="write into DIR even if there are files in it"
@@ -72,14 +102,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Convert the file; what is wrong with it is found before anything is written."""
     target = _free_directory(arguments.out, force=arguments.force)
+    if not os.path.isfile(arguments.file) and not is_missing_file(arguments.file):
+        refuse_options(arguments, _OF_MICROSOFT, "a file of Microsoft's")
+        return convert_checkpoint(arguments, target)
+    refuse_options(arguments, ("base", "processor"), "a checkpoint, a directory or a name")
     given = None if arguments.tokenizer is None else load_tokenizer(arguments.tokenizer)
     with waiting(f"reading {one_line(arguments.file)}"):
         model = read_microsoft(
             arguments.file,
             name=arguments.name,
             parameters=arguments.parameters,
-            dtype=arguments.dtype,
+            dtype="float32" if arguments.dtype in (None, "bfloat16") else arguments.dtype,
         )
+    if arguments.dtype == "bfloat16":
+        model = in_bfloat16(model, Path(arguments.file))
     config = GitConfig.from_dict(model.config)
     tokenizer, missing = given, None
     try:
@@ -102,6 +138,32 @@ def run(arguments: argparse.Namespace) -> int:
         f"of {_BERT} into it, or run this again with --tokenizer DIR --force."
     )
     return 1
+
+
+def is_missing_file(name: str) -> bool:
+    """Whether a name is that of a file of Microsoft's which is not there."""
+    return name.endswith((".pt", ".pth")) and not os.path.exists(name)
+
+
+def refuse_options(arguments: argparse.Namespace, names: Sequence[str], of: str) -> None:
+    """Refuse options that belong to the other kind of checkpoint.
+
+    Raises
+    ------
+    ValueError
+        One is given.
+    """
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise ValueError(
+                f"--{name} belongs to {of}; expected none with {arguments.file}. Leave it out."
+            )
+
+
+def in_bfloat16(model: MicrosoftModel, file: Path) -> MicrosoftModel:
+    """Return the model with its weights rounded to bfloat16."""
+    weights = {name: cast_weight(x, "bfloat16", name, file) for name, x in model.parameters.items()}
+    return replace(model, parameters=weights, config={**model.config, "torch_dtype": "bfloat16"})
 
 
 def _summary(model: MicrosoftModel, config: GitConfig) -> str:

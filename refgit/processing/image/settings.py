@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from refgit.errors import CheckpointError
+from refgit.errors import CheckpointError, CheckpointWarning
 from refgit.files import check_directory, json_text, read_json, write_json
 from refgit.hub import find_checkpoint
 from refgit.processing.image import steps
@@ -32,6 +33,7 @@ from refgit.validation import expect, is_flag
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "preprocessor_config.json"
+COMBINED_NAME = "processor_config.json"
 TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
 
 
@@ -136,8 +138,8 @@ class ImageSettings(ImageMethods):
     ) -> Self:
         """Read `preprocessor_config.json` of a checkpoint.
 
-        A directory without it may hold the same settings in `processor_config.json`, under
-        "image_processor", as transformers 5 writes them.
+        A directory may hold the same settings in `processor_config.json`, under
+        "image_processor", as transformers 5 writes them; these are taken where there are both.
 
         Parameters
         ----------
@@ -152,13 +154,39 @@ class ImageSettings(ImageMethods):
         CheckpointError
             If the file is missing, not JSON, or describes something else; or if the download
             failed.
+
+        Warns
+        -----
+        CheckpointWarning
+            Both files are there and disagree.
         """
         directory = find_checkpoint(directory, weights=False, revision=revision, token=token)
         path, config = read_image_settings(directory)
         try:
-            return cls.from_dict(config)
+            found = cls.from_dict(config)
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
+        if path.name == COMBINED_NAME:
+            found._tell_disagreement(path)
+        return found
+
+    def _tell_disagreement(self, path: Path) -> None:
+        """Warn where an older program's file beside this one says something else."""
+        other = path.with_name(FILE_NAME)
+        if not other.exists():
+            return
+        try:
+            old = type(self).from_dict(read_json(other))
+            names = [n for n in self.setting_names() if getattr(self, n) != getattr(old, n)]
+        except ValueError:  # broken, or of another type
+            names = ["image_processor_type"]
+        if names:
+            warnings.warn(
+                f"{other} and {path.name} beside it disagree on {', '.join(names)}; the latter is "
+                "taken, which transformers 5 has written and reads first. Delete the wrong one.",
+                CheckpointWarning,
+                stacklevel=3,
+            )
 
     def save_pretrained(self, directory: str | Path, processor_class: str | None = None) -> None:
         """Write `preprocessor_config.json`, creating the directory if need be."""
@@ -168,6 +196,11 @@ class ImageSettings(ImageMethods):
         if processor_class is not None:
             config["processor_class"] = processor_class
         write_json(folder / FILE_NAME, config)
+        combined = folder / COMBINED_NAME  # of transformers 5, which would be read first
+        if combined.exists():
+            content = read_json(combined)
+            if "image_processor" in content:
+                write_json(combined, {**content, "image_processor": config})
 
     # -- pictures ------------------------------------------------------------------------------
 
@@ -232,10 +265,12 @@ def read_image_settings(directory: str | Path) -> tuple[Path, dict[str, Any]]:
     """
     folder = check_directory(directory)
     path = folder / FILE_NAME
-    combined = folder / "processor_config.json"
-    if path.exists() or not combined.exists():
-        return path, read_json(path)
-    config = read_json(combined).get("image_processor", {})
+    combined = folder / COMBINED_NAME
+    config = read_json(combined).get("image_processor") if combined.exists() else None
+    if config is None:  # transformers 4 writes processor_config.json without it
+        if path.exists() or not combined.exists():
+            return path, read_json(path)
+        config = {}
     if not isinstance(config, dict):
         raise CheckpointError(
             f'{combined}: "image_processor" is not an object; expected one with the settings.'

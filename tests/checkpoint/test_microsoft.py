@@ -797,10 +797,12 @@ def test_a_directory_that_cannot_be_made_is_named(base: Path, run: Run, tmp_path
         assert "Errno" not in line
 
 
-def test_a_directory_in_the_place_of_the_file_is_refused(run: Run, tmp_path: Path) -> None:
-    code, _, (line,) = run(tmp_path, "--out", tmp_path / "out")
+def test_the_directory_of_the_file_is_refused_with_the_files_name(
+    run: Run, base: Path, tmp_path: Path
+) -> None:
+    code, _, (line,) = run(base.parent, "--out", tmp_path / "out")
     assert code == 2
-    assert f"{tmp_path} is a directory; expected a file of weights" in line
+    assert f"Make one first: refgit convert {base} --out DIR" in line
 
 
 def test_a_write_that_fails_leaves_nothing(

@@ -17,6 +17,7 @@ from refgit.checkpoint.microsoft.convert import MicrosoftModel, read_microsoft
 from refgit.checkpoint.video_files import save_weights_and_config
 from refgit.cli.arguments import add_base, add_debug
 from refgit.cli.commands.convert_checkpoint import convert_checkpoint
+from refgit.cli.commands.info import refuse_microsoft
 from refgit.cli.output import one_line, put, reason, say
 from refgit.cli.terminal import waiting
 from refgit.errors import CheckpointError
@@ -103,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert the file; what is wrong with it is found before anything is written."""
     target = _free_directory(arguments.out, force=arguments.force)
     if not os.path.isfile(arguments.file) and not is_missing_file(arguments.file):
+        refuse_microsoft(arguments.file)
         refuse_options(arguments, _OF_MICROSOFT, "a file of Microsoft's")
         return convert_checkpoint(arguments, target)
     refuse_options(arguments, ("base", "processor"), "a checkpoint, a directory or a name")

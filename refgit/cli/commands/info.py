@@ -90,6 +90,18 @@ def find_directory(name: str) -> Path:
     CheckpointError
         There is none, or it holds a checkpoint of another kind.
     """
+    refuse_microsoft(name)
+    return find_model(name, weights=False)
+
+
+def refuse_microsoft(name: str) -> None:
+    """Refuse a file or directory of Microsoft's, saying how to make a checkpoint of it.
+
+    Raises
+    ------
+    CheckpointError
+        It is one.
+    """
     path = Path(name)
     others = [*path.glob("*.pt"), *path.glob("snapshot/*.pt")]  # as Microsoft's code has them
     if path.is_file() and path.suffix == ".pt":
@@ -99,7 +111,6 @@ def find_directory(name: str) -> Path:
             f"{others[0]} is a checkpoint of Microsoft's code, which has no {CONFIG_NAME}; "
             f"expected a directory with one. Make one first: refgit convert {others[0]} --out DIR."
         )
-    return find_model(name, weights=False)
 
 
 # ---- how it is printed

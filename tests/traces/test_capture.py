@@ -176,7 +176,7 @@ def test_onnx_that_is_missing_is_asked_for(
     stand_in: Any = object()
     for name in ("onnx", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, None if name == missing else stand_in)
-    message = rf"{missing} is not installed: pip install 'refgit\[onnx\]'"
+    message = rf"{missing} is not installed: pip install onnx onnxruntime"
     with pytest.raises(ImportError, match=message):
         capture_onnx(tmp_path / "model.onnx", {})
 

@@ -17,8 +17,9 @@ from refgit.processing.image.depth import to_bytes
 ORACLE = "oracle"  # in the place of a colour: what `convert("RGB")` does
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _EXPECTED = 'a colour such as "white", "#rrggbb" or "rgb(255, 255, 255)", or "oracle"'
-# Pillow 13 leaves the transparent colour of a PNG as the file has it, and scales the pixels.
-_KEY_FACTORS = {"L;2": 255 / 3, "L;4": 255 / 15, "RGB;16B": 1 / 256}
+# Pillow leaves the transparent colour of a PNG as the file has it, and scales the pixels; that of
+# one bit is 1 up to Pillow 12, and 255 in 13.
+_KEY_FACTORS = {"1": 255, "L;2": 255 / 3, "L;4": 255 / 15, "RGB;16B": 1 / 256}
 
 Colour: TypeAlias = tuple[int, int, int]
 
@@ -87,7 +88,7 @@ def _with_alpha(image: Image.Image, raw: str) -> Image.Image:
         return Image.merge("LA", (to_bytes(image, "PNG"), alpha)).convert("RGBA")
     if raw in _KEY_FACTORS and key is not None:
         image = image.copy()
-        scaled = np.asarray(key) * _KEY_FACTORS[raw]
+        scaled = np.minimum(np.asarray(key) * _KEY_FACTORS[raw], 255)
         image.info["transparency"] = tuple(map(int, scaled)) if scaled.ndim else int(scaled)
     if image.mode in ("RGBa", "La"):
         image = image.convert(image.mode[:-1] + "A")

@@ -22,7 +22,8 @@ _NAMES_ONLY = {"BUFR", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow identifies them 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _NEEDS_HEIF = "is a HEIC image, which needs pillow-heif: pip install pillow-heif"
 _NEEDS_AVIF = (
-    "is an AVIF image, which Pillow reads from version 11.3 on: pip install --upgrade pillow"
+    "is an AVIF image, for which this Pillow was built without a decoder: pip install --upgrade "
+    "pillow"
 )
 _POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _NEEDS_GHOSTSCRIPT = (

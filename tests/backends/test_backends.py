@@ -67,7 +67,9 @@ def test_a_third_party_backend_is_found_by_its_entry_point(
 
 def test_without_cupy_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(BackendError, match=r"CuPy package.*not installed.*pip install cupy-cuda12x"):
+    with pytest.raises(
+        BackendError, match=r"CuPy package.*not installed.*pip install cupy-cuda12x"
+    ):
         get_backend("cupy")
 
 

@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from refgit.errors import MediaFileError
+from refgit.processing.video.formats import HEAD, SUFFIXES, video_format
 
+_DEMUXERS = {
+    "MP4": "mov",
+    "QuickTime": "mov",
+    "Matroska or WebM": "matroska",
+    "AVI": "avi",
+    "MPEG-TS": "mpegts",
+    "MPEG": "mpeg",
+    "FLV": "flv",
+    "Windows Media": "asf",
+    "Ogg": "ogg",
+}
 VideoSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
 
 
@@ -110,13 +122,22 @@ def opened(origin: Origin) -> Iterator[Any]:
     # "file:" keeps FFmpeg from taking a name with a colon for an address.
     place = io.BytesIO(origin.place) if isinstance(origin.place, bytes) else f"file:{origin.place}"
     try:
-        with av.open(place) as container:
+        with av.open(place, format=_demuxer(origin)) as container:
             yield container
     except (av.FFmpegError, OSError, EOFError) as error:
         cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise VideoFileError(
             f"{origin.name} cannot be decoded as a video: {cause}. Is the file whole, and a video?"
         ) from error
+
+
+def _demuxer(origin: Origin) -> str | None:
+    """Name what reads a file whose own name would mislead FFmpeg, such as a video called .png."""
+    if isinstance(origin.place, bytes) or origin.place.suffix.lower() in SUFFIXES:
+        return None
+    with origin.stream() as stream:
+        head = stream.read(HEAD)
+    return None if head[:4] == b"\0\0\1\xb3" else _DEMUXERS.get(video_format(head))
 
 
 def track_of(container: Any, name: str) -> Any:

@@ -91,7 +91,7 @@ def main() -> None:
         named = {"here": ROOT, arguments.peer: peer}
         ratios = []
         facts = machine.facts(arguments.threads)
-        print(f"{arguments.images} images, {arguments.threads} threads, {facts["cpu"]}")
+        print(f"{arguments.images} images, {arguments.threads} threads, {facts['cpu']}")
         for turn in range(arguments.rounds):
             found = {}
             for label, sources in sorted(named.items(), reverse=bool(turn % 2)):

@@ -91,6 +91,15 @@ def test_a_picture_that_was_turned_is_not_turned_again(form: str) -> None:
     assert raw.size == loaded.size[::-1]
 
 
+def test_a_picture_that_is_left_lying_says_so_whatever_was_done_to_its_colours() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    for image in (Image.fromarray(half_transparent()), Image.fromarray(np.zeros((4, 4), "<u2"))):
+        found = load_image(saved(image, "PNG", exif=exif), exif_transpose=False)
+        assert found.getexif()[ORIENTATION] == 6
+        assert "transparency" not in found.info
+
+
 def test_an_orientation_in_xmp_counts_where_exif_has_none() -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="3"></x:xmpmeta>'
     data = saved(Image.fromarray(STORED[3](smooth())), "JPEG", xmp=xmp, quality=95)

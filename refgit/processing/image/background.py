@@ -72,11 +72,10 @@ def on_background(image: Image.Image, colour: Colour, raw: str = "") -> Image.Im
     PIL.Image.Image
         Of mode RGB.
     """
-    with_alpha = _with_alpha(image, raw)
-    if with_alpha.getchannel("A").getextrema() == (255, 255):
-        return with_alpha.convert("RGB")
-    under = Image.new("RGBA", image.size, (*colour, 255))
-    return Image.alpha_composite(under, with_alpha).convert("RGB")
+    with_alpha = image if image.mode == "RGBA" else _with_alpha(image, raw)
+    picture = Image.new("RGB", image.size, colour)
+    picture.paste(with_alpha, mask=with_alpha)  # where it is opaque, exactly its colours
+    return picture
 
 
 def _with_alpha(image: Image.Image, raw: str) -> Image.Image:

@@ -6,6 +6,7 @@ Pillow keeps them as they are and clips them to 0 .. 255 on the way to RGB, so t
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,17 @@ def to_bytes(image: Image.Image, form: str | None = None) -> Image.Image:
     """
     pixels = np.asarray(image)  # (H, W)
     if image.mode.startswith("I;16") or (image.mode == "I" and form in _SIXTEEN_BITS):
-        wide = np.clip(pixels, 0, 65535).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))  # 65535 / 255 = 257
+        return Image.fromarray(_byte_of_16_bits()[np.clip(pixels, 0, 65535)])
     values = pixels.astype(np.float64)
     black, white = _range(values, _WHITES[image.mode])
     share = (np.clip(values, black, white) - black) / (white - black or 1.0)
     return Image.fromarray(np.rint(np.nan_to_num(share) * 255).astype(np.uint8))
+
+
+@cache
+def _byte_of_16_bits() -> NDArray[np.uint8]:
+    """(65536,): the nearest byte, where 65535 / 257 = 255."""
+    return ((np.arange(65536) + 128) // 257).astype(np.uint8)
 
 
 def _range(values: NDArray[Any], whites: tuple[int, ...]) -> tuple[float, float]:

@@ -142,8 +142,13 @@ def _raw_mode(image: Image.Image) -> str:
 def _as_bytes_on(image: Image.Image, colour: Colour | None, raw: str) -> Image.Image:
     """A plain image of at most a byte a channel: closing the file cannot take its pixels away."""
     if colour is not None and has_transparency(image):
-        return on_background(image, colour, raw)
-    return to_bytes(image, image.format) if has_wide_pixels(image) else image.copy()
+        picture = on_background(image, colour, raw)
+    elif has_wide_pixels(image):
+        picture = to_bytes(image, image.format)
+    else:
+        return image.copy()
+    picture.info = {name: x for name, x in image.info.items() if name != "transparency"}
+    return picture
 
 
 def _describe(

@@ -210,7 +210,6 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     folders.add_argument(
         "--glob",
         action="append",
-        default=[],
         metavar="PATTERN",
         help="take only files that fit, such as '*.jpg', or 'train/**' for the path within the "
         "directory; in quotes, so that the shell leaves it alone; may be given several times",
@@ -218,7 +217,6 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     folders.add_argument(
         "--exclude",
         action="append",
-        default=[],
         metavar="PATTERN",
         help="leave out files that fit, and directories, such as '*_mask.png' or thumbs; may be "
         "given several times",

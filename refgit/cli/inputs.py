@@ -181,7 +181,7 @@ def video_inputs_of(arguments: argparse.Namespace, frames: int | None) -> VideoI
 
 def selection_of(arguments: argparse.Namespace) -> Selection:
     """Return the patterns that `add_folder_options` has parsed."""
-    return Selection(glob=tuple(arguments.glob), exclude=tuple(arguments.exclude))
+    return Selection(glob=tuple(arguments.glob or ()), exclude=tuple(arguments.exclude or ()))
 
 
 def check_target(option: str, file: Path) -> None:

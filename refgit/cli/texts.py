@@ -37,7 +37,6 @@ def add_treatment_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         action="append",
-        default=[],
         metavar="PATTERNS",
         help="take words out: alone, the writing that TextCaps checkpoints invent (with the words "
         "..., that says ...); or what regular expressions fit, commas between them; may be given "
@@ -52,7 +51,6 @@ def add_treatment_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{name}",
             action="append",
-            default=[],
             metavar="TEXT",
             help=f"{text}; the two may be given several times, in pairs",
         )
@@ -64,13 +62,12 @@ def add_treatment_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--fail-phrases",
         action="append",
-        default=[],
         metavar="PHRASES",
         help="phrases, commas between them: a caption with one of these is written once more, "
         "drawn at random, and if that has one too, the image has failed",
     )
-    group.add_argument("--prefix", default="", metavar="TEXT", help="what each caption begins with")
-    group.add_argument("--suffix", default="", metavar="TEXT", help="what each caption ends with")
+    group.add_argument("--prefix", metavar="TEXT", help="what each caption begins with")
+    group.add_argument("--suffix", metavar="TEXT", help="what each caption ends with")
 
 
 def treatment_of(arguments: argparse.Namespace) -> Treatment:
@@ -83,7 +80,7 @@ def treatment_of(arguments: argparse.Namespace) -> Treatment:
     """
     if not hasattr(arguments, "remove_words"):
         return Treatment(raw=getattr(arguments, "raw", False))
-    finds, replacements = arguments.find, arguments.replace
+    finds, replacements = arguments.find or [], arguments.replace or []
     if len(finds) != len(replacements):
         raise ValueError(
             f"--find is given {_times(finds)} and --replace {_times(replacements)}; expected a "
@@ -94,12 +91,12 @@ def treatment_of(arguments: argparse.Namespace) -> Treatment:
     try:
         return Treatment(
             raw=arguments.raw,
-            remove=_patterns(arguments.remove_words),
+            remove=_patterns(arguments.remove_words or []),
             replace=tuple(zip(finds, replacements, strict=True)),
             regex=arguments.regex,
-            prefix=arguments.prefix,
-            suffix=arguments.suffix,
-            fail_phrases=_phrases(arguments.fail_phrases),
+            prefix=arguments.prefix or "",
+            suffix=arguments.suffix or "",
+            fail_phrases=_phrases(arguments.fail_phrases or []),
         )
     except ValueError as error:
         field, colon, rest = str(error).partition(": ")

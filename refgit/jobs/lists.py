@@ -1,4 +1,8 @@
-"""Lists: text files with a path on each line; and the text files beside images that are none."""
+"""Lists: text files with a path on each line; and the files beside images that are none.
+
+These are captions, and what a job that writes captions beside images keeps there. ``photos/*``
+names them without meaning them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from refgit.processing.media import suffixes
 
 LIST = ".txt"
 _CAPTIONS = (".txt", ".caption")
+_OF_A_JOB = re.compile(r"refgit\..+\.jsonl(?:\.job|\.partial|\.writing)?")
 # The first bytes of text files by Windows' programs; UTF-32's begin as UTF-16's do.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -61,11 +66,16 @@ def _text(file: str) -> str:
 
 
 class Neighbours:
-    """Tell captions that lie beside images of their name from other text files."""
+    """Tell captions and a job's own files from lists and images."""
 
     def __init__(self) -> None:
         self._stems: dict[str, set[str]] = {}
         self._suffixes = suffixes(videos=True)
+
+    def is_result(self, file: str) -> bool:
+        """Whether a file lies there because a job has written it, as photos/refgit.txt.jsonl."""
+        name = os.path.basename(file)
+        return self.is_caption(file) or _OF_A_JOB.fullmatch(name) is not None
 
     def is_caption(self, file: str) -> bool:
         """Whether a file, such as a.txt, lies beside an image, such as a.png."""

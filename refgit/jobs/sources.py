@@ -176,7 +176,7 @@ def parts_of(
     parts: list[Part] = []
     neighbours = Neighbours()
     for name in inputs:
-        if neighbours.is_caption(name):
+        if neighbours.is_result(name):
             left_out[Path(name).suffix.lower()] += 1
             continue
         try:

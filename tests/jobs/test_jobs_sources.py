@@ -99,13 +99,14 @@ def test_a_text_file_is_a_list_only_if_it_is_named_and_no_image_has_its_name(
     for name in ("a.png", "b.jpg", "in/c.webp", "clip.mp4"):
         picture(tmp_path / name) if "mp4" not in name else (tmp_path / name).touch()
     lists = [tmp_path / name for name in ("a.txt", "b.jpg.txt", "in/c.caption", "clip.TXT")]
-    for file in [*lists, tmp_path / "list.txt"]:
+    own = [tmp_path / f"refgit.txt.jsonl{end}" for end in ("", ".job", ".partial")]
+    for file in [*lists, *own, tmp_path / "list.txt"]:
         file.write_text("x.png")
     found = [str(tmp_path / name) for name in ("a.png", "b.jpg", "in/c.webp")]
     assert names(tmp_path, recursive=True) == found  # none of those inside a folder
     counts: Counter[str] = Counter()
-    assert names(*lists, tmp_path / "a.png", left_out=counts) == found[:1]
-    assert counts == {".txt": 3, ".caption": 1}
+    assert names(*lists, *own, tmp_path / "a.png", left_out=counts) == found[:1]
+    assert counts == {".txt": 3, ".caption": 1, ".jsonl": 1, ".job": 1, ".partial": 1}
     assert names(*lists, tmp_path / "list.txt") == ["x.png"]
     for file in lists:
         with pytest.raises(JobError, match="lies beside an image of its name, so it is taken for"):

@@ -72,7 +72,6 @@ def describe_job(
         "defaults": {
             "reading": asdict(Reading()),
             "decoding": {},
-            "text": {},
             "format": "jsonl",
         },
     }

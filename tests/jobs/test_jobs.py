@@ -37,6 +37,7 @@ from helpers.command_line import (
 from helpers.jobs import Run, job, refused, rows_of, wrote
 from refgit import GitForCausalLM, GitProcessor, testing
 from refgit.cli import main as cli
+from refgit.cli.commands import caption_job
 from refgit.cli.terminal import Bar
 from refgit.demo import demo_path
 from refgit.errors import JobError
@@ -830,6 +831,18 @@ def test_a_bar_tells_the_rate_without_what_was_there_before_and_the_time_left(
     bar.advance(1200, 2000)
     assert bar.pace() == " 20 images/s, 0:00:40 left"
     assert Bar("loading").pace() == ""
+
+
+def test_without_a_terminal_a_line_now_and_then_says_how_far_a_job_is(
+    job: Run, files: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caption_job, "PROGRESS", 0.0)
+    _, lines = job(*files, "--out", out, "--batch-size", 1, "--workers", 1)
+    shown = [re.match(r"refgit: captioning: (\d) of 4 rows,", line) for line in lines[:-1]]
+    assert [int(match[1]) for match in shown if match] == [0, 1, 2, 3]
+    assert re.search(r"[\d.]+ images/s, \d+:\d\d:\d\d left\.$", lines[2])
+    monkeypatch.setattr(caption_job, "PROGRESS", 30.0)
+    assert len(job(*files, "--out", out, "--restart")[1]) == 2
 
 
 def test_a_job_shows_its_rate_on_a_terminal(model: Path, files: list[Path], out: Path) -> None:

@@ -107,7 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     finally:
         journal.close()
-    say(summary(journal, complete=done, seconds=time.monotonic() - started))
+    seconds = time.monotonic() - started
+    say(summary(journal, complete=done, seconds=seconds, left_out=describe_left_out(left_out)))
     return 1 if journal.failures else 0
 
 
@@ -127,7 +128,7 @@ def told(bar: Bar) -> Callable[[int, int], Any]:
     return advance
 
 
-def summary(journal: Journal, *, complete: bool, seconds: float) -> str:
+def summary(journal: Journal, *, complete: bool, seconds: float, left_out: str) -> str:
     """What a job has done, in a line."""
     rows, new, form = journal.total + journal.gone, journal.appended, journal.form
     said = [
@@ -140,6 +141,8 @@ def summary(journal: Journal, *, complete: bool, seconds: float) -> str:
         said.append(f"{journal.failures} failed, {where} says why")
     if journal.gone:
         said.append(f"{journal.gone} of images that are gone are kept (--drop-missing drops them)")
+    if left_out:
+        said.append(left_out)
     if new:
         said.append(f"{new} done in {seconds:.1f} s, {new / max(seconds, 1e-3):.3g} images/s")
     return "; ".join(said) + "."

@@ -17,8 +17,8 @@ _SHOWN = {
     "model": "--model", "model_sha256": "the files of the model", "dtype": "--dtype",
     "backend": "--backend", "max_length": "--max-length", "column": "--column",
     "directory": "the working directory", "format": "--format", "sidecar": "--sidecar",
-    "reading": "how files are read", "decoding": "how captions are searched for",
-    "text": "how captions are changed", "known_by": "what images are known by",
+    "reading": "how files are read", "decoding": "how captions are written",
+    "known_by": "what images are known by",
 }  # fmt: skip
 _TOLD = ("refgit_job", "version", "model", "rows", "inputs")  # told by others, or free to change
 

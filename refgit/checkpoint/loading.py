@@ -29,6 +29,11 @@ _BUFFERS = ("position_ids",)
 OTHER_SPELLING = ("img_temporal_embedding", "img_temperal_embedding")
 # Where a checkpoint of the whole model keeps its tensors; a part of it needs some of them only.
 _WHOLE = {"git", "output"}
+# What weights under a name of somebody's own should be called, by suffix; and what Trainer writes.
+_NAMED_OTHERWISE = {".safetensors": WEIGHTS} | dict.fromkeys(
+    (".pt", ".pth", ".ckpt", ".bin"), TORCH_WEIGHTS
+)
+_NOT_WEIGHTS = {"optimizer", "scheduler", "scaler", "training_args", "rng_state"}
 _TABLE = "distance_embedding"  # of relative positions
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -158,8 +163,9 @@ def load_parameters(
     if weights is None:
         names = ", ".join(name for names in _FORMATS for name in names)
         raise CheckpointError(
-            f"{directory} holds none of {names}; expected one. Is the download complete? A "
-            "model.pt of Microsoft's is made into such a directory by refgit convert."
+            f"{directory} holds none of {names}; expected one. Is the download complete?"
+            f"{_other_files(directory)} A model.pt of Microsoft's is made into such a directory by "
+            "refgit convert."
         )
     source = weights.source
     if weights.absent:
@@ -179,6 +185,16 @@ def load_parameters(
         _check(found[name], fit.names.get(name, name), tuple(shape), source, config)
     _tell_left_out(fit, prefix, source)
     return {name: found[name] for name in shapes}
+
+
+def _other_files(directory: Path) -> str:
+    """A sentence about weights under a name of somebody's own, if there are any."""
+    found = [p.name for p in sorted(directory.iterdir()) if p.suffix in _NAMED_OTHERWISE]
+    found = [name for name in found if name.partition(".")[0] not in _NOT_WEIGHTS]
+    if not found:
+        return ""
+    wanted = _NAMED_OTHERWISE[Path(found[0]).suffix]
+    return f" If {found[0]} holds the weights, rename it to {wanted}."
 
 
 def _open_torch(path: Path) -> dict[str, np.ndarray[Any, Any]]:

@@ -174,3 +174,20 @@ def test_lost_tables_of_relative_positions_are_explained(tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match="transformers 5 has dropped relative") as caught:
         GitForCausalLM.from_pretrained(tmp_path)
     assert '"position_embedding_type": "absolute"' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("best.pt", "pytorch_model.bin"),
+        ("last.ckpt", "pytorch_model.bin"),
+        ("x.safetensors", WEIGHTS),
+    ],
+)
+def test_weights_under_another_name_are_pointed_at(name: str, wanted: str, folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / name)
+    (folder / "optimizer.pt").touch()
+    with pytest.raises(
+        CheckpointError, match=f"If {name} holds the weights, rename it to {wanted}"
+    ):
+        GitForCausalLM.from_pretrained(folder)

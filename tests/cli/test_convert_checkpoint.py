@@ -20,6 +20,8 @@ from refgit.checkpoint.casting import cast_weight
 from refgit.checkpoint.headers import safetensors_header
 from refgit.checkpoint.safetensors_file import save_safetensors
 from refgit.cli.main import main
+from refgit.jobs.job import fingerprint
+from refgit.parts import find_parts
 from tests.helpers.command_line import model, picture
 
 __all__ = ["model"]
@@ -193,3 +195,60 @@ def test_bfloat16_beside_other_dtypes_is_aligned(tmp_path: Path) -> None:
     save_safetensors(path, arrays, {})
     for name, x in open_safetensors(path).items():
         np.testing.assert_array_equal(x, np.arange(len(arrays[name])))
+
+
+# ---- what other commands say of an adapter
+
+
+def test_info_describes_an_adapter_and_its_base(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = adapter_of(model, tmp_path / "adapter")
+    assert main(["info", str(adapter)]) == 0
+    out = capsys.readouterr().out
+    assert "LoRA, rank 2, alpha 4, 2 tensors, 64 numbers; its base is" in out
+    assert main(["info", str(adapter), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["adapter"]["bytes"] == 256
+    assert found["weights"]["files"] == [WEIGHTS]  # of the base
+    assert main(["info", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["adapter"] is None
+
+
+def test_a_job_is_only_resumed_with_its_base_its_adapter_and_its_processor(
+    model: Path, tmp_path: Path
+) -> None:
+    def copied(name: str) -> Path:
+        return Path(shutil.copytree(model, tmp_path / name))
+
+    base, adapter, apart = copied("base"), adapter_of(model, tmp_path / "a"), copied("apart")
+
+    def of() -> str:
+        return fingerprint(find_parts(adapter, base=base, processor=apart))
+
+    first = of()
+    assert first == of() != fingerprint(base)
+    assert fingerprint(find_parts(adapter, base=model, processor=apart)) == first
+    seen = {first}
+    for folder, name in (
+        (base, "config.json"),
+        (adapter, "adapter_config.json"),
+        (apart, "vocab.txt"),
+    ):
+        path = folder / name
+        path.write_text(path.read_text() + "\n")
+        seen.add(of())
+    for folder, name in ((base, WEIGHTS), (adapter, "adapter_model.safetensors")):
+        tensors = {key: x + 1 for key, x in load_file(folder / name).items()}
+        save_file(tensors, folder / name)
+        seen.add(of())
+    assert len(seen) == 6
+
+
+def test_a_job_captions_with_an_adapter(model: Path, tmp_path: Path) -> None:
+    adapter, out = adapter_of(model, tmp_path / "a"), tmp_path / "out.jsonl"
+    image = picture(tmp_path / "images" / "a.png")
+    command = ["caption", str(image), "--model", str(adapter), "--out", str(out)]
+    assert main(command) == 0
+    (row,) = map(json.loads, out.read_text().splitlines())
+    assert row["caption"] == Captioner.from_pretrained(adapter).caption(image)

@@ -227,9 +227,11 @@ def _found_in(directory: str, *, recursive: bool, videos: bool, selection: Selec
 
 def _nothing_left(inputs: Sequence[str]) -> str:
     """Say why no images are left: captions beside images were named, or --exclude fits all."""
-    name = next((x for x in inputs if Neighbours().is_caption(x)), None)
+    name = next((x for x in inputs if Neighbours().is_result(x)), None)
     if name is None:
         return "--exclude leaves no images; expected some that it does not fit."
+    if not Neighbours().is_caption(name):
+        return f"{name} is what a job has written; expected images, directories or lists."
     return (
         f"{name} lies beside an image of its name, so it is taken for the caption of that, not for "
         "a list. Name images or directories; give a list another name."

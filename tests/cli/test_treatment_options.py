@@ -156,6 +156,11 @@ def test_answers_are_closed_up_or_raw(face: Path, capsys: pytest.CaptureFixture[
     assert "".join(capsys.readouterr().out.split()) == "".join(closed.split())
 
 
+def test_an_explanation_is_closed_up(face: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", str(face), "--model", "refgit-emoji", "--text-only"]) == 0
+    assert "upside-down face" in capsys.readouterr().out
+
+
 def test_a_job_goes_on_only_with_the_same_treatment(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -699,6 +699,18 @@ def test_a_directory_of_one_image_prints_the_file(run: Run, letters: Path, tmp_p
     assert line.split("\t")[0] == str(file)
 
 
+def test_files_of_directories_are_chosen_as_for_captions(
+    run: Run, letters: Path, tmp_path: Path
+) -> None:
+    labels = label_file(tmp_path, "a\n")
+    for name in ("a.png", "in/b.png", "in/b_mask.png", "thumbs/c.png"):
+        picture(tmp_path / "pictures" / name)
+    chosen = ("--recursive", "--exclude", "thumbs", "--exclude", "*_mask.*")
+    _, lines, _ = run(tmp_path / "pictures", "--labels", labels, "--model", letters, *chosen)
+    files = [tmp_path / "pictures" / name for name in ("a.png", "in/b.png")]
+    assert [line.split("\t")[0] for line in lines] == list(map(str, files))
+
+
 def test_batch_size_and_backend_do_not_matter(run: Run, letters: Path, tmp_path: Path) -> None:
     labels = label_file(tmp_path, "a b\na c\nd e f\na b c\ng\n")
     file = picture(tmp_path / "a.png")

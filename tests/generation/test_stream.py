@@ -290,6 +290,9 @@ def test_a_word_that_changes_what_was_shown_is_shown_anew(monkeypatch: pytest.Mo
     terminal = Terminal(monkeypatch)
     print_as_it_comes(iter(["a b c", "ab c"]), "")
     assert "".join(terminal.parts) == "a b\rab c\n"
+    terminal = Terminal(monkeypatch)
+    print_as_it_comes(iter(["a sign that says", "a sign"]), "")
+    assert "".join(terminal.parts) == "a sign that\ra sign     \n"
     monkeypatch.setenv("COLUMNS", "3")  # it stands on two lines, of which \r reaches one
     terminal = Terminal(monkeypatch)
     print_as_it_comes(iter(["a b c", "ab c"]), "")

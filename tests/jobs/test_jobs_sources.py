@@ -111,6 +111,8 @@ def test_a_text_file_is_a_list_only_if_it_is_named_and_no_image_has_its_name(
     for file in lists:
         with pytest.raises(JobError, match="lies beside an image of its name, so it is taken for"):
             parts(file)
+    with pytest.raises(JobError, match="is what a job has written; expected images"):
+        parts(own[0])
 
 
 # ---- patterns

@@ -83,10 +83,10 @@ def trials_of(names: Sequence[str], graph: Graph) -> Iterator[Trial]:
 def likeliest_first(trials: Sequence[Trial], graph: Graph) -> list[Trial]:
     """Return trials in the order in which to try them."""
     order = {name: i for i, name in enumerate(graph.nodes)}
+    homes = {name: (tower(node.where), part(node.where)) for name, node in graph.nodes.items()}
 
     def kind(trial: Trial) -> tuple[str, str, str]:
-        where = graph.nodes[trial.node].where
-        return trial.name, tower(where), part(where)
+        return trial.name, *homes[trial.node]
 
     alike = Counter(kind(trial) for trial in trials if not trial.everywhere)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -62,13 +63,24 @@ def open_source(source: Source, frames: int | None, reading: Reading) -> Any:
         raise source
     if isinstance(source, bytearray | memoryview):
         source = bytes(source)
-    if hasattr(source, "read"):
+    if isinstance(source, str | os.PathLike) and _is_pipe(source):
+        with open(source, "rb") as pipe:
+            source = _seekable(pipe)
+    elif hasattr(source, "read"):
         source = _seekable(source)
     if isinstance(source, VideoPart | FrameFiles) or is_film(source, frames):
         return open_video(source, frames, reading)
     if isinstance(source, str | os.PathLike | bytes) or hasattr(source, "read"):
         return load_image(source, **reading.of_images)
     return source
+
+
+def _is_pipe(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names what can be read once, as the shell's <(command) does."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _seekable(stream: Any) -> Any:

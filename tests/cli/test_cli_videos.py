@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +187,17 @@ def test_options_without_meaning_are_refused(
 def test_times_are_seconds_or_have_colons() -> None:
     for text, seconds in (("90", 90), ("1:30", 90), ("01:01:01.5", 3661.5), ("0.25", 0.25)):
         assert arguments.seconds_of(text) == seconds
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_video_may_come_through_a_named_pipe(
+    run: Run, video_model: Path, clip: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(clip.read_bytes(),))
+    writer.start()
+    expected = caption(video_model, read_video(clip, FRAMES))
+    found = run("caption", pipe, "--model", video_model, "--max-length", LONGEST)
+    writer.join()
+    assert found == (0, [expected], [])

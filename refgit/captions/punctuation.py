@@ -57,6 +57,7 @@ _RULES: tuple[str, ...] = (
     r"(?<!\w)(?:u *\. *s|u *\. *k|d *\. *c) *\.(?!\w)",
 )
 _COMPILED = [re.compile(rule) for rule in _RULES]
+_MARK = re.compile(r"[^\w\s]")
 _STANDING = r"(?<!\S)%s(?![^\s,.;:!?)\]}])"  # with a space before it, and not at a word
 _DOUBLE, _SINGLE = re.compile(_STANDING % '"'), re.compile(_STANDING % "['’]")
 # After says ' there is a quotation.
@@ -83,6 +84,8 @@ def close_up(text: str) -> str:
     >>> close_up("a man ' s t - shirt with the words \" no . 1 , 000 \" ( $ 5 )")
     'a man\'s t-shirt with the words "no. 1,000" ($5)'
     """
+    if not _MARK.search(text):  # most captions
+        return text
     while (closed := _close_up_once(text)) != text:
         text = closed
     return text

@@ -72,6 +72,7 @@ def describe_job(
         "defaults": {
             "reading": asdict(Reading()),
             "decoding": {},
+            "text": {},
             "format": "jsonl",
         },
     }

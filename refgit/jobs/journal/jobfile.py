@@ -18,7 +18,7 @@ _SHOWN = {
     "backend": "--backend", "max_length": "--max-length", "column": "--column",
     "directory": "the working directory", "format": "--format", "sidecar": "--sidecar",
     "reading": "how files are read", "decoding": "how captions are written",
-    "known_by": "what images are known by",
+    "text": "what becomes of captions", "known_by": "what images are known by",
 }  # fmt: skip
 _TOLD = ("refgit_job", "version", "model", "rows", "inputs")  # told by others, or free to change
 

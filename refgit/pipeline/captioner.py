@@ -80,8 +80,8 @@ class Captioner:
     array (H, W, 3), or the frames of a video. For a model that takes videos an animation, such as a
     GIF, is one; a `VideoPart` is a part of one, and `FrameFiles` are pictures that are its frames
     (both of `refgit.processing.video.parts`). An error in the place of a source is raised when it
-    is read. Texts are written as the checkpoint's generation_config.json says and `decoding` changes,
-    one per image unless `decoding` asks for more.
+    is read. Texts are written as the checkpoint's generation_config.json says and `decoding`
+    changes, one per image unless `decoding` asks for more.
     """
 
     def __init__(

@@ -170,4 +170,5 @@ def track_of(container: Any, name: str) -> Any:
 
 
 def _disposition(track: Any) -> set[str]:
-    return {flag.name for flag in type(track.disposition) if flag and flag in track.disposition}
+    marks = getattr(track, "disposition", None)  # PyAV has it from 14.1 on
+    return {flag.name for flag in type(marks) if flag and flag in marks} if marks else set()

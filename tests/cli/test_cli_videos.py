@@ -108,7 +108,9 @@ def test_each_part_of_a_video_has_a_caption_with_its_times(
     target = tmp_path / "captions.jsonl"
     assert run("caption", clip, *options, "--out", target)[0] == 0
     rows = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [(row["image"], row["caption"]) for row in rows] == [*zip(names, captions, strict=True)]
+    assert [(row["image"], row["start"], row["end"], row["caption"]) for row in rows] == [
+        (name, *time, text) for name, time, text in zip(names, times, captions, strict=True)
+    ]
 
 
 def test_pictures_in_a_folder_are_one_video(

@@ -195,3 +195,11 @@ def test_an_empty_text_is_written_as_if_there_were_none(folder: Path) -> None:
     (folder / "a.txt").write_text("")
     form.settle({"index": 0, "image": str(folder / "a.png"), "caption": "words", "error": None})
     assert (folder / "a.txt").read_text() == "words\n"
+
+
+def test_each_part_of_a_video_has_a_text_of_its_own() -> None:
+    form = SidecarFormat("rows", ".txt", "error")
+    names = ["in/clip.mp4#0-12.5", "in/clip.mp4#12.5-20", "in/clip.mp4", "in/a.b#c.png"]
+    assert [form.beside(name) for name in names] == [
+        "in/clip#0-12.5.txt", "in/clip#12.5-20.txt", "in/clip.txt", "in/a.b#c.txt"
+    ]  # fmt: skip

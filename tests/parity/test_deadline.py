@@ -175,10 +175,23 @@ def test_what_is_wrong_is_known_before_the_causes_are_looked_for(model: Any) -> 
     assert any("there was no time to look for the cause" in line for line in found.sentences)
 
 
+def test_of_several_logits_the_first_are_explained_before_the_others_are_measured() -> None:
+    """Each takes a run of the whole model."""
+    made = tiny_model()
+    ours = record(made, pixels(), tokens(), tokens=3)
+    logits = [name for name in ours if name.endswith("output") and "git." not in name]
+    wrong = {name: ours[name] * np.float32(1.1) for name in logits}
+    found = diagnose(ours, wrong, made, time=ticking(600))
+    assert found.findings[0].name == "output"
+    assert found.findings[0].tried > 0
+    assert [f.name for f in found.findings] + found.unreached == logits
+    assert found.unreached
+
+
 def test_suspects_are_recomputed_first(model: Any) -> None:
     wrong = other(model, Mutation("t.act", "gelu_new", 0))
     late = list(wrong)[-5:]
-    found = diagnose(inputs(), wrong, model, time=ticking(6), suspects=late)
+    found = diagnose(inputs(), wrong, model, time=ticking(8), suspects=late)
     assert found.unreached
     assert not set(late[:2]) & set(found.unreached)
 

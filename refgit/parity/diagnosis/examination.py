@@ -11,10 +11,11 @@ from typing import Any
 
 from refgit.parity.deadline import Deadline, TimeIsUpError
 from refgit.parity.diagnosis.local import Local, measure
-from refgit.parity.diagnosis.result import Finding
+from refgit.parity.diagnosis.result import WIDE, Finding
 from refgit.parity.diagnosis.search import Search
 from refgit.parity.numerics.floor import SUSPECT
 
+_LOOK = 1 / 3  # of the time, for measuring alone where that takes long
 _FIRST = 0.5  # of the time that is left, for a finding that others follow
 
 
@@ -52,11 +53,27 @@ class Examination:
         self.unreached: list[str] = []
         self._kept: dict[str, Local] = {}  # the first: measuring logits alone takes long
 
-    def doubtful(self, names: Sequence[str]) -> dict[str, float]:
-        """Measure tensors in this order; return the errors of those that may be wrong."""
+    def findings(self, names: Sequence[str]) -> list[Finding]:
+        """Measure tensors in this order, and look for the causes of what is wrong."""
+        found = self.explained(self.doubtful(names, self.deadline.share(_LOOK)))
+        if self.unreached and not self.deadline.passed:
+            rest, self.unreached = self.unreached, []
+            found += self.explained(self.doubtful(rest, self.deadline))
+        return self.search.confirmed(found)
+
+    def doubtful(self, names: Sequence[str], until: Deadline) -> dict[str, float]:
+        """Return the errors of those that may be wrong.
+
+        Where the whole model lies between the tensors, one takes as long as many trials: then no
+        more of them are measured after `until` than one that is wrong.
+        """
         self.graph.deadline = self.deadline
         found: dict[str, float] = {}
+        long = False
         for i, name in enumerate(names):
+            if long and until.passed:
+                self.unreached = list(names[i:])
+                break
             self.search.show("recomputing your tensors", i, len(names))
             try:
                 local = self._measured(name)
@@ -69,6 +86,7 @@ class Examination:
             self.checked += 1
             if local.multiples > self.search.margin or self._is_weak(local):
                 found[name] = local.multiples
+                long = long or len(local.gap) > WIDE
                 if len(found) == 1:
                     self._kept[name] = local
         return found
@@ -78,12 +96,12 @@ class Examination:
         findings = []
         names = [name for name in self.graph.nodes if name in doubtful]
         for i, name in enumerate(names):
-            last = i == len(names) - 1
+            last = i == len(names) - 1 and not self.unreached
             self.graph.deadline = self.deadline if last else self.deadline.share(_FIRST)
             finding = self._explained(name, doubtful[name])
             if finding is not None:
                 findings.append(finding)
-        return self.search.confirmed(findings)
+        return findings
 
     def _explained(self, name: str, multiples: float) -> Finding | None:
         with suppress(TimeIsUpError):

@@ -110,7 +110,7 @@ def diagnose(
     first = set(suspects)
     names.sort(key=lambda name: name not in first)  # else in the order of execution
     examined = Examination(Search(graph, margin, trials, show), values, precisions, deadline)
-    findings = examined.explained(examined.doubtful(names))
+    findings = examined.findings(names)
     if findings and findings[0].name.endswith("patch_embedding"):
         pixels = TensorName.parse(findings[0].name).prefix + "input.pixel_values"
         if pixels not in other:

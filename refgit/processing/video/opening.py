@@ -170,5 +170,5 @@ def track_of(container: Any, name: str) -> Any:
 
 
 def _disposition(track: Any) -> set[str]:
-    marks = getattr(track, "disposition", None)  # PyAV has it from 14.1 on
-    return {flag.name for flag in type(marks) if flag and flag in marks} if marks else set()
+    marks = track.disposition
+    return {flag.name for flag in type(marks) if flag and flag in marks}

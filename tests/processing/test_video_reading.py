@@ -67,7 +67,7 @@ def test_chosen_frames_of_drawn_videos_are_those_of_decoding_everything(
         count,
         gop=data.draw(st.integers(1, 15)),
         bframes=data.draw(st.integers(0, 3)),
-        times=np.cumsum(gaps).tolist() if varied and gaps else None,
+        times=(10 * np.cumsum(gaps)).tolist() if varied and gaps else None,
         drop=data.draw(st.sampled_from([0, 0, 1, 3])) if suffix == ".ts" and count > 15 else 0,
         **options,
     )

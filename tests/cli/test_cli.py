@@ -376,7 +376,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(
         assert word in line
 
 
-@pytest.mark.parametrize("arguments", [[], ["classify"], ["frobnicate"], ["caption", "--model"]])
+@pytest.mark.parametrize("arguments", [["classify"], ["frobnicate"], ["caption", "--model"]])
 def test_a_wrong_command_is_one_line_and_exit_code_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

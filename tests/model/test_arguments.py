@@ -212,7 +212,8 @@ def test_pixels_that_are_no_numbers_give_a_warning_and_a_result(value: float) ->
     assert [w.category for w in ours] == [RuntimeWarning]
     assert np.isnan(out.logits[0]).any()
     clean = MODEL(testing.tokens(2)[1:], pixel_values=testing.pixels(2)[1:]).logits[0]
-    np.testing.assert_allclose(out.logits[1], clean, atol=1e-5)
+    # a batch of one is rounded otherwise than one of two; how far depends on the processor
+    np.testing.assert_allclose(out.logits[1], clean, atol=1e-4)
 
 
 @pytest.mark.parametrize(

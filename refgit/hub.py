@@ -59,10 +59,12 @@ def find_checkpoint(
         )
     if Path(path).is_dir():
         return Path(path)
-    if not _REPOSITORY.fullmatch(str(path)):
-        file = Path(path).exists()
+    file = Path(path).exists()
+    if file or not _REPOSITORY.fullmatch(str(path)):
         found = "is not a directory" if file else "does not exist"
         hint = " Pass the directory that the file is in." if file else ""
+        if file and Path(path).suffix == ".pt":
+            hint = f" If it is Microsoft's, refgit convert {path} --out DIR makes one of it."
         raise CheckpointError(
             f"{path} {found}; expected a checkpoint directory, or the id of a repository "
             f'on the model hub, such as "microsoft/git-base-coco".{hint}'

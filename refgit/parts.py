@@ -56,10 +56,11 @@ class Parts:
         Raises
         ------
         CheckpointError
-            There is none.
+            There is none, or there is no model either.
         """
         if self.own_processor is not None:
             return self.own_processor
+        read_json(self.model / CONFIG_NAME)  # without it, it is not the processor that is missing
         lacking = [
             f"{half} ({' or '.join(files)})"
             for half, files in _PROCESSOR.items()

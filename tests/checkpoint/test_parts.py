@@ -61,6 +61,27 @@ def test_a_checkpoint_without_a_processor_says_so_and_takes_one(
     assert found.caption(image) == Captioner.from_pretrained(model).caption(image)
 
 
+def test_a_directory_without_a_model_lacks_more_than_a_processor(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"config\.json does not exist; expected a checkpoint"
+    ):
+        _ = find_parts(tmp_path).processor
+
+
+def test_a_file_is_not_looked_up_on_the_hub(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model.parent)
+    name = f"{model.name}/model.safetensors"  # as a repository's might be
+    with pytest.raises(CheckpointError, match=r"is not a directory; .* that the file is in"):
+        find_parts(name)
+
+
+def test_a_file_of_microsofts_is_to_be_converted(tmp_path: Path) -> None:
+    file = tmp_path / "model.pt"
+    file.touch()
+    with pytest.raises(CheckpointError, match=rf"refgit convert {file} --out DIR"):
+        find_parts(file)
+
+
 def test_half_a_processor_is_told(model: Path, tmp_path: Path) -> None:
     folder = step(tmp_path, 3, model, without=("preprocessor_config.json",))
     with pytest.raises(CheckpointError, match="lacks the processor's settings of its images") as e:

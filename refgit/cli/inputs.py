@@ -65,6 +65,8 @@ def load_captioner(arguments: argparse.Namespace, *, photographs: bool = True) -
             if type(error) is not ValueError:  # nothing that an option is to blame for
                 raise
             raise ValueError(in_options(str(error))) from error
+    if captioner.frames is None:
+        _refuse_video_options(arguments)
     detail(
         f"model {path}: backend {captioner.model.backend.name}, dtype {arguments.dtype}, loaded in "
         f"{time.perf_counter() - started:.2f} s."
@@ -74,10 +76,26 @@ def load_captioner(arguments: argparse.Namespace, *, photographs: bool = True) -
     return captioner
 
 
+def _refuse_video_options(arguments: argparse.Namespace) -> None:
+    """Refuse what only chooses frames of videos, for a model that takes images only."""
+    usual = {"frames": "even", "start": 0, "end": None, "segments": None}
+    for name, value in usual.items():
+        if getattr(arguments, name, value) != value:
+            raise ValueError(
+                f"--{name} means nothing here: it is about videos, and this model takes images "
+                "only. Leave it out, or use a video model, such as microsoft/git-base-vatex."
+            )
+
+
 def reading_of(arguments: argparse.Namespace) -> Reading:
     """Return what `add_reading_options` has parsed; a command without these reads by default."""
     if not hasattr(arguments, "background"):
         return Reading()
+    if arguments.end is not None and arguments.end <= arguments.start:
+        raise ValueError(
+            f"--end is {arguments.end:g} s and --start {arguments.start:g} s; expected --end to be "
+            "the later one."
+        )
     return Reading(
         exif_transpose=not arguments.no_exif_transpose,
         background=arguments.background,

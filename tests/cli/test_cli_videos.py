@@ -171,7 +171,7 @@ def test_a_video_is_said_to_be_one_whatever_its_name(
         (["--frames", "some"], "must be even, document, or numbers of frames such as 1,5,9"),
         (["--start", "1h"], "must be seconds, or HH:MM:SS (got '1h')"),
         (["--segments", "0"], "must be at least 0.001 seconds (got '0')"),
-        (["--start", "2", "--end", "1"], "end is 1.0; expected None, or seconds after start"),
+        (["--start", "2", "--end", "1"], "--end is 1 s and --start 2 s; expected"),
     ],
 )
 def test_options_without_meaning_are_refused(
@@ -184,6 +184,34 @@ def test_options_without_meaning_are_refused(
     code, out, (line,) = run("caption", clip, "--model", video_model, *options)
     assert (code, out) == (2, [])
     assert words in line
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("caption", "--frames", "document"),
+        ("caption", "--segments", 2),
+        ("explain", "--start", 1),
+        ("explain", "--end", 2),
+    ],
+)
+def test_options_about_videos_are_refused_for_a_model_of_images(
+    command: str, option: str, value: object, run: Run, tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    code, out, err = run(command, tmp_path / "a.png", option, value)
+    assert (code, out) == (2, [])
+    assert f"{option} means nothing here: it is about videos" in err[-1]
+
+
+def test_frames_from_a_folder_have_no_times_to_be_divided_by(
+    run: Run, video_model: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    options = ["--frames-from", tmp_path, "--segments", 2]
+    code, out, (line,) = run("caption", *options, "--model", video_model)
+    assert (code, out) == (2, [])
+    assert "--segments means nothing here" in line
 
 
 def test_times_are_seconds_or_have_colons() -> None:

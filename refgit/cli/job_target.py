@@ -26,12 +26,12 @@ def check_target(arguments: argparse.Namespace) -> str:
     ValueError, JobError
         Options contradict each other; the file's name means no format, it is a directory, or no job
         has made it.
-    OSError
-        Its directory does not exist.
     ImportError
         It is a Parquet file, and pyarrow is not installed.
     """
     out, chosen = arguments.out, arguments.format
+    if out == "":
+        raise ValueError("--out is empty; expected the name of a file to write, or of a directory.")
     if arguments.sidecar is not None and chosen not in (None, SIDECAR):
         raise ValueError(
             f"--sidecar writes a text for each image, and --format {chosen} one file; expected one "
@@ -49,7 +49,11 @@ def check_target(arguments: argparse.Namespace) -> str:
     form = FORMATS[chosen](out)
     if os.path.isdir(out):
         raise JobError(f"{out} is a directory; expected the name of a file to write.")
-    os.stat(os.path.dirname(out) or ".")
+    if not os.path.isdir(os.path.dirname(out) or "."):
+        raise JobError(
+            f"--out is {out}, and there is no directory {os.path.dirname(out)}; expected one that "
+            "exists. Make it first."
+        )
     for path in (out, form.failures_apart):
         if path is not None and os.path.exists(path) and not os.path.exists(out + ".job"):
             raise JobError(

@@ -171,4 +171,5 @@ def test_a_job_goes_on_only_with_the_same_treatment(
     capsys.readouterr()
     assert cli.main([*command, "--suffix", "!"]) == 0
     assert cli.main(command) == 2
-    assert "what becomes of captions has changed" in capsys.readouterr().err
+    words = "what becomes of captions has changed: suffix was '!' and is now not given"
+    assert words in capsys.readouterr().err

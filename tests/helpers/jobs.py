@@ -40,7 +40,7 @@ def wrote(found: tuple[int, list[str]], rows: int) -> Path:
     """Hold that a job ended well after so many rows, all of them new; returns its file."""
     code, (line,) = found
     match = re.fullmatch(
-        r"refgit: wrote (.+): (\d+) rows(; (\d+) done in [\d.]+ s, [\d.e+]+ images/s)?\.", line
+        r"refgit: wrote (.+): (\d+) rows?(; (\d+) done in [\d.]+ s, [\d.e+]+ images/s)?\.", line
     )
     assert match is not None, line
     assert (code, int(match[2]), int(match[4] or 0)) == (0, rows, rows)

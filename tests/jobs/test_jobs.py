@@ -108,7 +108,7 @@ def test_a_broken_image_has_a_row_with_its_error(
     bad = broken_files(tmp_path / "bad")[kind]
     code, (line,) = job(files[0], bad, files[1], "--out", out, "--batch-size", 3)
     assert code == 1
-    assert line.startswith(f"refgit: wrote {out}: 3 rows; 1 failed, {out} says why; 3 done in ")
+    assert line.startswith(f"refgit: wrote {out}: 3 rows; 1 failed, {out} says why; 2 done in ")
     first, second, third = rows_of(out)
     assert [first["caption"], third["caption"]] == captions[:2]
     assert (second["index"], second["image"], second["caption"]) == (1, str(bad), None)
@@ -436,6 +436,8 @@ def test_relative_names_belong_to_a_directory(
     assert job("0.png", "--out", out)[0] == 0
     monkeypatch.chdir(tmp_path)
     assert "the working directory was " in job("0.png", "--out", out)[1][0]
+    words = f"none of its inputs are relative to the working directory now, {files[0].parent}"
+    assert words in job(files[0], "--out", out)[1][0]
 
 
 def test_a_fingerprint_tells_checkpoints_apart_wherever_they_lie(
@@ -617,7 +619,7 @@ def test_a_limit_on_the_size_of_files_loses_no_row(
     ("name", "words"),
     [
         ("captions.txt", "expected a name that ends in .jsonl"),
-        ("nowhere/captions.jsonl", "No such file or directory"),
+        ("nowhere/captions.jsonl", "nowhere; expected one that exists"),
         ("folder.jsonl", "is a directory"),
     ],
 )
@@ -638,6 +640,7 @@ def test_a_name_that_cannot_be_written_is_refused(
         (["a.png", "--retry-failed"], "--retry-failed belongs to a job"),
         (["a.png", "--format", "csv"], "--format belongs to a job"),
         (["a.png", "--restart"], "--restart belongs to a job"),
+        (["a.png", "--out", ""], "--out is empty"),
         (["a.png", "--out", "c.jsonl", "--batch-size", "0"], "must be auto or an integer >= 1"),
         (["a.png", "--out", "c.jsonl", "--workers", "0"], "must be an integer >= 1 (got '0')"),
     ],

@@ -102,7 +102,7 @@ def test_a_text_that_is_there_is_treated_as_asked_and_once(
     command = [folder, "--recursive", "--sidecar", ".txt", "--existing", existing]
     code, lines = job(*command)
     assert code == 0
-    assert ("1 images have a text already and are left alone" in lines[-1]) == (existing == "skip")
+    assert ("1 image has a text already and is left alone" in lines[-1]) == (existing == "skip")
     caption = expected["a.txt"].rstrip()
     wanted = {**expected, "a.txt": JOINED[existing].format(caption=caption)}
     assert texts(folder) == wanted
@@ -127,9 +127,15 @@ def test_a_text_that_was_changed_by_hand_stays_and_one_that_is_gone_comes_back(
 def test_restart_deletes_the_texts_that_are_the_jobs_own(job: Run, folder: Path) -> None:
     command = [folder, "--recursive", "--sidecar", ".txt"]
     assert job(*command)[0] == 0
+    rows, before = (folder / "refgit.txt.jsonl").read_bytes(), texts(folder)
     (folder / "a.txt").write_text("my words")
-    assert "texts exist already" in job(*command, "--restart")[1][-1]
-    assert texts(folder) == {"a.txt": "my words"}
+    assert "texts exist already" in refused(job(*command, "--restart"))
+    assert texts(folder) == {**before, "a.txt": "my words"}
+    assert (folder / "refgit.txt.jsonl").read_bytes() == rows
+    code, lines = job(*command, "--restart", "--existing", "skip")
+    assert (code, "threw away 3 rows" in lines[0]) == (0, True)
+    assert "; 1 image has a text already and is left alone; 2 done in " in lines[-1]
+    assert texts(folder) == {**before, "a.txt": "my words"}
 
 
 def test_two_images_of_one_name_do_not_share_a_text(job: Run, folder: Path) -> None:
@@ -160,6 +166,7 @@ def test_the_jobs_own_files_are_not_told_as_left_out(job: Run, folder: Path) -> 
         (["--out", "a.csv", "--existing", "skip"], "--existing is about the texts of --sidecar"),
         (["--sidecar", ".txt", "--out", "in/b.jpg"], "which is a file; expected a directory"),
         (["--format", "csv"], "--format belongs to a job, which writes a file; expected --out"),
+        (["--existing", "skip"], "expected --out or --sidecar as well, such as --sidecar .txt."),
     ],
 )
 def test_what_does_not_go_with_texts_is_refused(

@@ -175,9 +175,10 @@ def refuse_without_out(arguments: argparse.Namespace) -> None:
     for name in ("format", "existing", "retry_failed", "drop_missing", "restart"):
         if getattr(arguments, name) not in (None, False):
             option = "--" + name.replace("_", "-")
+            how = "--sidecar .txt" if name == "existing" else "--out captions.jsonl"
             raise ValueError(
-                f"{option} belongs to a job, which writes a file; expected --out as well, such as "
-                "--out captions.jsonl."
+                f"{option} belongs to a job, which writes a file; expected --out or --sidecar as "
+                f"well, such as {how}."
             )
 
 
@@ -188,7 +189,12 @@ def run(arguments: argparse.Namespace) -> int:
             "there is no IMAGE; expected a file, a directory, or -, standard input. "
             "refgit caption --help has examples."
         )
-    if arguments.out or arguments.sidecar or arguments.format == "sidecar":
+    if arguments.segments is not None and not arguments.images:
+        raise ValueError(
+            "--segments means nothing here: it divides videos by their times, which the pictures "
+            "of --frames-from do not have."
+        )
+    if arguments.out is not None or arguments.sidecar or arguments.format == "sidecar":
         from refgit.cli.commands import caption_job  # jobs take time to import
 
         arguments.column = arguments.column or _COLUMN

@@ -130,12 +130,14 @@ def told(bar: Bar) -> Callable[[int, int], Any]:
 
 def summary(journal: Journal, *, complete: bool, seconds: float, left_out: str) -> str:
     """What a job has done, in a line."""
-    rows, new, form = journal.total + journal.gone, journal.appended, journal.form
-    said = [
-        f"{form.out} is complete: {rows} rows" if complete else f"wrote {form.out}: {rows} rows"
-    ]
+    rows, form = journal.total + journal.gone, journal.form
+    there = f"{form.out} is complete" if complete else f"wrote {form.out}"
+    said = [f"{there}: {rows} row{'' if rows == 1 else 's'}"]
     if journal.left_alone:
-        said.append(f"{journal.left_alone} images have a text already and are left alone")
+        those = "1 image has a text already and is"
+        if journal.left_alone > 1:
+            those = f"{journal.left_alone} images have a text already and are"
+        said.append(f"{those} left alone")
     if journal.failures:
         where = form.failures_apart or form.out
         said.append(f"{journal.failures} failed, {where} says why")
@@ -143,6 +145,7 @@ def summary(journal: Journal, *, complete: bool, seconds: float, left_out: str) 
         said.append(f"{journal.gone} of images that are gone are kept (--drop-missing drops them)")
     if left_out:
         said.append(left_out)
-    if new:
-        said.append(f"{new} done in {seconds:.1f} s, {new / max(seconds, 1e-3):.3g} images/s")
+    if journal.appended:
+        pace = journal.captioned / max(seconds, 1e-3)
+        said.append(f"{journal.captioned} done in {seconds:.1f} s, {pace:.3g} images/s")
     return "; ".join(said) + "."

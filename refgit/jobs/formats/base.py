@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -65,8 +66,15 @@ class Format(ABC):
     def settle(self, row: Row) -> None:  # noqa: B027
         """Make up for what a kill may have cut short after a row was stored."""
 
-    def throw_away(self, row: Row) -> None:  # noqa: B027
+    def thrown_away(self, row: Row) -> str | None:
+        """The file that a row has made besides, as long as it holds nothing else."""
+        return None
+
+    def throw_away(self, row: Row) -> None:
         """Delete what a row has made besides."""
+        path = self.thrown_away(row)
+        if path is not None:
+            os.unlink(path)
 
     def prepare(self, row: Row) -> tuple[Row, dict[str, Any]]:
         """The row to be stored, and what is to be stored with it, before `put`."""

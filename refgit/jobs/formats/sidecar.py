@@ -78,11 +78,11 @@ class SidecarFormat(LinesFormat):
             self._owners.setdefault(self.beside(row["image"]), row["image"])
             self.put(row)
 
-    def throw_away(self, row: Row) -> None:
-        """Delete the text of a row, unless it holds anything else."""
+    def thrown_away(self, row: Row) -> str | None:
+        """The text of a row, unless it holds anything else."""
         path = self.beside(row["image"])
-        if row["caption"] is not None and _content(path) == _text(row["caption"]):
-            os.unlink(path)
+        own = row["caption"] is not None and _content(path) == _text(row["caption"])
+        return path if own else None
 
     # ---- writing
 

@@ -168,6 +168,13 @@ def _difference(name: str, known: dict[str, Any], mine: dict[str, Any]) -> str:
     if isinstance(was, dict) and isinstance(now, dict):
         changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
         return f"{shown} has changed: " + ", ".join(
-            f"{key} was {was.get(key)} and is now {now.get(key)}" for key in changed
+            f"{key} was {_said(was.get(key))} and is now {_said(now.get(key))}" for key in changed
         )
+    if name == "directory" and None in (was, now):
+        told = "only some of" if was is None else "none of"
+        return f"{told} its inputs are relative to {shown} now, {was or now}"
     return f"{shown} was {was} and is now {now}"
+
+
+def _said(value: Any) -> str:
+    return "not given" if value is None else repr(value) if isinstance(value, str) else str(value)

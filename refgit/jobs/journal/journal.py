@@ -45,9 +45,10 @@ class Journal:
     ----------
     rows, total : int
         How many of the images have a row, and how many there are.
-    failures, gone, appended : int
-        Rows without a caption; rows of images that are not wanted any more; rows that `append`
-        was given.
+    failures, gone : int
+        Rows without a caption; rows of images that are not wanted any more.
+    appended, captioned : int
+        Rows that `append` was given, and those of them that have a caption.
     left_alone : int
         Images that are not captioned because of what is beside them.
     complete : bool
@@ -74,8 +75,8 @@ class Journal:
     ) -> None:
         self.form, self.out, self.partial = form, form.out, form.out + ".partial"
         self.wanted, self._retry, self._drop = wanted, retry_failed, drop_missing
-        self.rows = self.failures = self.gone = self.appended = 0
-        self.left_alone = 0
+        self.rows = self.failures = self.gone = 0
+        self.appended = self.captioned = self.left_alone = 0
         self.complete = False
         self._ledger: Ledger | None = None
         self._handed: deque[tuple[Key, Item]] = deque()  # whose rows are to come, in this order
@@ -110,7 +111,7 @@ class Journal:
         if os.path.exists(self.partial):
             self._ledger = Ledger(self.partial, self._key_of)
         stored = self._look_at_stored()
-        self._leave_existing({key for key, _ in stored})
+        self._leave_existing({key for key, _ in stored} | {*(self._ledger or ())})
         if self._is_complete(stored):
             return
         self._ledger = self._ledger or Ledger(self.partial, self._key_of)
@@ -129,24 +130,28 @@ class Journal:
                 self.form.settle(row)
         return found
 
-    def _leave_existing(self, stored: set[Key]) -> None:
+    def _leave_existing(self, known: set[Key]) -> None:
         """Leave images alone whose files are there, or refuse to start, as is asked for."""
-        if self.form.existing not in ("error", "skip"):
-            return
-        known = {*stored, *(self._ledger or ())}
+        if self.form.existing in ("error", "skip"):
+            left = self._with_existing(known, set())
+            self._order = [key for key in self._order if key not in left]
+            self.left_alone, self.total = len(left), len(self._order)
+
+    def _with_existing(self, known: set[Key], free: set[str]) -> set[Key]:
+        """Images without a row whose files are there, but for those in `free`; may refuse these."""
         asked = ((key, self.form.in_the_way(str(key))) for key in self._order if key not in known)
-        there = {key: path for key, path in asked if path is not None}
+        there = {key: path for key, path in asked if path is not None and path not in free}
         if there and self.form.existing == "error":
             first = next(iter(there.values()))
             raise JobError(
                 f"texts exist already: {first}{_and_more(len(there) - 1)}; expected none. Add "
                 "--existing skip, overwrite, append or prepend."
             )
-        left = set(there)
-        self._order = [key for key in self._order if key not in left]
-        self.left_alone, self.total = len(left), len(self._order)
+        return set(there)
 
     def _throw_away(self, there: list[str], tell: Callable[[str], object]) -> None:
+        own = map(self.form.thrown_away, self._known_rows())
+        self._with_existing(set(), {path for path in own if path is not None})  # before any is lost
         count = 0
         for row in self._known_rows():
             self.form.throw_away(row)
@@ -267,6 +272,7 @@ class Journal:
             self._ledger.append(lines)
             self.rows += len(lines)
             self.appended += len(lines)
+            self.captioned += sum(line["error"] is None for line in lines)
             for line in lines:
                 self.form.put(line)
         except OSError as error:

@@ -138,6 +138,28 @@ def test_restart_deletes_the_texts_that_are_the_jobs_own(job: Run, folder: Path)
     assert texts(folder) == {**before, "a.txt": "my words"}
 
 
+@pytest.mark.parametrize("how", ["append", "prepend"])
+def test_restart_adds_no_caption_a_second_time(how: str, job: Run, folder: Path) -> None:
+    (folder / "a.txt").write_text("my words")
+    command = [folder, "--recursive", "--sidecar", ".txt", "--existing", how]
+    assert job(*command)[0] == 0
+    before = texts(folder)
+    assert "would be there twice" in refused(job(*command, "--restart"))
+    assert texts(folder) == before
+
+
+@pytest.mark.parametrize("how", ["overwrite", "append"])
+def test_a_directory_of_a_texts_name_is_an_error_of_its_image(
+    how: str, job: Run, folder: Path
+) -> None:
+    (folder / "a.txt").mkdir()
+    code, _ = job(folder, "--recursive", "--sidecar", ".txt", "--existing", how)
+    assert code == 1
+    found = {Path(row["image"]).name: row for row in rows_of(folder / "refgit.txt.jsonl")}
+    assert "a.txt is a directory" in found["a.png"]["error"]
+    assert sum(row["error"] is None for row in found.values()) == len(found) - 1 > 0
+
+
 def test_two_images_of_one_name_do_not_share_a_text(job: Run, folder: Path) -> None:
     picture(folder / "a.jpg", 3)
     code, (line,) = job(folder, "--sidecar", ".txt")

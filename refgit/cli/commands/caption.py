@@ -197,6 +197,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None or arguments.sidecar or arguments.format == "sidecar":
         from refgit.cli.commands import caption_job  # jobs take time to import
 
+        if arguments.restart and arguments.existing in ("append", "prepend"):
+            raise ValueError(
+                f"--restart and --existing {arguments.existing}: the texts hold captions of the "
+                "earlier run, which would be there twice; expected one of the two options. Restore "
+                "the texts, and give the command without --restart."
+            )
         arguments.column = arguments.column or _COLUMN
         return caption_job.run(arguments)
     refuse_without_out(arguments)

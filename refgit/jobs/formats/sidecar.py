@@ -102,6 +102,7 @@ class SidecarFormat(LinesFormat):
         owner = self._owners.setdefault(path, image)
         before = _content(path)
         taken = f"{path} is the text of {owner}" if owner != image else ""
+        taken = taken or (f"{path} is a directory" if os.path.isdir(path) else "")
         if before is not None and not taken and self.existing in ("error", "skip"):
             taken = f"{path} has been made by somebody else in the meantime"
             del self._owners[path]
@@ -139,7 +140,7 @@ def _content(path: str) -> bytes | None:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None
 
 

@@ -262,7 +262,7 @@ def _fault(error: Exception, stream: Path | IO[bytes], name: str) -> str:
     other = what_it_is(head)
     if other:
         return f"{other}."
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError) and not is_heic(head):
         return "is not an image in a format that Pillow can read; convert it to PNG or JPEG first."
     # Decoders meet hostile input: besides OSError they raise SyntaxError, struct.error,
     # EOFError, zlib.error, ... and all of them mean the same to the caller.
@@ -274,6 +274,8 @@ def _fault(error: Exception, stream: Path | IO[bytes], name: str) -> str:
 
 def _cause(error: Exception) -> str:
     text = str(error).strip().rstrip(".") or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # its text is about the stream
+        return "the file is damaged"
     if isinstance(error, EOFError) or "truncated" in text.lower():
         return f"the file is truncated ({text})"
     if isinstance(error, PermissionError):

@@ -182,9 +182,11 @@ def test_the_comparison_matches_by_shape_and_order_where_names_are_gone(
     assert comparison.ok, comparison.sentence
     known = {f"value_{i}": name for i, name in enumerate(found)}
     rows = [row for row in comparison.rows if not row.name.startswith("input.")]
-    # equal tensors under other names (a transposed copy before or behind) are as good
+    # equal tensors under other names (a transposed copy before or behind) are as good, and so are
+    # scores to which the mask has been added, since masked elements are left out
     for row in rows:
-        assert known[row.matched] == row.name or error_of_copy(found, known[row.matched], row.name)
+        same = known[row.matched] == row.name or "masked elements left out" in row.note
+        assert same or error_of_copy(found, known[row.matched], row.name)
     assert len(rows) >= 0.95 * len([n for n in reference if not n.startswith("input.")])
 
 
@@ -243,9 +245,11 @@ def test_a_mistake_in_the_exported_model_is_located(
     for trace in (found, nameless(found)):
         comparison = compare(reference, trace, noise=noise)
         assert comparison.first is not None
-        # without names, keys that stand where queries should may pass for them
-        swapped = trace is not found and mistake is with_swapped_keys
-        assert comparison.first.name == (place.replace("query", "key") if swapped else place)
+        places = {place}
+        if trace is not found and mistake is with_swapped_keys:
+            # without names, keys that stand where queries should may pass for them
+            places.add(place.replace("query", "key"))
+        assert comparison.first.name in places
 
 
 # ---- two graphs, as one deploys them

@@ -26,6 +26,8 @@ FIGURE = re.compile(r"\d+\.\d+(?:e[+-]\d+)?|\d+e[+-]\d+|\[\d[\d, ]*\]|(?<=floor 
 def without_figures(text: str) -> list[str]:
     """The lines, less the table's (they are figures) and less the figures of the others."""
     lines = [line for line in text.splitlines() if not re.match(r"\*? {2,}\S.*\d$|.*\]$", line)]
+    # the root mean square is said where it is the larger number, which differs by machine
+    lines = [re.sub(r" \(its rms: \S+ x\)", "", line) for line in lines]
     return [FIGURE.sub("#", line).rstrip() for line in lines]
 
 

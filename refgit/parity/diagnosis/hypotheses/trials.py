@@ -22,6 +22,7 @@ COMMON = (
     "text first", "class token without position", "class token missing", "no scale", "no bias",
     "norm missing", "image positions missing", "patches by column", "channels reversed",
     "positions bilinear", "positions bicubic -0.5", "times missing", "weight transposed",
+    "reads layer output for layer output",  # behind the layers: the last one is left out
 )  # fmt: skip
 _FAR_FETCHED = 3  # the rank from which a mistake everywhere is less likely than one in one layer
 

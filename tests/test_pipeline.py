@@ -229,3 +229,22 @@ def test_media_are_found_by_their_names(tmp_path: Path, monkeypatch: pytest.Monk
     assert (is_video("a.MP4"), is_video("a.png")) == (True, False)
     with pytest.raises(MediaFileError, match="holds no image files"):
         find_media(str(ROOT / "docs" / "reference"), videos=True)
+
+
+@pytest.mark.parametrize("prompt", [None, "a"])
+def test_a_batch_is_encoded_in_the_backends_groups(
+    prompt: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = Captioner.from_pretrained(prompt=prompt)
+    files = sorted((ROOT / "docs" / "images").glob("[a-s]*.png"))
+    images = [captioner.read(file) for file in files[:6]]
+    singly = [captioner.write([image])[0] for image in images]
+    sizes, encode = [], captioner.model.encode_image
+
+    def counted(pixel_values: Any, **options: Any) -> Any:
+        sizes.append(len(pixel_values))
+        return encode(pixel_values, **options)
+
+    monkeypatch.setattr(captioner.model, "encode_image", counted)
+    assert captioner.write(images) == singly
+    assert sizes == [4, 2]

@@ -376,7 +376,8 @@ class Captioner:
     def _texts(self, writer: Writer, pixels: Pixels, seed: int | None) -> list[list[WrittenText]]:
         """Caption images of one size."""
         seed = self.seed_of(pixels) if seed is None else seed
-        image = self._image(pixels)
+        # A batch whose scores are kept is divided further, by its pixels.
+        image = self._image(pixels) if self.scores else self._batch(pixels)
         return writer.write(image, self._prompt, self._room, CAPTION, seed=seed, scores=self.scores)
 
     def seed_of(self, pixels: Pixels, question: str = "") -> int | None:

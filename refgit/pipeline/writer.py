@@ -81,7 +81,8 @@ class Writer:
         call = {**image, **self._lengths(len(prompt or [0]), room, default)}
         if prompt is not None:
             pixels = image.get("pixel_values")
-            rows = [list(prompt)] * (1 if pixels is None else len(pixels))
+            number = image["past_key_values"].num_images if pixels is None else len(pixels)
+            rows = [list(prompt)] * number
             call |= {"input_ids": rows, "attention_mask": np.ones_like(rows)}  # it may hold [PAD]
         return {**call, "tokenizer": self.processor.tokenizer}
 

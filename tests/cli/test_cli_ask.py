@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.command_line import VOCABULARY, picture
+from helpers.command_line import VOCABULARY, letters_model, picture
 from refgit import BertTokenizer, GitForCausalLM, GitProcessor, VideoMAEImageProcessor, testing
 from refgit.cli import main as cli
 from refgit.demo import demo_path
@@ -37,14 +37,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return code, out.split("\n")[:-1], err.split("\n")[:-1]
 
     return run_it
-
-
-def letters_model(folder: Path, frames: int | None, image_processor: object) -> Path:
-    """A tiny checkpoint whose texts are random letters."""
-    config = testing.CONFIG.replace(num_image_with_embedding=frames)
-    testing.tiny_model(3, config).save_pretrained(folder)
-    GitProcessor(image_processor, BertTokenizer.from_vocab(VOCABULARY)).save_pretrained(folder)  # type: ignore[arg-type]
-    return folder
 
 
 @pytest.fixture(scope="module")

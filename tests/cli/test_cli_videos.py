@@ -14,9 +14,9 @@ from PIL import Image
 
 pytest.importorskip("av", reason="decoding needs PyAV: pip install av")
 
-from helpers.command_line import VOCABULARY, process
+from helpers.command_line import letters_model, process
 from helpers.videos import make_video
-from refgit import BertTokenizer, GitForCausalLM, GitProcessor, testing
+from refgit import GitForCausalLM, GitProcessor
 from refgit.cli import arguments
 from refgit.cli import main as cli
 from refgit.processing import (
@@ -42,14 +42,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return code, out.splitlines(), err.splitlines()
 
     return run
-
-
-def letters_model(folder: Path, frames: int | None, image_processor: object) -> Path:
-    """A tiny checkpoint whose texts are random letters."""
-    config = testing.CONFIG.replace(num_image_with_embedding=frames)
-    testing.tiny_model(3, config).save_pretrained(folder)
-    GitProcessor(image_processor, BertTokenizer.from_vocab(VOCABULARY)).save_pretrained(folder)  # type: ignore[arg-type]
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def letters_model(folder: Path, frames: int | None, image_processor: object) -> Path:
+    """A tiny checkpoint whose texts are random letters."""
+    config = testing.CONFIG.replace(num_image_with_embedding=frames)
+    testing.tiny_model(3, config).save_pretrained(folder)
+    GitProcessor(image_processor, BertTokenizer.from_vocab(VOCABULARY)).save_pretrained(folder)  # type: ignore[arg-type]
+    return folder
+
+
 def picture(path: Path, seed: int = 0) -> Path:
     """A picture of random patches, written to `path`."""
     colours = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)

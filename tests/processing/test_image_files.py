@@ -21,23 +21,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms
 
+from helpers.all_kinds import STORED
 from refgit.processing import ImageFileError, load_image
 from refgit.processing.image.depth import to_bytes
 from refgit.processing.image.formats import HEAD, what_it_is
 from refgit.processing.reading import Reading
 
 ORIENTATION = 0x0112
-# How a camera that is turned in such a way stores the upright picture (H, W, 3).
-STORED: dict[int, Any] = {
-    1: lambda x: x,
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: np.rot90(x, 1),
-    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
-    8: lambda x: np.rot90(x, -1),
-}
 LOSSLESS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "TIFF": {},

@@ -156,9 +156,9 @@ def _suffix(text: str) -> str:
     return text
 
 
-def _size(text: str) -> int | str:
+def _size(text: str) -> int | None:
     if text == "auto":
-        return text
+        return None
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be auto or an integer >= 1 (got {text!r})")
     return int(text)

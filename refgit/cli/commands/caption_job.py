@@ -87,15 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
         if not done:
             if journal.rows:
                 say(f"going on after {journal.rows} of {journal.total} rows.")
-            size = arguments.batch_size
             with waiting("captioning", "images") as bar:
                 run_job(
                     captioner,
                     journal,
                     workers=arguments.workers or cores(),
-                    batch_size=BatchSize(
-                        size if isinstance(size, int) else None, captioner.model.backend.lanes
-                    ),
+                    batch_size=BatchSize(arguments.batch_size, captioner.model.backend.lanes),
                     advance=told(bar),
                 )
     except KeyboardInterrupt:

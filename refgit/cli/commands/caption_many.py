@@ -33,15 +33,12 @@ def run(arguments: argparse.Namespace, captioner: Captioner, sources: Sources) -
         except (MediaFileError, ImportError) as error:  # of this image alone
             return error
 
-    size = arguments.batch_size
     batches = caption_items(
         images(),
         read,
         captioner,
         workers=arguments.workers or cores(),
-        batch_size=BatchSize(
-            size if isinstance(size, int) else None, captioner.model.backend.lanes
-        ),
+        batch_size=BatchSize(arguments.batch_size, captioner.model.backend.lanes),
     )
     with waiting("captioning", "images") as bar, closing(batches):
         done = 0
